@@ -1,0 +1,1 @@
+//! The file as the user writes it, and build(): names become things, once.

@@ -1,0 +1,189 @@
+//! What certd knows of a certificate, owned and parsed once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::name::San;
+use super::time::Timestamp;
+
+/// SHA-256 over the DER of a certificate: its identity.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// SHA-256 over the DER of a SubjectPublicKeyInfo: the identity of a key pair.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyDigest(pub [u8; 32]);
+
+/// One X.509 certificate (RFC 5280).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    pub fingerprint: Fingerprint,
+    /// Lower-case hexadecimal without separators, as in the DER (a leading `00` dropped).
+    pub serial: String,
+    /// RFC 4514 text; empty when the subject is empty.
+    pub subject: String,
+    pub issuer: String,
+    pub subject_cn: Option<String>,
+    pub issuer_cn: Option<String>,
+    pub names: Vec<San>,
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+    pub key: KeyType,
+    pub signature: SignatureAlgorithm,
+    /// `None` when the extension is absent, which allows every usage.
+    pub key_usage: Option<KeyUsage>,
+    /// Names of RFC 5280 (`serverAuth`) or dotted OIDs; `None` when absent.
+    pub extended_key_usage: Option<Vec<String>>,
+    pub is_ca: bool,
+    pub authority_key_id: Option<Vec<u8>>,
+    pub subject_key_id: Option<Vec<u8>>,
+    pub public_key: KeyDigest,
+}
+
+impl Certificate {
+    /// From `not_before` to `not_after`; zero when they are the wrong way round.
+    pub fn lifetime(&self) -> Duration {
+        self.not_before.until(self.not_after)
+    }
+
+    /// Whether some name in it stands for this host. The subject is not consulted (RFC 6125).
+    pub fn covers(&self, host: &str) -> bool {
+        self.names.iter().any(|san| san.covers(host))
+    }
+
+    pub fn is_self_issued(&self) -> bool {
+        self.subject == self.issuer
+    }
+
+    /// Whether names and key identifiers say that `parent` signed this one.
+    pub fn names_as_issuer(&self, parent: &Certificate) -> bool {
+        self.issuer == parent.subject
+            && match (&self.authority_key_id, &parent.subject_key_id) {
+                (Some(authority), Some(subject)) => authority == subject,
+                _ => true,
+            }
+    }
+}
+
+/// Bits of the key usage extension, as RFC 5280 numbers them (bit 0 = digitalSignature).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUsage(pub u16);
+
+impl KeyUsage {
+    pub const DIGITAL_SIGNATURE: u16 = 1;
+    pub const KEY_ENCIPHERMENT: u16 = 1 << 2;
+    pub const KEY_AGREEMENT: u16 = 1 << 4;
+
+    pub fn allows(self, bits: u16) -> bool {
+        self.0 & bits != 0
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    EcdsaP256,
+    EcdsaP384,
+    EcdsaP521,
+    /// Modulus size in bits.
+    Rsa(u32),
+    Ed25519,
+    /// The algorithm's name or dotted OID.
+    Other(String),
+}
+
+impl KeyType {
+    /// Below 112 bits of security (NIST SP 800-57 part 1, table 2).
+    pub fn is_weak(&self) -> bool {
+        match self {
+            Self::Rsa(bits) => *bits < 2048,
+            Self::Other(name) => name == "dsa" || name == "ecdsa-p192" || name == "ecdsa-p224",
+            Self::EcdsaP256 | Self::EcdsaP384 | Self::EcdsaP521 | Self::Ed25519 => false,
+        }
+    }
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EcdsaP256 => f.write_str("ecdsa-p256"),
+            Self::EcdsaP384 => f.write_str("ecdsa-p384"),
+            Self::EcdsaP521 => f.write_str("ecdsa-p521"),
+            Self::Rsa(bits) => write!(f, "rsa-{bits}"),
+            Self::Ed25519 => f.write_str("ed25519"),
+            Self::Other(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Such as `ecdsa-sha256`, or the dotted OID of one that has no name here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SignatureAlgorithm(pub String);
+
+impl SignatureAlgorithm {
+    /// Made with a digest for which collisions are known (RFC 9155).
+    pub fn is_weak(&self) -> bool {
+        ["md2", "md4", "md5", "sha1"].iter().any(|digest| self.0.ends_with(digest))
+    }
+}
+
+impl fmt::Display for SignatureAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A leaf and what was kept or served with it, in the order of signing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    pub leaf: Arc<Certificate>,
+    pub intermediates: Vec<Arc<Certificate>>,
+}
+
+impl Chain {
+    /// The earliest end of leaf and intermediates.
+    pub fn not_after(&self) -> Timestamp {
+        self.intermediates.iter().map(|c| c.not_after).fold(self.leaf.not_after, Timestamp::min)
+    }
+}
+
+/// Whether a path leads from the leaf to a configured root, time aside: a chain that merely
+/// expired still verifies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    Verified,
+    /// Says what is missing.
+    Unverified(String),
+    /// No roots were configured for this place.
+    NotJudged,
+}
+
+fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+macro_rules! shown_as_hex {
+    ($($digest:ident)*) => {$(
+        impl fmt::Display for $digest {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                hex(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $digest {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                hex(&self.0, f)
+            }
+        }
+
+        impl Serialize for $digest {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+
+shown_as_hex! { Fingerprint KeyDigest }

@@ -1,0 +1,232 @@
+//! Where certificates are and what was seen there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::cert::{Certificate, Chain, Fingerprint, KeyDigest, Trust};
+use super::name::{SourceName, VaultName};
+use super::text::printable;
+use super::time::Timestamp;
+
+/// A place, and a part of it where it holds several certificates. Displays as one unique line.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Location {
+    /// `sni` only where it differs from `host`.
+    Endpoint { host: String, port: u16, sni: Option<String> },
+    /// `path` as an operator writes it: mount and path, without `data/`.
+    Secret { vault: VaultName, path: String, part: Option<String> },
+    /// A file, or a directory that holds `cert.pem` and its fellows.
+    File { path: PathBuf, part: Option<String> },
+}
+
+impl Location {
+    /// The same place with a part named.
+    pub fn with_part(&self, part: Option<String>) -> Self {
+        let mut location = self.clone();
+        match &mut location {
+            Self::Endpoint { .. } => {}
+            Self::Secret { part: slot, .. } | Self::File { part: slot, .. } => *slot = part,
+        }
+        location
+    }
+
+    /// The name that a client of this place checks for.
+    pub fn expected_host(&self) -> Option<&str> {
+        match self {
+            Self::Endpoint { host, sni, .. } => Some(sni.as_deref().unwrap_or(host)),
+            Self::Secret { .. } | Self::File { .. } => None,
+        }
+    }
+}
+
+/// The vault that `certd check` takes from the environment, left out where it is shown.
+pub const ENVIRONMENT_VAULT: &str = "";
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = match self {
+            Self::Endpoint { host, port, sni } => {
+                match host.contains(':') {
+                    true => write!(f, "[{}]:{port}", printable(host))?,
+                    false => write!(f, "{}:{port}", printable(host))?,
+                }
+                return sni.iter().try_for_each(|sni| write!(f, " sni={}", printable(sni)));
+            }
+            Self::Secret { vault, path, part } => {
+                match vault.0 == ENVIRONMENT_VAULT {
+                    true => write!(f, "vault:{}", printable(path))?,
+                    false => write!(f, "vault:{}:{}", printable(&vault.0), printable(path))?,
+                }
+                part
+            }
+            Self::File { path, part } => {
+                f.write_str(&printable(&path.to_string_lossy()))?;
+                part
+            }
+        };
+        part.iter().try_for_each(|part| write!(f, "#{}", printable(part)))
+    }
+}
+
+impl Serialize for Location {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What was seen at a location. Nothing is ever written on `Unknown`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// The place was read and holds nothing.
+    Absent,
+    Found(Box<Found>),
+    Unknown(Obstacle),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub chain: Chain,
+    pub trust: Trust,
+    /// The public half of the private key kept beside it, if one is.
+    pub stored_key: Option<KeyDigest>,
+    /// The version read, where the place counts versions.
+    pub version: Option<u64>,
+}
+
+impl Found {
+    pub fn leaf(&self) -> &Certificate {
+        &self.chain.leaf
+    }
+
+    /// A stored key that belongs to another certificate.
+    pub fn key_differs(&self) -> bool {
+        self.stored_key.is_some_and(|key| key != self.leaf().public_key)
+    }
+}
+
+/// Why something could not be seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Obstacle {
+    pub obstacle: ObstacleKind,
+    /// One line: what was being done, what happened, what to do next.
+    pub message: String,
+}
+
+impl Obstacle {
+    pub fn new(obstacle: ObstacleKind, message: impl fmt::Display) -> Self {
+        Self { obstacle, message: printable_line(&message.to_string()) }
+    }
+}
+
+/// Messages may be longer than one foreign text, yet each must stay one safe line.
+fn printable_line(message: &str) -> String {
+    message.split_inclusive(' ').map(printable).collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObstacleKind {
+    /// The name does not resolve.
+    Dns,
+    /// No connection: refused, reset, no route.
+    Unreachable,
+    Timeout,
+    /// The TLS handshake gave no certificate.
+    Tls,
+    /// The server or the file system refused: credentials or rights.
+    Denied,
+    /// Vault is sealed, not initialised or a standby.
+    Sealed,
+    /// The server answered with an error.
+    Server,
+    /// Something is there that certd cannot read as a certificate.
+    NotUnderstood,
+    /// The file system failed.
+    Io,
+    /// Over the size that certd reads.
+    TooLarge,
+}
+
+impl ObstacleKind {
+    pub const ALL: [Self; 10] = [
+        Self::Dns,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Tls,
+        Self::Denied,
+        Self::Sealed,
+        Self::Server,
+        Self::NotUnderstood,
+        Self::Io,
+        Self::TooLarge,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Tls => "tls",
+            Self::Denied => "denied",
+            Self::Sealed => "sealed",
+            Self::Server => "server",
+            Self::NotUnderstood => "not_understood",
+            Self::Io => "io",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+/// One look at one location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    pub location: Location,
+    pub source: SourceName,
+    pub environment: Option<String>,
+    pub observed_at: Timestamp,
+    pub sighting: Sighting,
+    /// How long the look took, for endpoints.
+    pub took: Option<Duration>,
+}
+
+/// Everything that was seen, by location; equal intermediates are kept once.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    observations: BTreeMap<Location, Observation>,
+    intermediates: BTreeMap<Fingerprint, Arc<Certificate>>,
+}
+
+impl Inventory {
+    /// A later look at the same location replaces the earlier one.
+    pub fn insert(&mut self, mut observation: Observation) {
+        if let Sighting::Found(found) = &mut observation.sighting {
+            for certificate in &mut found.chain.intermediates {
+                let shared = self.intermediates.entry(certificate.fingerprint).or_insert_with(|| certificate.clone());
+                *certificate = shared.clone();
+            }
+        }
+        self.observations.insert(observation.location.clone(), observation);
+    }
+
+    pub fn at(&self, location: &Location) -> Option<&Observation> {
+        self.observations.get(location)
+    }
+
+    /// In the order of locations.
+    pub fn iter(&self) -> impl Iterator<Item = &Observation> {
+        self.observations.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.observations.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.observations.is_empty()
+    }
+}

@@ -1,0 +1,13 @@
+//! The rules. Pure: no clock, no randomness, no async, no I/O.
+
+pub mod adopt;
+pub mod cert;
+pub mod check;
+pub mod inventory;
+pub mod key;
+pub mod name;
+pub mod plan;
+pub mod policy;
+pub mod renewal;
+pub mod text;
+pub mod time;

@@ -1,0 +1,203 @@
+//! Names: those in a certificate, the patterns that an adopt rule allows, and certd's own.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// A subject alternative name (RFC 5280, section 4.2.1.6). DNS names are kept in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum San {
+    Dns(String),
+    Ip(IpAddr),
+    Email(String),
+    Uri(String),
+    /// A kind that certd does not ask a CA for, named so that it is seen.
+    Other(String),
+}
+
+impl San {
+    /// What a person writes in `names = [...]`: an address, an e-mail, a URI, else a DNS name.
+    pub fn from_text(text: &str) -> Self {
+        if let Ok(ip) = text.parse() {
+            Self::Ip(ip)
+        } else if text.contains("://") {
+            Self::Uri(text.to_string())
+        } else if text.contains('@') {
+            Self::Email(text.to_string())
+        } else {
+            Self::Dns(text.trim_end_matches('.').to_ascii_lowercase())
+        }
+    }
+
+    /// Whether this name stands for the host that a client asked for (RFC 6125, section 6.4.3:
+    /// a wildcard is the whole leftmost label and stands for exactly one label).
+    pub fn covers(&self, host: &str) -> bool {
+        match self {
+            Self::Dns(name) => dns_covers(name, &host.trim_end_matches('.').to_ascii_lowercase()),
+            Self::Ip(ip) => host.parse::<IpAddr>().is_ok_and(|asked| asked == *ip),
+            Self::Email(_) | Self::Uri(_) | Self::Other(_) => false,
+        }
+    }
+}
+
+fn dns_covers(name: &str, host: &str) -> bool {
+    let Some(parent) = name.strip_prefix("*.") else { return name == host };
+    match host.split_once('.') {
+        Some((label, rest)) => !label.is_empty() && rest == parent && host.parse::<IpAddr>().is_err(),
+        None => false,
+    }
+}
+
+impl fmt::Display for San {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(text) | Self::Email(text) | Self::Uri(text) | Self::Other(text) => f.write_str(text),
+            Self::Ip(ip) => write!(f, "{ip}"),
+        }
+    }
+}
+
+impl Serialize for San {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Which names an adopt rule may ask a CA for: `www.example.org`, `*.example.org` (one label,
+/// or the wildcard itself), `**.example.org` (any depth), an IP address, or `*@example.org`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamePattern(String);
+
+impl NamePattern {
+    /// `None` for text that could match every name there is, or none.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim_end_matches('.').to_ascii_lowercase();
+        let fixed = ["**.", "*.", "*@"].iter().find_map(|wild| text.strip_prefix(wild)).unwrap_or(&text);
+        let sane =
+            !fixed.is_empty() && !fixed.starts_with('.') && !fixed.contains(|c: char| c == '*' || c.is_whitespace());
+        sane.then_some(Self(text))
+    }
+
+    pub fn allows(&self, san: &San) -> bool {
+        match san {
+            San::Dns(name) => self.allows_dns(name),
+            San::Ip(ip) => self.0.parse::<IpAddr>().is_ok_and(|allowed| allowed == *ip),
+            San::Email(email) => {
+                let email = email.to_ascii_lowercase();
+                match self.0.strip_prefix('*') {
+                    Some(domain) => {
+                        domain.starts_with('@') && email.rsplit_once('@').is_some_and(|(_, d)| d == &domain[1..])
+                    }
+                    None => self.0 == email,
+                }
+            }
+            San::Uri(_) | San::Other(_) => false,
+        }
+    }
+
+    fn allows_dns(&self, name: &str) -> bool {
+        if let Some(parent) = self.0.strip_prefix("**.") {
+            return name.strip_suffix(parent).is_some_and(|head| head.len() > 1 && head.ends_with('.'));
+        }
+        if self.0.starts_with("*.") {
+            return self.0 == name || dns_covers(&self.0, name);
+        }
+        self.0 == name
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! own_name {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.to_string())
+            }
+        }
+    )*};
+}
+
+own_name! {
+    /// A managed certificate: the `name` of a `[[certificate]]`, or the location that a rule adopted.
+    CertName
+    /// The key of an `[issuer.NAME.…]` table.
+    IssuerName
+    /// The key of a `[vault.NAME]` table.
+    VaultName
+    /// The key of a `[source.NAME.…]` table.
+    SourceName
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_covers_itself_and_a_wildcard_covers_one_label() {
+        let covers = |san: &str, host: &str| San::from_text(san).covers(host);
+        assert!(covers("www.example.org", "WWW.example.org."));
+        assert!(covers("*.example.org", "www.example.org"));
+        assert!(!covers("*.example.org", "example.org"));
+        assert!(!covers("*.example.org", "a.b.example.org"));
+        assert!(!covers("*.example.org", ".example.org"));
+        assert!(!covers("www.example.org", "example.org"));
+        assert!(!covers("*.0.0.1", "127.0.0.1"));
+        assert!(covers("::1", "0:0:0:0:0:0:0:1"));
+        assert!(!covers("127.0.0.1", "127.0.0.2"));
+        assert!(!covers("mail@example.org", "mail@example.org"));
+    }
+
+    #[test]
+    fn reads_each_kind_of_name_from_its_shape() {
+        assert_eq!(San::from_text("Example.ORG."), San::Dns("example.org".into()));
+        assert_eq!(San::from_text("10.0.0.1"), San::Ip("10.0.0.1".parse().unwrap()));
+        assert_eq!(San::from_text("a@b.c"), San::Email("a@b.c".into()));
+        assert_eq!(San::from_text("spiffe://x/y"), San::Uri("spiffe://x/y".into()));
+    }
+
+    #[test]
+    fn a_pattern_allows_only_what_it_says() {
+        let allows = |pattern: &str, name: &str| NamePattern::new(pattern).unwrap().allows(&San::from_text(name));
+        assert!(allows("*.example.org", "a.example.org"));
+        assert!(allows("*.example.org", "*.example.org"));
+        assert!(!allows("*.example.org", "a.b.example.org"));
+        assert!(!allows("*.example.org", "example.org"));
+        assert!(!allows("*.example.org", "evilexample.org"));
+        assert!(allows("**.example.org", "a.b.example.org"));
+        assert!(allows("**.example.org", "a.example.org"));
+        assert!(!allows("**.example.org", ".example.org"));
+        assert!(!allows("**.example.org", "evilexample.org"));
+        assert!(allows("example.org", "example.org"));
+        assert!(!allows("example.org", "*.example.org"));
+        assert!(allows("10.0.0.1", "10.0.0.1"));
+        assert!(!allows("10.0.0.1", "10.0.0.2"));
+        assert!(allows("*@example.org", "Ops@Example.org"));
+        assert!(!allows("*@example.org", "ops@sub.example.org"));
+        assert!(!allows("*.example.org", "ops@a.example.org"));
+        assert!(!allows("**.example.org", "spiffe://a.example.org/x"));
+    }
+
+    #[test]
+    fn refuses_a_pattern_without_a_fixed_part() {
+        for text in ["*", "**", "*.", "**.*", "", " ", "*.*.org", "a b"] {
+            assert_eq!(NamePattern::new(text), None, "{text:?}");
+        }
+    }
+}

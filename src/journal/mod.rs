@@ -1,0 +1,1 @@
+//! What was intended and attempted; survives kill -9.

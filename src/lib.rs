@@ -1,0 +1,13 @@
+//! certd keeps certificates fresh.
+
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod issuer;
+pub mod journal;
+pub mod metrics;
+pub mod pki;
+pub mod report;
+pub mod source;
+pub mod store;
+pub mod vault;

@@ -1,0 +1,1 @@
+//! The same outcome for Prometheus, and the listener that serves it.

@@ -1,0 +1,1 @@
+//! A turn's outcome for people and machines.

@@ -1,0 +1,28 @@
+//! Where a certified key is kept. Every store is the same two functions: `read`, and `write` of what
+//! `Request::accept` let pass, based on what was read.
+
+/// What a write left behind, to be read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// `None` where the place counts no versions.
+    pub version: Option<u64>,
+    /// Nothing was written, because the same key and chain are there already.
+    pub unchanged: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody wrote since it was read: plan again from what is there now.
+    #[error("it changed since it was read: {0}")]
+    Conflict(String),
+    /// Writing would lose or tear something; says what to do.
+    #[error("not written: {0}")]
+    Held(String),
+    #[error("could not {doing}")]
+    Failed {
+        /// What was being done, with the place.
+        doing: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

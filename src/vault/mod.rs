@@ -1,0 +1,1 @@
+//! The one Vault client: address, TLS, login, deadlines, error text.
