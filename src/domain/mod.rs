@@ -9,5 +9,6 @@ pub mod name;
 pub mod plan;
 pub mod policy;
 pub mod renewal;
+pub mod snapshot;
 pub mod text;
 pub mod time;
