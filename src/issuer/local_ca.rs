@@ -24,6 +24,7 @@ use crate::domain::cert::Certificate;
 use crate::domain::name::San;
 use crate::domain::text::printable;
 use crate::domain::time::Timestamp;
+use crate::pki::csr;
 
 /// Clocks of this host and of those that check the certificate may differ by this much.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
@@ -317,11 +318,10 @@ fn common_name(name: &str) -> DistinguishedName {
 fn san(name: &San) -> Result<SanType, IssuerError> {
     let unfit = || refused(format!("not a name for a certificate: {}", printable(&name.to_string())));
     match name {
-        San::Dns(dns) if is_dns_name(dns) => dns.as_str().try_into().map(SanType::DnsName).map_err(|_| unfit()),
-        San::Ip(ip) => Ok(SanType::IpAddress(*ip)),
-        San::Email(email) => email.as_str().try_into().map(SanType::Rfc822Name).map_err(|_| unfit()),
-        San::Uri(uri) => uri.as_str().try_into().map(SanType::URI).map_err(|_| unfit()),
-        San::Dns(_) | San::Other(_) => Err(unfit()),
+        San::Dns(dns) if !is_dns_name(dns) => Err(unfit()),
+        San::Dns(_) | San::Ip(_) | San::Email(_) | San::Uri(_) | San::Other(_) => {
+            csr::subject_alt_name(name).map_err(|_| unfit())
+        }
     }
 }
 
