@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 
 use super::Observed;
-use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Sighting};
+use crate::domain::cert::{Chain, Trust};
+use crate::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
 use crate::pki;
@@ -67,5 +68,24 @@ impl TlsSource {
             sighting,
             took: Some(took),
         }
+    }
+}
+
+impl TlsSource {
+    /// The first certificate is the leaf (RFC 8446, section 4.4.2); the others stay in their order.
+    fn found(&self, target: &Location, ders: &[Vec<u8>]) -> Result<Found, Obstacle> {
+        let leaf = pki::read::certificate(&ders[0]).map_err(|why| {
+            Obstacle::new(ObstacleKind::NotUnderstood, format!("could not read the certificate of {target}: {why}"))
+        })?;
+        let mut trust = self.roots.judge(ders);
+        let mut intermediates = Vec::with_capacity(ders.len() - 1);
+        for (i, der) in ders.iter().enumerate().skip(1) {
+            match pki::read::certificate(der) {
+                Ok(certificate) => intermediates.push(Arc::new(certificate)),
+                // The leaf still counts, and the chain is not what it should be.
+                Err(why) => trust = Trust::Unverified(format!("certificate {} of the chain is unreadable: {why}", i + 1)),
+            }
+        }
+        Ok(Found { chain: Chain { leaf: Arc::new(leaf), intermediates }, trust, stored_key: None, version: None })
     }
 }
