@@ -1,5 +1,7 @@
 //! Who signs. Every issuer is the same function: a CSR in, a chain out. No private key reaches one.
 
+pub mod vault_pki;
+
 use std::time::Duration;
 
 use crate::domain::name::San;

@@ -42,7 +42,9 @@ pub enum VaultError {
     CasMismatch { words: String },
     #[error("Vault has no KV version 2 mount there: {path}: {words}")]
     NoMount { path: String, words: String },
-    #[error("Vault redirects, which certd does not follow, as it would hand its token to another host; set this address: {to}")]
+    #[error(
+        "Vault redirects, which certd does not follow, as it would hand its token to another host; set this address: {to}"
+    )]
     Redirected { to: String },
     #[error("Vault refused with status {status}: {words}")]
     Refused { status: u16, words: String },
@@ -69,7 +71,9 @@ impl VaultError {
     pub fn is_decided(&self) -> bool {
         match self {
             Self::Denied { .. } | Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Refused { .. } => true,
-            Self::Address { .. } | Self::Roots { .. } | Self::Token { .. } | Self::TokenFile { .. } | Self::Path(_) => true,
+            Self::Address { .. } | Self::Roots { .. } | Self::Token { .. } | Self::TokenFile { .. } | Self::Path(_) => {
+                true
+            }
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Sealed { .. } | Self::Standby { .. } => false,
             Self::Redirected { .. } | Self::Server { .. } | Self::NotVault { .. } | Self::TooLarge { .. } => false,
             Self::Leased { .. } => false,

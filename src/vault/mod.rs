@@ -3,6 +3,7 @@
 mod endpoint;
 mod error;
 pub mod layout;
+pub(crate) mod sighting;
 mod token;
 mod transport;
 
@@ -69,9 +70,14 @@ pub struct Mount {
 /// A secret as it was read.
 #[derive(Debug)]
 pub enum KvRead {
-    Present { data: Fields, version: u64 },
+    Present {
+        data: Fields,
+        version: u64,
+    },
     /// `version` is that of a deleted secret, which stays its current one.
-    Absent { version: Option<u64> },
+    Absent {
+        version: Option<u64>,
+    },
 }
 
 /// What is asked of `pki/sign`.
@@ -251,7 +257,8 @@ impl fmt::Debug for Vault {
 /// Without slashes at the ends. The URL rules would drop `..` in silence and so reach another path.
 fn checked(path: &str) -> Result<&str, VaultError> {
     let path = path.trim_matches('/');
-    let odd = |segment: &str| segment.is_empty() || segment == "." || segment == ".." || segment.contains(char::is_control);
+    let odd =
+        |segment: &str| segment.is_empty() || segment == "." || segment == ".." || segment.contains(char::is_control);
     if path.split('/').any(odd) { Err(VaultError::Path(printable(path))) } else { Ok(path) }
 }
 

@@ -59,7 +59,9 @@ impl Operation {
         let capability = match self {
             Self::Mount => {
                 let path = path.strip_prefix("sys/internal/ui/mounts/").unwrap_or(path);
-                return format!("check that {path} lies in a mount, and that certd's token has rights there and has not ended");
+                return format!(
+                    "check that {path} lies in a mount, and that certd's token has rights there and has not ended"
+                );
             }
             Self::Read | Self::CaChain | Self::Lookup => "`read`",
             Self::Write => "`create` and `update`",
@@ -259,8 +261,8 @@ impl MiddleWare for Headers<'_> {
 fn checked(address: &Url) -> Result<String, VaultError> {
     let host = address.host_str().unwrap_or_default();
     let refused = |why| VaultError::Address { address: printable(&format!("{}://{host}", address.scheme())), why };
-    let is_loopback = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let is_loopback =
+        host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     match address.scheme() {
         _ if host.is_empty() => Err(refused("it names no host")),
         _ if !address.username().is_empty() || address.password().is_some() => {
