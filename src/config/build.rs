@@ -240,7 +240,7 @@ impl Builder<'_> {
             vault: vault.clone(),
             paths: self.globs(table, found.paths.get_ref())?,
             exclude: self.globs(table, &found.exclude)?,
-            concurrency: vault_kv::DEFAULT_CONCURRENCY,
+            concurrency: vault_kv::CONCURRENCY,
             roots: roots.clone(),
         };
         Some(AdoptedSource { rule: rule(table), source, vault, roots })
