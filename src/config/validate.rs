@@ -39,7 +39,6 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     m.one_name_each();
     m.one_store_each();
     targets_valid(&mut m);
-    m.found.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     m.found
 }
 
