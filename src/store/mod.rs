@@ -1,6 +1,8 @@
 //! Where a certified key is kept. Every store is the same two functions: `read`, and `write` of what
 //! `Request::accept` let pass, based on what was read.
 
+pub mod file;
+
 /// What a write left behind, to be read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
