@@ -3,6 +3,7 @@
 mod error;
 mod file;
 mod load;
+mod references;
 mod rules;
 mod validate;
 mod value;

@@ -1,6 +1,6 @@
 //! What a single piece of text must be, whatever else is declared.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use url::Host;
 
@@ -70,13 +70,18 @@ pub(super) fn common_name(text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The base of a name constraint: itself and everything below it.
+/// The base of a name constraint: a domain with everything below it, or a network.
 pub(super) fn permitted_name(text: &str) -> Result<(), Fault> {
-    match dns_name(text.strip_prefix('.').unwrap_or(text)) {
-        Ok(()) if !text.contains('*') => Ok(()),
-        Ok(()) | Err(_) => fault(
-            format!("not a DNS name that can be permitted: {text:?}"),
-            "write example.org, which permits every name below it too",
+    let (address, prefix) = text.split_once('/').unwrap_or((text, "0"));
+    let fits = match address.parse::<IpAddr>() {
+        Ok(ip) => prefix.parse::<u8>().is_ok_and(|bits| bits <= if ip.is_ipv4() { 32 } else { 128 }),
+        Err(_) => !text.contains('*') && dns_name(text).is_ok(),
+    };
+    match fits {
+        true => Ok(()),
+        false => fault(
+            format!("not a domain or a network that can be permitted: {text:?}"),
+            "write example.org, which permits every name below it too, or 10.0.0.0/8",
         ),
     }
 }
@@ -276,11 +281,13 @@ mod tests {
     }
 
     #[test]
-    fn a_permitted_name_is_a_base_without_wildcard() {
-        assert_eq!(permitted_name("example.org"), Ok(()));
-        assert_eq!(permitted_name(".example.org"), Ok(()));
-        for text in ["*.example.org", "", ".", "10.0.0.0/8"] {
-            assert_eq!(says(permitted_name(text)), format!("not a DNS name that can be permitted: {text:?}"));
+    fn a_permitted_name_is_a_domain_or_a_network() {
+        for text in ["example.org", "10.0.0.1", "10.0.0.0/8", "fd00::/128"] {
+            assert_eq!(permitted_name(text), Ok(()), "{text}");
+        }
+        for text in ["*.example.org", ".example.org", "", ".", "10.0.0.0/33", "fd00::/129", "example.org/8"] {
+            let said = format!("not a domain or a network that can be permitted: {text:?}");
+            assert_eq!(says(permitted_name(text)), said);
         }
     }
 
