@@ -1,5 +1,6 @@
 //! The file as the user writes it, and build(): names become things, once.
 
+pub mod build;
 mod error;
 mod file;
 mod load;
