@@ -295,7 +295,8 @@ mod tests {
 
     #[test]
     fn absolute_days_are_an_option() {
-        let thresholds = Thresholds { warning: Threshold::Left(80 * DAY), critical: Threshold::Left(80 * DAY - SECOND) };
+        let thresholds =
+            Thresholds { warning: Threshold::Left(80 * DAY), critical: Threshold::Left(80 * DAY - SECOND) };
         let severity = |now| check(now, &thresholds, &seen_found(secret("a"), found(leaf(&["a"])))).pop();
         assert_eq!(severity(NOW.minus(SECOND)), None);
         let message = "ends on 2027-04-05T08:00:00Z";

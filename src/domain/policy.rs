@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn backoff_grows_from_a_minute_over_ten_and_a_hundred_to_a_day() {
-        let steps = [(0, MINUTE), (1, MINUTE), (2, 10 * MINUTE), (3, 100 * MINUTE), (4, DAY), (5, DAY), (u32::MAX, DAY)];
+        let steps =
+            [(0, MINUTE), (1, MINUTE), (2, 10 * MINUTE), (3, 100 * MINUTE), (4, DAY), (5, DAY), (u32::MAX, DAY)];
         for (failures, base) in steps {
             let waits = ["", "a", "b", "payments-api"].map(|name| NOW.until(retry_at(failures, NOW, name, None)));
             for wait in waits {
