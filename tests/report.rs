@@ -204,7 +204,8 @@ fn the_table_says_first_that_acting_is_stopped() {
     let paused = Timestamp(NOW.0 + 2 * DAY);
     let stopped = Snapshot { act: false, paused_until: Some(paused), ..every_shape() };
     let table = printed(Format::Table, &stopped);
-    let wanted = "act = false: nothing will be renewed\nacting is paused until 2026-11-24T12:00:00Z, in 2 days\n\nSTATE ";
+    let wanted =
+        "act = false: nothing will be renewed\nacting is paused until 2026-11-24T12:00:00Z, in 2 days\n\nSTATE ";
     assert!(table.starts_with(wanted), "{table}");
     let over = Snapshot { paused_until: Some(NOW), ..every_shape() };
     assert!(printed(Format::Table, &over).starts_with("STATE "));
@@ -251,6 +252,10 @@ fn nagios_gets_no_more_than_it_reads() {
     let report = printed(Format::Nagios, &snapshot(many));
     assert!(report.len() <= 8_192, "{} bytes", report.len());
     assert!(report.trim_end().ends_with(" more"), "{report}");
+    let long = Obstacle::new(ObstacleKind::Server, "why ".repeat(10_000));
+    let report = printed(Format::Nagios, &snapshot(vec![entry(endpoint("a.example"), Sighting::Unknown(long))]));
+    assert!(report.lines().next().unwrap().ends_with("unknown=1;;;0"), "{report}");
+    assert!(report.len() <= 8_192, "{} bytes", report.len());
 }
 
 #[test]
@@ -262,7 +267,7 @@ fn the_worst_state_is_the_exit_code() {
     let unknown = entry(endpoint("d.example"), unknown());
     let code = |entries: &[_]| snapshot(entries.to_vec()).worst().exit_code();
     assert_eq!(code(&[]), 0);
-    assert_eq!(code(&[ok.clone()]), 0);
+    assert_eq!(code(std::slice::from_ref(&ok)), 0);
     assert_eq!(code(&[ok.clone(), warning.clone()]), 1);
     assert_eq!(code(&[ok.clone(), warning.clone(), unknown.clone()]), 3);
     assert_eq!(code(&[ok, warning, unknown, critical]), 2);

@@ -30,7 +30,7 @@ pub use super::served::{Reload, ReloadError, ServedCertificate, TlsFiles};
 use crate::domain::time::Timestamp;
 
 /// Nobody needs longer to say what they want, on loopback or across a data centre.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A TLS handshake is two round trips.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -102,9 +102,8 @@ impl Listener {
                     debug!(error = &why as &dyn std::error::Error, "the listener begins without a certificate");
                 }
                 let tls = tls_config(served.clone()).map_err(ListenError::Tls)?;
-                let encrypted = server.map(|limited| {
-                    RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_DEADLINE).acceptor(limited)
-                });
+                let encrypted = server
+                    .map(|limited| RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE_DEADLINE).acceptor(limited));
                 (Some(served), spawn(encrypted.serve(router.into_make_service())))
             }
         };

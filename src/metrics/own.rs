@@ -48,7 +48,10 @@ impl OwnMetrics {
     /// from a sandboxed service, and would then say 1970.
     pub fn new(started_at: Timestamp) -> Self {
         let renewal_attempts = IntCounterVec::new(
-            Opts::new("certd_renewal_attempts_total", "Attempts to renew, by issuer, how they ended and why they began."),
+            Opts::new(
+                "certd_renewal_attempts_total",
+                "Attempts to renew, by issuer, how they ended and why they began.",
+            ),
             &["issuer", "result", "reason"],
         );
         let phase_durations = HistogramVec::new(

@@ -209,9 +209,8 @@ fn renewal_due<'a>(rows: impl Iterator<Item = (&'a Entry, &'a str)>, out: &mut S
 
 /// The failures are there only while there are some, which keeps a healthy certificate to eight series.
 fn renewal_records<'a>(rows: impl Iterator<Item = (&'a Entry, &'a str)> + Clone, out: &mut String) {
-    let records = || {
-        rows.clone().filter_map(|(entry, cert)| entry.managed.as_ref().map(|managed| (&managed.record, cert)))
-    };
+    let records =
+        || rows.clone().filter_map(|(entry, cert)| entry.managed.as_ref().map(|managed| (&managed.record, cert)));
     let name = "certd_renewal_consecutive_failures";
     let mut family = Family::gauge(out, name, "Renewals that failed in a row; absent when the last one did not.");
     for (record, cert) in records().filter(|(record, _)| record.consecutive_failures > 0) {

@@ -120,10 +120,8 @@ impl ResolvesServerCert for ServedCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.current.load_full();
         if current.is_none() && !self.missing_said.swap(true, Ordering::Relaxed) {
-            warn!(
-                certificate = %self.files.certificate.display(),
-                "connections are refused: the listener has no certificate yet; they work once this file and its key are there"
-            );
+            let certificate = self.files.certificate.display();
+            warn!(%certificate, "connections are refused until this file and its key are there: there is nothing to show");
         }
         current
     }

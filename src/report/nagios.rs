@@ -11,12 +11,16 @@ const MOST_NAMED: usize = 3;
 /// Nagios reads eight kilobytes in all (MAX_PLUGIN_OUTPUT_LENGTH).
 const MOST_BYTES: usize = 8_000;
 
+/// In characters. Longer ones would drive the performance data out of what is read.
+const LONGEST_SENTENCE: usize = 400;
+
 pub fn render(snapshot: &Snapshot) -> String {
     let summary = Summary::of(snapshot);
     let bad: Vec<&Entry> = worst_first(snapshot).into_iter().filter(|entry| entry.state != State::Ok).collect();
     let headline = if bad.is_empty() { all_well(snapshot) } else { headline(snapshot, summary, &bad) };
     let Summary { ok, warning, critical, unknown } = summary;
-    let mut out = format!("{headline} | ok={ok};;;0 warning={warning};;;0 critical={critical};;;0 unknown={unknown};;;0\n");
+    let mut out =
+        format!("{headline} | ok={ok};;;0 warning={warning};;;0 critical={critical};;;0 unknown={unknown};;;0\n");
     for (i, entry) in bad.iter().enumerate() {
         let line = format!("{}: {}\n", entry.state.as_str().to_uppercase(), sentence(entry));
         if out.len() + line.len() > MOST_BYTES {
@@ -29,7 +33,8 @@ pub fn render(snapshot: &Snapshot) -> String {
 }
 
 fn all_well(snapshot: &Snapshot) -> String {
-    let first = snapshot.entries.iter().filter_map(|entry| Some((not_after(entry)?, entry))).min_by_key(|(end, _)| *end);
+    let first =
+        snapshot.entries.iter().filter_map(|entry| Some((not_after(entry)?, entry))).min_by_key(|(end, _)| *end);
     match first {
         None => "OK: 0 certificates".to_string(),
         Some((end, entry)) => format!(
@@ -57,7 +62,11 @@ fn certificates(count: usize) -> String {
 }
 
 fn sentence(entry: &Entry) -> String {
-    harmless(&format!("{} {}", entry.observation.location, complaints(entry).join(", ")))
+    let whole = harmless(&format!("{} {}", entry.observation.location, complaints(entry).join(", ")));
+    match whole.char_indices().nth(LONGEST_SENTENCE) {
+        Some((cut, _)) => format!("{}…", &whole[..cut]),
+        None => whole,
+    }
 }
 
 /// A pipe would begin performance data. Newlines are gone before.
