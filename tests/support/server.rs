@@ -7,7 +7,7 @@ use std::{
     net::TcpListener,
     os::unix::process::CommandExt,
     path::PathBuf,
-    process::{self, ChildStdin, Command, Stdio},
+    process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -30,9 +30,14 @@ pub struct Server {
     pub root_token: String,
     /// Where a process writes what it has to say; a container keeps its own log.
     pub log: Option<PathBuf>,
+    _lifeline: Lifeline,
+    /// Dropped after its lifeline, which waits until the container is gone; its own removal then finds nothing.
     _container: Option<ContainerAsync<GenericImage>>,
-    _lifeline: ChildStdin,
 }
+
+/// A shell whose `cat` returns when the pipe to it is closed: by a drop, or by the kernel when this process ends,
+/// however it ends. Statics are never dropped, and no exit hook runs after a SIGKILL.
+struct Lifeline(Child);
 
 impl Server {
     /// Starts a server in the mode that CERTD_TEST_VAULT asks for; it may not be ready yet.
@@ -52,7 +57,7 @@ impl Server {
         let root_token = unique("root");
         let listen = format!("0.0.0.0:{PORT_INSIDE}");
         // It is told the name before there is a container, so that no moment is left in which one could be lost.
-        let lifeline = at_the_end("docker rm --force --volumes \"$1\"", [OsStr::new(&own)]);
+        let lifeline = Lifeline::new("cat; docker rm --force --volumes \"$1\"", [OsStr::new(&own)]);
         let container = GenericImage::new(name, tag)
             .with_exposed_port(PORT_INSIDE.tcp())
             .with_container_name(&own)
@@ -68,7 +73,7 @@ impl Server {
         let host = container.get_host().await.unwrap();
         let port = container.get_host_port_ipv4(PORT_INSIDE).await.unwrap();
         let address = format!("http://{host}:{port}");
-        Self { address, root_token, log: None, _container: Some(container), _lifeline: lifeline }
+        Self { address, root_token, log: None, _lifeline: lifeline, _container: Some(container) }
     }
 
     fn process(binary: PathBuf) -> Self {
@@ -79,13 +84,13 @@ impl Server {
         let token = format!("-dev-root-token-id={root_token}");
         let listen = format!("-dev-listen-address={listen}");
         // The shell is the parent of the server, so that the number it kills cannot have become another's.
-        let lifeline = spawn_with_lifeline(
+        let lifeline = Lifeline::new(
             r#"log=$1; shift; "$@" >"$log" 2>&1 </dev/null & cat; kill -9 $!; wait $!; rm -f "$log""#,
             [log.as_os_str(), binary.as_os_str()]
                 .into_iter()
                 .chain(["server", "-dev", "-dev-no-store-token", &token, &listen].into_iter().map(OsStr::new)),
         );
-        Self { address, root_token, log: Some(log), _container: None, _lifeline: lifeline }
+        Self { address, root_token, log: Some(log), _lifeline: lifeline, _container: None }
     }
 
     /// The last words of the server, for the message of a failed test.
@@ -105,8 +110,7 @@ fn binary() -> Option<PathBuf> {
         return Some(named.into());
     }
     let path = env::var_os("PATH")?;
-    let found = env::split_paths(&path).flat_map(|d| [d.join("bao"), d.join("vault")]).find(|file| file.is_file());
-    found
+    env::split_paths(&path).flat_map(|d| [d.join("bao"), d.join("vault")]).find(|file| file.is_file())
 }
 
 fn engine_has(image: &str) -> bool {
@@ -115,24 +119,26 @@ fn engine_has(image: &str) -> bool {
     inspect.is_ok_and(|status| status.success())
 }
 
-fn at_the_end<'a>(script: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> ChildStdin {
-    spawn_with_lifeline(&format!("cat; {script}"), arguments)
+impl Lifeline {
+    fn new<'a>(script: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> Self {
+        let shell = Command::new("/bin/sh")
+            .args(["-c", script, "certd-test"])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // An interrupt from the terminal must not reach the one who cleans up after it.
+            .process_group(0)
+            .spawn();
+        Self(shell.expect("/bin/sh is there"))
+    }
 }
 
-/// Runs a shell script whose `cat` returns when the returned pipe is closed: by a drop, or by the kernel when this
-/// process ends, however it ends. Statics are never dropped, and no exit hook runs after a SIGKILL.
-fn spawn_with_lifeline<'a>(script: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> ChildStdin {
-    let mut shell = Command::new("/bin/sh")
-        .args(["-c", script, "certd-test"])
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        // An interrupt from the terminal must not reach the one who cleans up after it.
-        .process_group(0)
-        .spawn()
-        .expect("/bin/sh is there");
-    shell.stdin.take().expect("stdin was asked for")
+impl Drop for Lifeline {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().expect("the shell is ours to wait for");
+    }
 }
 
 fn unique(prefix: &str) -> String {
