@@ -66,7 +66,12 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// Notes the mistake at `place` and goes on, so that all are reported.
-    fn noted<T, V>(&mut self, table: &Declared<T>, place: std::ops::Range<usize>, made: Result<V, String>) -> Option<V> {
+    fn noted<T, V>(
+        &mut self,
+        table: &Declared<T>,
+        place: std::ops::Range<usize>,
+        made: Result<V, String>,
+    ) -> Option<V> {
         match made {
             Ok(value) => Some(value),
             Err(what) => {
@@ -128,7 +133,12 @@ impl Builder<'_> {
                 let below = |path: &Spanned<super::FilePath>| path.get_ref().glob_below(&self.config.directory);
                 let patterns = files.paths.get_ref().iter().map(below).collect();
                 let roots = self.roots(table, &files.roots)?;
-                Some(source::Source::File(file::FileSource { name, environment: text(&files.environment), patterns, roots }))
+                Some(source::Source::File(file::FileSource {
+                    name,
+                    environment: text(&files.environment),
+                    patterns,
+                    roots,
+                }))
             }
         }
     }
@@ -156,7 +166,7 @@ impl Builder<'_> {
             Roots::System => Anchors::system(),
             Roots::None => Ok(Anchors::none()),
             Roots::Files(paths) => {
-                Anchors::from_files(&paths.iter().map(|path| self.config.path(path.get_ref())).collect::<Vec<_>>())
+                Anchors::from_files(&paths.iter().map(|path| self.config.path(path)).collect::<Vec<_>>())
             }
         };
         self.noted(table, table.span.clone(), made.map_err(|error| in_one_line(&error))).map(Arc::new)
@@ -240,7 +250,7 @@ impl Builder<'_> {
             vault: vault.clone(),
             paths: self.globs(table, found.paths.get_ref())?,
             exclude: self.globs(table, &found.exclude)?,
-            concurrency: vault_kv::DEFAULT_CONCURRENCY,
+            concurrency: vault_kv::CONCURRENCY,
             roots: roots.clone(),
         };
         Some(AdoptedSource { rule: rule(table), source, vault, roots })
@@ -253,7 +263,8 @@ fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, Str
         None => None,
         Some(path) => {
             let path = config.path(path);
-            let bytes = fs::read(&path).map_err(|error| format!("could not read the CA file {}: {error}", path.display()))?;
+            let bytes =
+                fs::read(&path).map_err(|error| format!("could not read the CA file {}: {error}", path.display()))?;
             let bundle = Bundle::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
             Some(bundle.certificates)
         }

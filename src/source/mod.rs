@@ -2,6 +2,7 @@
 //! whole: what could not be seen is an observation with an obstacle, or a failure of its own.
 
 pub mod file;
+pub mod path_glob;
 pub mod target;
 pub mod tls;
 pub mod vault_kv;
