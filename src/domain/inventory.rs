@@ -22,6 +22,8 @@ pub enum Location {
     Secret { vault: VaultName, path: String, part: Option<String> },
     /// A file, or a directory that holds `cert.pem` and its fellows.
     File { path: PathBuf, part: Option<String> },
+    /// What a source could not list: certificates below it may be there or not.
+    Listing { source: SourceName, part: Option<String> },
 }
 
 impl Location {
@@ -30,7 +32,9 @@ impl Location {
         let mut location = self.clone();
         match &mut location {
             Self::Endpoint { .. } => {}
-            Self::Secret { part: slot, .. } | Self::File { part: slot, .. } => *slot = part,
+            Self::Secret { part: slot, .. } | Self::File { part: slot, .. } | Self::Listing { part: slot, .. } => {
+                *slot = part;
+            }
         }
         location
     }
@@ -39,7 +43,7 @@ impl Location {
     pub fn expected_host(&self) -> Option<&str> {
         match self {
             Self::Endpoint { host, sni, .. } => Some(sni.as_deref().unwrap_or(host)),
-            Self::Secret { .. } | Self::File { .. } => None,
+            Self::Secret { .. } | Self::File { .. } | Self::Listing { .. } => None,
         }
     }
 }
@@ -66,6 +70,10 @@ impl fmt::Display for Location {
             }
             Self::File { path, part } => {
                 f.write_str(&printable(&path.to_string_lossy()))?;
+                part
+            }
+            Self::Listing { source, part } => {
+                write!(f, "listing of {}", printable(&source.0))?;
                 part
             }
         };
