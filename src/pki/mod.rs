@@ -1,2 +1,26 @@
 //! Bytes in, domain types out: certificates, bundles, keys, CSRs and trust. The only place that
-//! knows x509-parser, rcgen's keys and rustls-webpki.
+//! knows x509-parser, aws-lc-rs's keys and rustls-webpki.
+
+pub mod bundle;
+pub mod csr;
+pub mod key;
+pub mod pem;
+pub mod read;
+pub mod roots;
+
+/// Something is there that is not what it should be; says what, in one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotUnderstood(pub String);
+
+impl NotUnderstood {
+    fn new(what: impl std::fmt::Display) -> Self {
+        Self(crate::domain::text::printable(&what.to_string()))
+    }
+}
+
+/// SHA-256, as fingerprints and key digests use it.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().try_into().expect("SHA-256 gives 32 bytes")
+}

@@ -1,0 +1,132 @@
+//! Private keys: made, read in the three forms that tools write, and written as PKCS#8.
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaKeyPair,
+};
+use zeroize::Zeroizing;
+
+use crate::domain::cert::{KeyDigest, KeyType};
+use crate::domain::key::{KeySpec, PrivateKey};
+
+use super::NotUnderstood;
+
+#[derive(Debug, thiserror::Error)]
+#[error("could not make a private key: {0}")]
+pub struct KeyError(String);
+
+impl From<aws_lc_rs::error::Unspecified> for KeyError {
+    fn from(_: aws_lc_rs::error::Unspecified) -> Self {
+        Self("the cryptographic library failed".to_string())
+    }
+}
+
+/// Takes up to a second for RSA: call it where blocking is fine.
+pub fn generate(spec: KeySpec) -> Result<PrivateKey, KeyError> {
+    match spec {
+        KeySpec::EcdsaP256 => generate_ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING, KeyType::EcdsaP256),
+        KeySpec::EcdsaP384 => generate_ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING, KeyType::EcdsaP384),
+        KeySpec::Rsa2048 => generate_rsa(KeySize::Rsa2048),
+        KeySpec::Rsa3072 => generate_rsa(KeySize::Rsa3072),
+        KeySpec::Rsa4096 => generate_rsa(KeySize::Rsa4096),
+        KeySpec::Ed25519 => Ok(held_ed25519(&Ed25519KeyPair::generate()?)?),
+    }
+}
+
+fn generate_ecdsa(algorithm: &'static EcdsaSigningAlgorithm, key_type: KeyType) -> Result<PrivateKey, KeyError> {
+    Ok(held_ecdsa(&EcdsaKeyPair::generate(algorithm)?, key_type)?)
+}
+
+fn generate_rsa(size: KeySize) -> Result<PrivateKey, KeyError> {
+    Ok(held_rsa(&RsaKeyPair::generate(size)?)?)
+}
+
+/// PKCS#8 (RFC 5958), PKCS#1 (RFC 8017) or SEC1 (RFC 5915) in DER.
+pub fn from_der(der: &[u8]) -> Result<PrivateKey, NotUnderstood> {
+    let curves = [
+        (&ECDSA_P256_SHA256_ASN1_SIGNING, KeyType::EcdsaP256),
+        (&ECDSA_P384_SHA384_ASN1_SIGNING, KeyType::EcdsaP384),
+        (&ECDSA_P521_SHA512_ASN1_SIGNING, KeyType::EcdsaP521),
+    ];
+    for (algorithm, key_type) in curves {
+        if let Ok(pair) = EcdsaKeyPair::from_private_key_der(algorithm, der) {
+            return held_ecdsa(&pair, key_type).map_err(unreadable);
+        }
+    }
+    if let Ok(pair) = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)) {
+        return held_rsa(&pair).map_err(unreadable);
+    }
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(unreadable)?;
+    held_ed25519(&pair).map_err(unreadable)
+}
+
+fn unreadable<E>(_: E) -> NotUnderstood {
+    NotUnderstood(
+        "a private key of a kind that certd does not read (it reads RSA, ECDSA P-256/384/521, Ed25519)".into(),
+    )
+}
+
+/// One `PRIVATE KEY` block.
+pub fn to_pem(key: &PrivateKey) -> Zeroizing<String> {
+    Zeroizing::new(super::pem::block("PRIVATE KEY", &key.pkcs8))
+}
+
+fn held_ecdsa(pair: &EcdsaKeyPair, key_type: KeyType) -> Result<PrivateKey, aws_lc_rs::error::Unspecified> {
+    let spki = AsDer::<PublicKeyX509Der>::as_der(pair.public_key())?;
+    Ok(held(pair.to_pkcs8v1()?.as_ref(), spki.as_ref(), key_type))
+}
+
+fn held_rsa(pair: &RsaKeyPair) -> Result<PrivateKey, aws_lc_rs::error::Unspecified> {
+    let pkcs8 = AsDer::<Pkcs8V1Der>::as_der(pair)?;
+    let spki = AsDer::<PublicKeyX509Der>::as_der(pair.public_key())?;
+    let bits = u32::try_from(pair.public_modulus_len() * 8).unwrap_or(u32::MAX);
+    Ok(held(pkcs8.as_ref(), spki.as_ref(), KeyType::Rsa(bits)))
+}
+
+fn held_ed25519(pair: &Ed25519KeyPair) -> Result<PrivateKey, aws_lc_rs::error::Unspecified> {
+    let spki = AsDer::<PublicKeyX509Der>::as_der(pair.public_key())?;
+    Ok(held(pair.to_pkcs8v1()?.as_ref(), spki.as_ref(), KeyType::Ed25519))
+}
+
+fn held(pkcs8: &[u8], spki: &[u8], key_type: KeyType) -> PrivateKey {
+    PrivateKey { pkcs8: Zeroizing::new(pkcs8.to_vec()), public: KeyDigest(super::sha256(spki)), key_type }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPECS: [KeySpec; 6] = [
+        KeySpec::EcdsaP256,
+        KeySpec::EcdsaP384,
+        KeySpec::Rsa2048,
+        KeySpec::Rsa3072,
+        KeySpec::Rsa4096,
+        KeySpec::Ed25519,
+    ];
+
+    #[test]
+    fn a_key_of_every_kind_is_read_back_as_the_same_key() {
+        for spec in SPECS {
+            let key = generate(spec).unwrap();
+            let read = from_der(&key.pkcs8).unwrap();
+            assert_eq!(key.key_type, spec.key_type());
+            assert_eq!((read.public, read.key_type, &read.pkcs8), (key.public, spec.key_type(), &key.pkcs8));
+        }
+    }
+
+    #[test]
+    fn reads_the_older_forms_as_the_same_key() {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let sec1 = AsDer::<aws_lc_rs::encoding::EcPrivateKeyRfc5915Der>::as_der(&pair.private_key()).unwrap();
+        assert_eq!(from_der(sec1.as_ref()).unwrap().public, held_ecdsa(&pair, KeyType::EcdsaP256).unwrap().public);
+    }
+
+    #[test]
+    fn refuses_what_is_no_key_and_never_shows_one() {
+        assert!(from_der(b"no key").unwrap_err().0.starts_with("a private key of a kind"));
+        assert_eq!(format!("{:?}", generate(KeySpec::Ed25519).unwrap()), "PrivateKey(…)");
+    }
+}

@@ -1,0 +1,223 @@
+//! One certificate from DER, by x509-parser. It reads and does not verify: trust is `roots`.
+
+use x509_parser::asn1_rs::Tag;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+use crate::domain::cert::{Certificate, Fingerprint, KeyDigest, KeyType, KeyUsage, SignatureAlgorithm};
+use crate::domain::name::San;
+use crate::domain::time::Timestamp;
+
+use super::NotUnderstood;
+
+/// Zero bytes after the certificate are padding, as smart cards and fixed-size records leave it, and no
+/// part of it; anything else there is refused.
+pub fn certificate(der: &[u8]) -> Result<Certificate, NotUnderstood> {
+    let (rest, parsed) =
+        X509Certificate::from_der(der).map_err(|e| NotUnderstood::new(format!("not a certificate: {e}")))?;
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err(NotUnderstood(format!("{} bytes follow the certificate", rest.len())));
+    }
+    let extensions = Extensions::of(&parsed);
+    Ok(Certificate {
+        fingerprint: Fingerprint(super::sha256(&der[..der.len() - rest.len()])),
+        serial: serial(parsed.raw_serial()),
+        subject: distinguished_name(parsed.subject()),
+        issuer: distinguished_name(parsed.issuer()),
+        subject_cn: common_name(parsed.subject()),
+        issuer_cn: common_name(parsed.issuer()),
+        names: extensions.names,
+        not_before: Timestamp(parsed.validity().not_before.timestamp()),
+        not_after: Timestamp(parsed.validity().not_after.timestamp()),
+        key: key_type(parsed.public_key()),
+        signature: signature_algorithm(&parsed),
+        key_usage: extensions.key_usage,
+        extended_key_usage: extensions.extended_key_usage,
+        is_ca: extensions.is_ca,
+        authority_key_id: extensions.authority_key_id,
+        subject_key_id: extensions.subject_key_id,
+        public_key: KeyDigest(super::sha256(parsed.public_key().raw)),
+    })
+}
+
+#[derive(Default)]
+struct Extensions {
+    names: Vec<San>,
+    key_usage: Option<KeyUsage>,
+    extended_key_usage: Option<Vec<String>>,
+    is_ca: bool,
+    authority_key_id: Option<Vec<u8>>,
+    subject_key_id: Option<Vec<u8>>,
+}
+
+impl Extensions {
+    /// An extension that cannot be parsed is passed over: what certd asks of it is then not there.
+    fn of(parsed: &X509Certificate) -> Self {
+        let mut found = Self::default();
+        for extension in parsed.iter_extensions() {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectAlternativeName(san) => {
+                    found.names = san.general_names.iter().map(name).collect();
+                }
+                ParsedExtension::KeyUsage(usage) => found.key_usage = Some(KeyUsage(usage.flags)),
+                ParsedExtension::ExtendedKeyUsage(usage) => found.extended_key_usage = Some(usages(usage)),
+                ParsedExtension::BasicConstraints(constraints) => found.is_ca = constraints.ca,
+                ParsedExtension::AuthorityKeyIdentifier(id) => {
+                    found.authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                }
+                ParsedExtension::SubjectKeyIdentifier(id) => found.subject_key_id = Some(id.0.to_vec()),
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+fn name(general: &GeneralName) -> San {
+    match general {
+        GeneralName::DNSName(text) => San::Dns(text.to_ascii_lowercase()),
+        GeneralName::RFC822Name(text) => San::Email(text.to_string()),
+        GeneralName::URI(text) => San::Uri(text.to_string()),
+        GeneralName::IPAddress(bytes) => match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
+            (Ok(four), _) => San::Ip(four.into()),
+            (_, Ok(sixteen)) => San::Ip(sixteen.into()),
+            _ => San::Other(format!("ip:{}", hex(bytes))),
+        },
+        GeneralName::DirectoryName(dn) => San::Other(format!("dirname:{}", distinguished_name(dn))),
+        GeneralName::OtherName(oid, value) => San::Other(format!("othername:{oid}:{}", hex(value))),
+        GeneralName::RegisteredID(oid) => San::Other(format!("rid:{oid}")),
+        GeneralName::X400Address(_) => San::Other("x400".to_string()),
+        GeneralName::EDIPartyName(_) => San::Other("ediparty".to_string()),
+        GeneralName::Invalid(tag, value) => San::Other(format!("invalid:{}:{}", tag.0, hex(value))),
+    }
+}
+
+fn usages(usage: &x509_parser::extensions::ExtendedKeyUsage) -> Vec<String> {
+    let named = [
+        (usage.any, "anyExtendedKeyUsage"),
+        (usage.server_auth, "serverAuth"),
+        (usage.client_auth, "clientAuth"),
+        (usage.code_signing, "codeSigning"),
+        (usage.email_protection, "emailProtection"),
+        (usage.time_stamping, "timeStamping"),
+        (usage.ocsp_signing, "OCSPSigning"),
+    ];
+    let named = named.into_iter().filter(|(set, _)| *set).map(|(_, name)| name.to_string());
+    named.chain(usage.other.iter().map(|oid| oid.to_id_string())).collect()
+}
+
+/// Lower-case hexadecimal; a leading zero byte only says that the number is positive.
+fn serial(raw: &[u8]) -> String {
+    match raw {
+        [0, rest @ ..] if !rest.is_empty() => hex(rest),
+        _ => hex(raw),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// RFC 4514: the most specific part first.
+fn distinguished_name(dn: &X509Name) -> String {
+    let mut parts: Vec<String> =
+        dn.iter_rdn().map(|rdn| rdn.iter().map(attribute).collect::<Vec<_>>().join("+")).collect();
+    parts.reverse();
+    parts.join(",")
+}
+
+fn attribute(attribute: &x509_parser::x509::AttributeTypeAndValue) -> String {
+    let oid = attribute.attr_type();
+    let name = x509_parser::objects::oid2abbrev(oid, x509_parser::objects::oid_registry())
+        .map_or_else(|_| oid.to_id_string(), str::to_string);
+    match text(attribute) {
+        Some(value) => format!("{name}={}", escaped(&value)),
+        None => format!("{name}=#{}", hex(attribute.as_slice())),
+    }
+}
+
+fn text(attribute: &x509_parser::x509::AttributeTypeAndValue) -> Option<String> {
+    let value = attribute.attr_value();
+    match value.tag() {
+        Tag::BmpString => {
+            let units = value.data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+            char::decode_utf16(units).collect::<Result<String, _>>().ok()
+        }
+        Tag::TeletexString => Some(value.data.iter().map(|byte| char::from(*byte)).collect()),
+        _ => attribute.as_str().ok().map(str::to_string),
+    }
+}
+
+fn escaped(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for (i, c) in value.chars().enumerate() {
+        if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';') || (i == 0 && matches!(c, ' ' | '#')) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// The last one counts, being the most specific.
+fn common_name(dn: &X509Name) -> Option<String> {
+    dn.iter_common_name().last().and_then(text)
+}
+
+fn key_type(spki: &SubjectPublicKeyInfo) -> KeyType {
+    let algorithm = spki.algorithm.algorithm.to_id_string();
+    let curve = || spki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok()).map(|oid| oid.to_id_string());
+    match algorithm.as_str() {
+        "1.2.840.113549.1.1.1" | "1.2.840.113549.1.1.10" => match spki.parsed() {
+            Ok(PublicKey::RSA(rsa)) => KeyType::Rsa(modulus_bits(rsa.modulus)),
+            _ => KeyType::Other("rsa-unreadable".to_string()),
+        },
+        "1.2.840.10045.2.1" => match curve().as_deref() {
+            Some("1.2.840.10045.3.1.7") => KeyType::EcdsaP256,
+            Some("1.3.132.0.34") => KeyType::EcdsaP384,
+            Some("1.3.132.0.35") => KeyType::EcdsaP521,
+            Some("1.3.132.0.33") => KeyType::Other("ecdsa-p224".to_string()),
+            Some("1.2.840.10045.3.1.1") => KeyType::Other("ecdsa-p192".to_string()),
+            Some(other) => KeyType::Other(format!("ecdsa-{other}")),
+            None => KeyType::Other("ecdsa-explicit".to_string()),
+        },
+        "1.3.101.112" => KeyType::Ed25519,
+        "1.3.101.113" => KeyType::Other("ed448".to_string()),
+        "1.2.840.10040.4.1" => KeyType::Other("dsa".to_string()),
+        other => KeyType::Other(other.to_string()),
+    }
+}
+
+fn modulus_bits(modulus: &[u8]) -> u32 {
+    let significant = &modulus[modulus.iter().take_while(|byte| **byte == 0).count()..];
+    let bits = significant.len() * 8 - significant.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    u32::try_from(bits).unwrap_or(u32::MAX)
+}
+
+fn signature_algorithm(parsed: &X509Certificate) -> SignatureAlgorithm {
+    let oid = parsed.signature_algorithm.algorithm.to_id_string();
+    let name = match oid.as_str() {
+        "1.2.840.113549.1.1.2" => "rsa-md2",
+        "1.2.840.113549.1.1.3" => "rsa-md4",
+        "1.2.840.113549.1.1.4" => "rsa-md5",
+        "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" => "rsa-sha1",
+        "1.2.840.113549.1.1.14" => "rsa-sha224",
+        "1.2.840.113549.1.1.11" => "rsa-sha256",
+        "1.2.840.113549.1.1.12" => "rsa-sha384",
+        "1.2.840.113549.1.1.13" => "rsa-sha512",
+        "1.2.840.113549.1.1.10" => "rsa-pss",
+        "1.2.840.10045.4.1" => "ecdsa-sha1",
+        "1.2.840.10045.4.3.1" => "ecdsa-sha224",
+        "1.2.840.10045.4.3.2" => "ecdsa-sha256",
+        "1.2.840.10045.4.3.3" => "ecdsa-sha384",
+        "1.2.840.10045.4.3.4" => "ecdsa-sha512",
+        "1.2.840.10040.4.3" => "dsa-sha1",
+        "2.16.840.1.101.3.4.3.2" => "dsa-sha256",
+        "1.3.101.112" => "ed25519",
+        "1.3.101.113" => "ed448",
+        _ => return SignatureAlgorithm(oid),
+    };
+    SignatureAlgorithm(name.to_string())
+}
