@@ -288,3 +288,6 @@ fn text(fields: &Fields, name: &str) -> Result<Option<Text>, NotUnderstood> {
         .map(Some)
         .map_err(|_| NotUnderstood(format!("the field `{name}` is neither text nor a list of texts")))
 }
+
+#[cfg(test)]
+mod tests;
