@@ -9,6 +9,7 @@ use crate::domain::plan::Reason;
 use crate::domain::policy::RenewalPolicy;
 use crate::domain::renewal::{Request, Signed, Spec};
 use crate::domain::time::Timestamp;
+use crate::pki::key;
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -118,6 +119,11 @@ fn every_layout_is_renewed_in_the_form_that_it_has() {
         json!({ "fullchain": all(&old), "key": private(&old) }),
         &new,
         json!({ "fullchain": all(&new), "key": private(&new) }),
+    );
+    check(
+        json!({ "cert": leaf(&old), "key": *KeyForm::Sec1.to_pem(old.key()) }),
+        &new,
+        json!({ "cert": all(&new), "key": *KeyForm::Sec1.to_pem(new.key()) }),
     );
     check(json!({ "pem": private(&old) + &all(&old) }), &new, json!({ "pem": private(&new) + &all(&new) }));
     check(json!({ "pem": all(&old) + &private(&old) }), &new, json!({ "pem": all(&new) + &private(&new) }));
