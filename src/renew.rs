@@ -33,9 +33,15 @@ pub struct Renewal<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Renewed { fingerprint: Fingerprint, not_after: Timestamp, issuer: IssuerName },
+    Renewed {
+        fingerprint: Fingerprint,
+        not_after: Timestamp,
+        issuer: IssuerName,
+    },
     /// What is there is not what the decision was made on: the next turn plans on that.
-    Superseded { why: String },
+    Superseded {
+        why: String,
+    },
 }
 
 /// How an attempt ended, for `certd_renewal_attempts_total`.
@@ -114,8 +120,8 @@ impl Renewal<'_> {
     async fn ask(&self) -> Result<Next, Failure> {
         let Some(key) = self.key()? else { return self.begin().await };
         let spec = &self.managed.spec;
-        let csr = pki::csr::make(&key, &spec.names, spec.common_name.as_deref())
-            .map_err(|e| fault(Fault::Issuer, &e))?;
+        let csr =
+            pki::csr::make(&key, &spec.names, spec.common_name.as_deref()).map_err(|e| fault(Fault::Issuer, &e))?;
         let order = Order {
             csr,
             names: spec.names.clone(),
@@ -191,7 +197,9 @@ impl Renewal<'_> {
     async fn confirm(&self, open: &InFlight, chain: &[String], version: Option<u64>) -> Result<Next, Failure> {
         let ours = Fingerprint(pki::sha256(decoded(chain)?.first().ok_or_else(|| fault(Fault::Journal, &NoChain))?));
         match self.read().await? {
-            Sighting::Found(found) if found.leaf().fingerprint == ours && found.stored_key.is_some() && !found.key_differs() => {
+            Sighting::Found(found)
+                if found.leaf().fingerprint == ours && found.stored_key.is_some() && !found.key_differs() =>
+            {
                 let not_after = found.leaf().not_after;
                 self.append(Event::Closed { fingerprint: ours.to_string(), not_after })?;
                 self.forget_key()?;
@@ -238,7 +246,9 @@ impl Renewal<'_> {
 
     async fn read(&self) -> Result<Sighting, Failure> {
         match self.store.read().await {
-            Sighting::Unknown(obstacle) => Err(Failure { fault: Fault::Store, issuer: None, message: obstacle.message }),
+            Sighting::Unknown(obstacle) => {
+                Err(Failure { fault: Fault::Store, issuer: None, message: obstacle.message })
+            }
             seen @ (Sighting::Absent | Sighting::Found(_)) => Ok(seen),
         }
     }
@@ -252,9 +262,7 @@ impl Renewal<'_> {
     }
 
     fn append(&self, event: Event) -> Result<(), Failure> {
-        self.journal
-            .append((self.now)(), Some(&self.managed.name), event)
-            .map_err(|e| fault(Fault::Journal, &e))
+        self.journal.append((self.now)(), Some(&self.managed.name), event).map_err(|e| fault(Fault::Journal, &e))
     }
 
     /// Digest of what is asked for: a renewal in flight goes on only for the same.
@@ -304,7 +312,9 @@ pub fn in_one_line(error: &dyn std::error::Error) -> String {
 struct NoIssuer;
 
 #[derive(Debug, thiserror::Error)]
-#[error("the issuer that signed is no longer configured for this certificate: name it again, so that its certificate can be judged and stored")]
+#[error(
+    "the issuer that signed is no longer configured for this certificate: name it again, so that its certificate can be judged and stored"
+)]
 struct IssuerGone;
 
 #[derive(Debug, thiserror::Error)]
@@ -320,4 +330,3 @@ struct LostKey;
 struct Vanished {
     version: Option<u64>,
 }
-

@@ -66,7 +66,12 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// Notes the mistake at `place` and goes on, so that all are reported.
-    fn noted<T, V>(&mut self, table: &Declared<T>, place: std::ops::Range<usize>, made: Result<V, String>) -> Option<V> {
+    fn noted<T, V>(
+        &mut self,
+        table: &Declared<T>,
+        place: std::ops::Range<usize>,
+        made: Result<V, String>,
+    ) -> Option<V> {
         match made {
             Ok(value) => Some(value),
             Err(what) => {
@@ -128,7 +133,12 @@ impl Builder<'_> {
                 let below = |path: &Spanned<super::FilePath>| path.get_ref().glob_below(&self.config.directory);
                 let patterns = files.paths.get_ref().iter().map(below).collect();
                 let roots = self.roots(table, &files.roots)?;
-                Some(source::Source::File(file::FileSource { name, environment: text(&files.environment), patterns, roots }))
+                Some(source::Source::File(file::FileSource {
+                    name,
+                    environment: text(&files.environment),
+                    patterns,
+                    roots,
+                }))
             }
         }
     }
@@ -253,7 +263,8 @@ fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, Str
         None => None,
         Some(path) => {
             let path = config.path(path);
-            let bytes = fs::read(&path).map_err(|error| format!("could not read the CA file {}: {error}", path.display()))?;
+            let bytes =
+                fs::read(&path).map_err(|error| format!("could not read the CA file {}: {error}", path.display()))?;
             let bundle = Bundle::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
             Some(bundle.certificates)
         }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// All mistakes that were found, in the order of the files.
+/// All mistakes that were found, by file and line. Of a file that is no TOML, or has a value of the wrong form, only
+/// the first is known, and what lies beyond it is not judged.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 

@@ -28,6 +28,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     let mut config = Config { directory, hash: hash(&files), files, ..minimal() };
     let mut mistakes = merge(&mut config, parsed);
     mistakes.extend(validate(&config));
+    mistakes.sort();
     match mistakes.is_empty() {
         true => Ok(config),
         false => Err(ConfigErrors(mistakes)),
@@ -39,7 +40,7 @@ pub fn minimal() -> Config {
     Config {
         directory: PathBuf::from("/"),
         hash: String::new(),
-        state_dir: default_state_dir(),
+        state_dir: default_state_dir(&env::var("STATE_DIRECTORY").unwrap_or_default()),
         act: true,
         turn: unwritten(Turn::default()),
         log: Log::default(),
@@ -59,8 +60,7 @@ fn unwritten<T>(table: T) -> Declared<T> {
 }
 
 /// systemd names several directories with colons between them; ours is the first.
-fn default_state_dir() -> PathBuf {
-    let given = env::var("STATE_DIRECTORY").unwrap_or_default();
+fn default_state_dir(given: &str) -> PathBuf {
     match given.split(':').next() {
         Some(first) if !first.is_empty() => PathBuf::from(first),
         Some(_) | None => PathBuf::from(STATE_DIR),
@@ -254,5 +254,17 @@ fn each_once<T>(
             Entry::Vacant(free) => drop(free.insert(table)),
             Entry::Occupied(first) => twice.say(&format!("[{kind}.{}]", first.key()), first.get(), &table),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_kept_where_systemd_says_or_in_one_fixed_place() {
+        assert_eq!(default_state_dir(""), Path::new("/var/lib/certd"));
+        assert_eq!(default_state_dir("/var/lib/private/certd"), Path::new("/var/lib/private/certd"));
+        assert_eq!(default_state_dir("/a:/b"), Path::new("/a"));
     }
 }

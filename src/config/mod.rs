@@ -4,6 +4,7 @@ pub mod build;
 mod error;
 mod file;
 mod load;
+mod references;
 mod rules;
 mod validate;
 mod value;

@@ -1,6 +1,6 @@
 //! What a single piece of text must be, whatever else is declared.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use url::Host;
 
@@ -70,13 +70,18 @@ pub(super) fn common_name(text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The base of a name constraint: itself and everything below it.
+/// The base of a name constraint: a domain with everything below it, or a network.
 pub(super) fn permitted_name(text: &str) -> Result<(), Fault> {
-    match dns_name(text.strip_prefix('.').unwrap_or(text)) {
-        Ok(()) if !text.contains('*') => Ok(()),
-        Ok(()) | Err(_) => fault(
-            format!("not a DNS name that can be permitted: {text:?}"),
-            "write example.org, which permits every name below it too",
+    let (address, prefix) = text.split_once('/').unwrap_or((text, "0"));
+    let fits = match address.parse::<IpAddr>() {
+        Ok(ip) => prefix.parse::<u8>().is_ok_and(|bits| bits <= if ip.is_ipv4() { 32 } else { 128 }),
+        Err(_) => !text.contains('*') && dns_name(text).is_ok(),
+    };
+    match fits {
+        true => Ok(()),
+        false => fault(
+            format!("not a domain or a network that can be permitted: {text:?}"),
+            "write example.org, which permits every name below it too, or 10.0.0.0/8",
         ),
     }
 }
@@ -105,18 +110,22 @@ pub(super) fn vault_path(text: &str) -> Result<(), Fault> {
     below_the_mount(text)
 }
 
-/// A glob over the secrets of one mount.
+/// A glob over the secrets of one mount: `*` and `?` within a segment, `**` for any number of them.
 pub(super) fn vault_glob(text: &str) -> Result<(), Fault> {
     // `?` is a sign of globs, and never reaches a URL.
     vault_segments(&text.replace('?', "_"))?;
     let mount = text.split('/').next().unwrap_or_default();
-    if mount.contains(['*', '?', '[', ']', '{', '}']) {
+    if mount.contains(['*', '?']) {
         return fault(format!("a glob for the mount: {text:?}"), "begin with the name of the mount, such as secret/**");
     }
-    match globset::Glob::new(text) {
-        Ok(_) => below_the_mount(text),
-        Err(error) => fault(format!("not a glob: {text:?}: {}", error.kind()), "mend it, such as secret/tls/**"),
+    // They would stand for themselves, which nobody means.
+    if text.contains(['[', ']', '{', '}']) {
+        return fault(format!("a sign that globs of Vault paths do not know: {text:?}"), "use *, ? and ** alone");
     }
+    if text.split('/').any(|segment| segment != "**" && segment.contains("**")) {
+        return fault(format!("** is not a whole segment: {text:?}"), "write it such as secret/tls/**");
+    }
+    below_the_mount(text)
 }
 
 fn below_the_mount(text: &str) -> Result<(), Fault> {
@@ -268,7 +277,9 @@ mod tests {
             ("secret/**", "ok"),
             ("secret/tls/web-?", "ok"),
             ("*/tls", "a glob for the mount: \"*/tls\""),
-            ("secret/[", "not a glob: \"secret/[\": unclosed character class; missing ']'"),
+            ("secret/{a,b}", "a sign that globs of Vault paths do not know: \"secret/{a,b}\""),
+            ("secret/tls**", "** is not a whole segment: \"secret/tls**\""),
+            ("secret", "a mount with nothing below it: \"secret\""),
             ("secret/../**", "a . or .. in a Vault path: \"secret/../**\""),
         ] {
             assert_eq!(says(vault_glob(text)), said, "{text:?}");
@@ -276,11 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn a_permitted_name_is_a_base_without_wildcard() {
-        assert_eq!(permitted_name("example.org"), Ok(()));
-        assert_eq!(permitted_name(".example.org"), Ok(()));
-        for text in ["*.example.org", "", ".", "10.0.0.0/8"] {
-            assert_eq!(says(permitted_name(text)), format!("not a DNS name that can be permitted: {text:?}"));
+    fn a_permitted_name_is_a_domain_or_a_network() {
+        for text in ["example.org", "10.0.0.1", "10.0.0.0/8", "fd00::/128"] {
+            assert_eq!(permitted_name(text), Ok(()), "{text}");
+        }
+        for text in ["*.example.org", ".example.org", "", ".", "10.0.0.0/33", "fd00::/129", "example.org/8"] {
+            let said = format!("not a domain or a network that can be permitted: {text:?}");
+            assert_eq!(says(permitted_name(text)), said);
         }
     }
 

@@ -203,6 +203,12 @@ fn what_is_of_an_environment_serves_only_that_one() {
             "2:11: endpoint \"p:443\" is of environment \"prod\", and this is of none — use endpoints of one environment, {hint}"
         )],
     );
+    check_below(
+        &certificate("serves = ['https://P/']"),
+        &[&format!(
+            "2:11: endpoint \"https://P/\" is of environment \"prod\", and this is of none — use endpoints of one environment, {hint}"
+        )],
+    );
     check_below(&certificate("issuer = ['prod', 'local']\nserves = ['p:443']\nenvironment = 'prod'"), &[]);
     check_below(
         "[issuer.i.vault_pki]\nvault = 'prod'\nmount = 'pki'\nrole = 'r'",
@@ -230,8 +236,8 @@ fn a_certificate_says_what_can_be_signed_and_kept() {
         ],
     );
     check_below(
-        &certificate("serves = ['a b']"),
-        &["2:11: not a target: \"a b\" — write one such as www.example.org:443"],
+        &certificate("serves = ['a.b']"),
+        &["2:11: not a target, the port is missing: write host:port: \"a.b\" — such as www.example.org:443"],
     );
     check_below(
         &certificate("key = 'rsa-1024'"),
@@ -355,7 +361,7 @@ fn a_local_ca_outlives_what_it_signs() {
         "[issuer.a.local_ca]\ndirectory = 'd'\nlifetime = '30d'\npermitted_names = ['*.x']\ncommon_name = ''",
         &[
             "1:1: leaf_lifetime is longer than the CA's lifetime — no certificate outlives its CA: shorten it",
-            "4:20: not a DNS name that can be permitted: \"*.x\" — write example.org, which permits every name below it too",
+            "4:20: not a domain or a network that can be permitted: \"*.x\" — write example.org, which permits every name below it too, or 10.0.0.0/8",
             "5:15: not a common name: \"\" — 1 to 64 characters",
         ],
     );

@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::references;
 use super::rules::{self, Fault};
 use super::{
     Adopt, Certificate, Config, ConfigError, Declared, Environment, FilePath, FileStore, Found, Issuer, Listen, Period,
     Roots, Source, Store,
 };
+use crate::domain::inventory::Location;
 use crate::domain::name::NamePattern;
 use crate::domain::policy::{Share, Threshold};
+use crate::source::target::Target;
 
 /// More often is load without news; more rarely misses six-day certificates.
 const INTERVALS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(24 * 60 * 60)];
@@ -25,7 +28,7 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(5 * 60);
 const MOST_AT_ONCE: usize = 512;
 
 pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
-    let mut m = Mistakes { config, found: Vec::new() };
+    let mut m = Mistakes { config, watched: references::watched(config), found: Vec::new() };
     m.turn();
     m.thresholds();
     if let Some(listen) = &config.listen {
@@ -39,7 +42,6 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     m.one_name_each();
     m.one_store_each();
     targets_valid(&mut m);
-    m.found.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     m.found
 }
 
@@ -55,13 +57,14 @@ fn targets_valid(m: &mut Mistakes) {
     }
 }
 
-struct Mistakes<'a> {
-    config: &'a Config,
+pub(super) struct Mistakes<'a> {
+    pub config: &'a Config,
+    pub watched: HashMap<Location, Vec<&'a Environment>>,
     found: Vec<ConfigError>,
 }
 
 impl Mistakes<'_> {
-    fn say(&mut self, file: usize, span: Range<usize>, what: impl Into<String>, hint: impl Into<String>) {
+    pub fn say(&mut self, file: usize, span: Range<usize>, what: impl Into<String>, hint: impl Into<String>) {
         let read = &self.config.files[file];
         self.found.push(ConfigError::at(&read.path, &read.text, span, what.into(), Some(hint.into())));
     }
@@ -79,9 +82,8 @@ impl Mistakes<'_> {
     }
 
     fn target(&mut self, file: usize, target: &Spanned<String>) {
-        let text = target.get_ref();
-        if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            self.say(file, target.span(), format!("not a target: {text:?}"), "write one such as www.example.org:443");
+        if let Err(error) = target.get_ref().parse::<Target>() {
+            self.say(file, target.span(), error.to_string(), "such as www.example.org:443");
         }
     }
 
@@ -265,73 +267,6 @@ impl Mistakes<'_> {
         if list.get_ref().is_empty() {
             self.say(file, list.span(), format!("no {key}"), "list at least one, or remove the table");
         }
-    }
-
-    fn vault(&mut self, file: usize, name: &Spanned<String>, user: &Environment) {
-        match self.config.vaults.get(name.get_ref()) {
-            Some(vault) => self.same_environment(file, name, "vault", &vault.environment, user),
-            None => self.unknown(file, name, "vault", self.config.vaults.keys()),
-        }
-    }
-
-    fn issuers<T>(&mut self, table: &Declared<T>, names: &[Spanned<String>], user: &Environment) {
-        if names.is_empty() {
-            self.say(table.file, table.span.clone(), "no issuer", "name at least one: issuer = [\"NAME\"]");
-        }
-        for name in names {
-            match self.config.issuers.get(name.get_ref()) {
-                Some(issuer) => self.same_environment(table.file, name, "issuer", issuer.environment(), user),
-                None => self.unknown(table.file, name, "issuer", self.config.issuers.keys()),
-            }
-        }
-    }
-
-    /// An endpoint belongs to the environment of the source that watches it.
-    fn served(&mut self, file: usize, target: &Spanned<String>, user: &Environment) {
-        for source in self.config.sources.values() {
-            match &**source {
-                Source::Tls(tls) if tls.targets.get_ref().contains(target) => {
-                    self.same_environment(file, target, "endpoint", &tls.environment, user);
-                }
-                Source::Tls(_) | Source::VaultKv(_) | Source::File(_) => {}
-            }
-        }
-    }
-
-    fn unknown<'n>(
-        &mut self,
-        file: usize,
-        name: &Spanned<String>,
-        kind: &str,
-        declared: impl Iterator<Item = &'n String> + Clone,
-    ) {
-        let hint = match rules::closest(name.get_ref(), declared.clone()) {
-            Some(meant) => format!("did you mean {meant:?}?"),
-            None => match declared.map(String::as_str).collect::<Vec<_>>().join(", ") {
-                none if none.is_empty() => format!("declare it: [{kind}.{}…]", name.get_ref()),
-                names => format!("declared are: {names}"),
-            },
-        };
-        self.say(file, name.span(), format!("no such {kind}: {:?}", name.get_ref()), hint);
-    }
-
-    /// What belongs to an environment serves only that one; what belongs to none serves all.
-    fn same_environment(
-        &mut self,
-        file: usize,
-        name: &Spanned<String>,
-        kind: &str,
-        used: &Environment,
-        user: &Environment,
-    ) {
-        let Some(used) = used.as_ref().map(Spanned::get_ref) else { return };
-        let own = match user.as_ref().map(Spanned::get_ref) {
-            Some(own) if own == used => return,
-            Some(own) => format!("{own:?}"),
-            None => "none".to_string(),
-        };
-        let what = format!("{kind} {:?} is of environment {used:?}, and this is of {own}", name.get_ref());
-        self.say(file, name.span(), what, format!("use {kind}s of one environment, or set environment = {used:?}"));
     }
 
     fn one_name_each(&mut self) {

@@ -79,7 +79,9 @@ impl Issuer {
             (Self::LocalCa(slot), Err(why)) if slot.settings.directory.join("ca.pem").exists() => {
                 slot.open(now, &[]).map_err(|error| IssuerError::Stopped(format!("{error} ({why})")))
             }
-            (Self::LocalCa(_), Err(why)) => Err(IssuerError::Stopped(format!("no CA is made before every store was read: {why}"))),
+            (Self::LocalCa(_), Err(why)) => {
+                Err(IssuerError::Stopped(format!("no CA is made before every store was read: {why}")))
+            }
         }
     }
 

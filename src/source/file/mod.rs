@@ -96,7 +96,10 @@ fn named(path: &Path, roots: &Roots) -> Vec<(Location, Sighting)> {
     let sighting = match fs::metadata(path) {
         Ok(found) if found.is_dir() && is_kept_in(path) => sight_directory(path, roots),
         Ok(found) if found.is_dir() => {
-            let message = format!("{0} is a directory without a cert.pem: name a file, or a glob such as {0}/*.pem", path.display());
+            let message = format!(
+                "{0} is a directory without a cert.pem: name a file, or a glob such as {0}/*.pem",
+                path.display()
+            );
             Sighting::Unknown(Obstacle::new(ObstacleKind::NotUnderstood, message))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Sighting::Absent,

@@ -83,7 +83,9 @@ impl TlsSource {
             match pki::read::certificate(der) {
                 Ok(certificate) => intermediates.push(Arc::new(certificate)),
                 // The leaf still counts, and the chain is not what it should be.
-                Err(why) => trust = Trust::Unverified(format!("certificate {} of the chain is unreadable: {why}", i + 1)),
+                Err(why) => {
+                    trust = Trust::Unverified(format!("certificate {} of the chain is unreadable: {why}", i + 1))
+                }
             }
         }
         Ok(Found { chain: Chain { leaf: Arc::new(leaf), intermediates }, trust, stored_key: None, version: None })

@@ -78,7 +78,9 @@ async fn connect(addresses: &[SocketAddr], deadline: &Deadline) -> Result<TcpStr
     for (i, address) in addresses.iter().enumerate() {
         let obstacle = match timeout_at(deadline.share(addresses.len() - i), TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => return Ok(tcp),
-            Ok(Err(error)) => Obstacle::new(ObstacleKind::Unreachable, format!("could not connect to {address}: {error}")),
+            Ok(Err(error)) => {
+                Obstacle::new(ObstacleKind::Unreachable, format!("could not connect to {address}: {error}"))
+            }
             Err(_) => deadline.passed(&format!("connect to {address}")),
         };
         last = Some(obstacle);

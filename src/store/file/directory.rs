@@ -180,7 +180,8 @@ impl Place {
         let made = DirBuilder::new().mode(0o700).create(generation);
         made.map_err(disk::failed("make the directory", generation))?;
         let full_chain = new.full_chain();
-        let texts = [(LEAF, &new.leaf), (INTERMEDIATES, &new.intermediates), (FULL_CHAIN, &full_chain), (KEY, &new.key)];
+        let texts =
+            [(LEAF, &new.leaf), (INTERMEDIATES, &new.intermediates), (FULL_CHAIN, &full_chain), (KEY, &new.key)];
         for (name, text) in texts {
             disk::write_new(&generation.join(name), text, self.replaced_file(name)?.as_ref())?;
         }
@@ -235,10 +236,12 @@ fn linked(path: &Path, parent: &Path, generations: &Path) -> Result<Current, Sto
     let target = parent.join(target);
     let name = target.file_name().map(|name| name.to_string_lossy().into_owned());
     match name {
-        Some(name) if number(&name).is_some() && target.parent() == Some(generations) => match disk::look_at(&target)? {
-            Some(_) => Ok(Current::Generation { name, path: target }),
-            None => Ok(Current::Nothing),
-        },
+        Some(name) if number(&name).is_some() && target.parent() == Some(generations) => {
+            match disk::look_at(&target)? {
+                Some(_) => Ok(Current::Generation { name, path: target }),
+                None => Ok(Current::Nothing),
+            }
+        }
         _ => Err(StoreError::Held(format!(
             "{} is a link that certd did not make, to {}: name that place instead, or remove the link",
             path.display(),

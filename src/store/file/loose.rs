@@ -42,10 +42,12 @@ fn insist_on_own_key(certificate: &Path, private_key: &Path, new: &Texts) -> Res
         return Ok(());
     }
     match key_file(private_key).map_err(|obstacle| StoreError::Held(obstacle.message))? {
-        Some(bundle) if bundle.keys.first().is_none_or(|key| key.public != new.public) => Err(StoreError::Held(format!(
-            "{} holds a private key without a certificate, which would be lost: move it away",
-            private_key.display()
-        ))),
+        Some(bundle) if bundle.keys.first().is_none_or(|key| key.public != new.public) => {
+            Err(StoreError::Held(format!(
+                "{} holds a private key without a certificate, which would be lost: move it away",
+                private_key.display()
+            )))
+        }
         Some(_) | None => Ok(()),
     }
 }

@@ -122,7 +122,10 @@ impl Contents {
     fn of(bundle: &Bundle, place: &std::path::Path) -> Result<Self, Obstacle> {
         let chains = bundle.chains().map_err(|why| not_understood(place, why))?;
         let Ok([kept]) = <[_; 1]>::try_from(chains) else {
-            return Err(not_understood(place, "it holds several certificates, and a store keeps one: move the others away"));
+            return Err(not_understood(
+                place,
+                "it holds several certificates, and a store keeps one: move the others away",
+            ));
         };
         let (key, unread_key) = (kept.key_digest(), bundle.insist_on_keys().err());
         Ok(Self { key, unread_key, chain: kept.chain, ders: kept.ders })
