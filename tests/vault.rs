@@ -538,8 +538,10 @@ async fn a_write_whose_answer_was_lost_is_recognised() {
     assert_eq!(house.admin.get(&house.kv, "web").await, (fields(&new), 1));
 }
 
-/// Answers every request with this; returns its address and where the requests can be read.
-async fn that_answers(answer: String) -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+/// Answers each request by its text; returns its address and where the requests can be read.
+async fn that_answers(
+    answer: impl Fn(&str) -> String + Clone + Send + 'static,
+) -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (heard, requests) = tokio::sync::mpsc::unbounded_channel();
@@ -548,8 +550,9 @@ async fn that_answers(answer: String) -> (String, tokio::sync::mpsc::UnboundedRe
             let (mut asked, answer, heard) = ([0; 8192], answer.clone(), heard.clone());
             tokio::spawn(async move {
                 let n = client.read(&mut asked).await.unwrap_or(0);
-                let _ = heard.send(String::from_utf8_lossy(&asked[..n]).to_string());
-                let _ = client.write_all(answer.as_bytes()).await;
+                let request = String::from_utf8_lossy(&asked[..n]).to_lowercase();
+                let _ = client.write_all(answer(&request).as_bytes()).await;
+                let _ = heard.send(request);
             });
         }
     });
@@ -563,6 +566,35 @@ fn answer(status: &str, kind: &str, body: &str) -> String {
     )
 }
 
+fn json_answer(header: &str, body: &str) -> String {
+    answer(&format!("200 OK{header}"), "application/json", body)
+}
+
+#[tokio::test]
+async fn a_read_after_a_write_is_answered_by_what_was_written() {
+    let (address, mut asked) = that_answers(|request| match request.split(' ').next() {
+        Some("post") => json_answer("\r\nX-Vault-Index: a-state", r#"{"data":{"version":2}}"#),
+        _ if request.contains("/mounts/") => {
+            let mount = r#"{"data":{"path":"secret/","type":"kv","options":{"version":"2"}}}"#;
+            json_answer("\r\nX-Vault-Index: an-older-state", mount)
+        }
+        _ => json_answer("\r\nX-Vault-Index: an-older-state", r#"{"data":{"data":{},"metadata":{"version":2}}}"#),
+    })
+    .await;
+    let vault = client(&address, "t");
+    vault.kv_read("secret/x").await.unwrap();
+    assert_eq!(vault.kv_write("secret/x", Default::default(), 1).await.unwrap(), 2);
+    vault.kv_read("secret/x").await.unwrap();
+    vault.kv_read("secret/x").await.unwrap();
+    let mut indexes = Vec::new();
+    while let Ok(request) = asked.try_recv() {
+        let header = |name: &str| request.lines().find_map(|line| line.strip_prefix(name).map(str::to_string));
+        indexes.push((header("x-vault-index: "), header("x-vault-inconsistent: ")));
+    }
+    let written = (Some("a-state".to_string()), Some("forward-active-node".to_string()));
+    assert_eq!(indexes, [(None, None), (None, None), (None, None), written.clone(), written]);
+}
+
 #[tokio::test]
 async fn what_is_not_vault_is_never_taken_for_an_absent_secret() {
     for (status, kind, body) in [
@@ -573,7 +605,7 @@ async fn what_is_not_vault_is_never_taken_for_an_absent_secret() {
         ("200 OK", "application/json", "{}"),
         ("502 Bad Gateway", "text/html", "<html>bad gateway</html>"),
     ] {
-        let (address, _requests) = that_answers(answer(status, kind, body)).await;
+        let (address, _requests) = that_answers(move |_| answer(status, kind, body)).await;
         let error = client(&address, "t").kv_read("secret/x").await.unwrap_err();
         assert!(matches!(error, VaultError::NotVault { .. }), "{status} {body}: {error:?}");
     }
@@ -581,12 +613,12 @@ async fn what_is_not_vault_is_never_taken_for_an_absent_secret() {
 
 #[tokio::test]
 async fn a_redirect_is_told_and_its_target_hears_nothing() {
-    let (other, mut heard) = that_answers(answer("200 OK", "application/json", "{}")).await;
+    let (other, mut heard) = that_answers(|_| json_answer("", "{}")).await;
     let redirect = format!("HTTP/1.1 307 x\r\nLocation: {other}/v1/secret/x?a=b\r\nContent-Length: 0\r\n\r\n");
-    let (address, mut asked) = that_answers(redirect).await;
+    let (address, mut asked) = that_answers(move |_| redirect.clone()).await;
     let error = client(&address, "t0ken").kv_read("secret/x").await.unwrap_err();
     assert!(matches!(&error, VaultError::Redirected { to } if *to == other), "{error:?}");
-    let request = asked.recv().await.unwrap().to_lowercase();
+    let request = asked.recv().await.unwrap();
     assert!(request.starts_with("get /v1/sys/internal/ui/mounts/secret/x "), "{request}");
     assert!(request.contains("x-vault-token: t0ken") && request.contains("x-vault-request: true"), "{request}");
     assert!(heard.try_recv().is_err());
@@ -595,7 +627,7 @@ async fn a_redirect_is_told_and_its_target_hears_nothing() {
 #[tokio::test]
 async fn an_answer_without_end_is_cut_off_and_a_slow_one_is_a_timeout() {
     let body = format!("{{\"data\":\"{}\"}}", "x".repeat(17 * 1024 * 1024));
-    let (address, _requests) = that_answers(answer("200 OK", "application/json", &body)).await;
+    let (address, _requests) = that_answers(move |_| json_answer("", &body)).await;
     let large = client(&address, "t").kv_read("secret/x").await.unwrap_err();
     assert_eq!(large.obstacle("read it").obstacle, ObstacleKind::TooLarge);
 

@@ -4,6 +4,7 @@
 pub mod bundle;
 pub mod csr;
 pub mod key;
+pub mod key_form;
 pub mod pem;
 pub mod read;
 pub mod roots;

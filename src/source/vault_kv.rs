@@ -76,8 +76,10 @@ impl VaultKvSource {
             let Some((names, folder)) = running.next().await else { break };
             match names {
                 Err(error) => failures.push(error.obstacle(&format!("list {}", self.at(&folder)))),
-                Ok(_) if folder.split('/').count() > DEEPEST || listed.len() > MOST_SECRETS => {
+                Ok(_) if folder.split('/').count() > DEEPEST => failures.push(self.too_many(&folder)),
+                Ok(_) if listed.len() > MOST_SECRETS => {
                     failures.push(self.too_many(&folder));
+                    break;
                 }
                 Ok(names) => self.sort_in(&folder, names, &mut listed, &mut waiting),
             }

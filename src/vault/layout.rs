@@ -8,7 +8,8 @@ use super::Fields;
 use crate::domain::cert::Certificate;
 use crate::domain::renewal::CertifiedKey;
 use crate::pki::bundle::{Bundle, Kept};
-use crate::pki::{NotUnderstood, key, pem, read};
+use crate::pki::key_form::KeyForm;
+use crate::pki::{NotUnderstood, pem, read};
 
 /// Names of fields. Whichever of them a secret has belong together and change together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,18 +162,19 @@ impl New<'_> {
 
     /// Key and certificates in one text, in the order that it had.
     fn combined(&self, name: &'static str, ders: &[Vec<u8>]) -> Replacement {
-        let (certificates, key) = (pem::certificates(ders), key::to_pem(self.certified.key()));
+        let certificates = pem::certificates(ders);
         let new = match text(&self.was, name)? {
             None => return Ok(None),
             Some(Text::List(_)) => {
                 return Err(NotUnderstood(format!("the field `{name}` is a list: make it one text")));
             }
-            Some(Text::One(old)) => match (old.find("PRIVATE KEY-----"), old.find("BEGIN CERTIFICATE")) {
-                (Some(key_at), Some(certificate_at)) if key_at < certificate_at => {
-                    like(&old, key.to_string() + &certificates)
+            Some(Text::One(old)) => {
+                let key = KeyForm::of(&old).to_pem(self.certified.key());
+                match (old.find("PRIVATE KEY-----"), old.find("BEGIN CERTIFICATE")) {
+                    (Some(key_at), Some(at)) if key_at < at => like(&old, key.to_string() + &certificates),
+                    _ => like(&old, certificates + &key),
                 }
-                _ => like(&old, certificates + &key),
-            },
+            }
         };
         Ok(Some((name, json(&new))))
     }
@@ -193,7 +195,10 @@ impl New<'_> {
     fn key(&self, name: &'static str) -> Replacement {
         match text(&self.was, name)? {
             None => Ok(None),
-            Some(Text::One(old)) => Ok(Some((name, json(&like(&old, key::to_pem(self.certified.key()).to_string()))))),
+            Some(Text::One(old)) => {
+                let key = KeyForm::of(&old).to_pem(self.certified.key());
+                Ok(Some((name, json(&like(&old, key.to_string())))))
+            }
             Some(Text::List(_)) => Err(NotUnderstood(format!("the field `{name}` is a list: make it one text"))),
         }
     }
@@ -288,3 +293,6 @@ fn text(fields: &Fields, name: &str) -> Result<Option<Text>, NotUnderstood> {
         .map(Some)
         .map_err(|_| NotUnderstood(format!("the field `{name}` is neither text nor a list of texts")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustify::endpoint::Endpoint;
 use serde_json::value::RawValue;
 use url::Url;
 use vaultrs::api::kv2::requests::{ListSecretsRequest, ReadSecretRequest};
@@ -68,7 +69,6 @@ pub struct Mount {
 }
 
 /// A secret as it was read.
-#[derive(Debug)]
 pub enum KvRead {
     Present {
         data: Fields,
@@ -138,7 +138,7 @@ impl Vault {
     /// `path` as an operator writes it: mount and path, without `data/`.
     pub async fn kv_read(&self, path: &str) -> Result<KvRead, VaultError> {
         let (mount, path) = self.in_kv(path).await?;
-        let reply = self.transport.call(Operation::Read, ReadSecretRequest { mount, path, version: None }).await?;
+        let reply = self.kv(Operation::Read, ReadSecretRequest { mount, path, version: None }).await?;
         let answer: Answer<SecretAnswer> = reply.parse()?;
         match (reply.found, answer.data) {
             (true, Some(SecretAnswer { data: Some(data), metadata })) => {
@@ -154,7 +154,7 @@ impl Vault {
     pub async fn kv_write(&self, path: &str, data: Fields, cas: u64) -> Result<u64, VaultError> {
         let (mount, path) = self.in_kv(path).await?;
         let endpoint = WriteSecret { mount, path, data, options: Cas { cas } };
-        let reply = self.transport.call(Operation::Write, endpoint).await.inspect_err(|error| {
+        let reply = self.kv(Operation::Write, endpoint).await.inspect_err(|error| {
             if matches!(error, VaultError::CasMismatch { .. }) {
                 self.cas_conflicts.fetch_add(1, Ordering::Relaxed);
             }
@@ -167,7 +167,7 @@ impl Vault {
         let (mount, path) = self.in_kv(prefix).await?;
         // Policies and Vault itself know a folder by its slash.
         let path = if path.is_empty() { path } else { format!("{path}/") };
-        let reply = self.transport.call(Operation::List, ListSecretsRequest { mount, path }).await?;
+        let reply = self.kv(Operation::List, ListSecretsRequest { mount, path }).await?;
         match reply.found {
             true => Ok(self.data::<ListAnswer>(&reply)?.keys),
             false => Ok(Vec::new()),
@@ -235,8 +235,18 @@ impl Vault {
             let words = format!("it is {} version {}", printable(&mount.kind), mount.version);
             return Err(VaultError::NoMount { path: printable(path), words });
         }
-        let below = checked(path)?.strip_prefix(&mount.path).unwrap_or_default().trim_start_matches('/').to_string();
+        let below = checked(path)?.strip_prefix(&mount.path).ok_or_else(|| self.not_vault())?;
+        let below = below.trim_start_matches('/').to_string();
         Ok((mount.path, below))
+    }
+
+    async fn kv<E: Endpoint>(&self, operation: Operation, endpoint: E) -> Result<Reply, VaultError> {
+        self.transport.call(operation, endpoint).await.inspect_err(|error| {
+            // The mount was moved or is another one now: ask again next time.
+            if matches!(error, VaultError::NoMount { .. }) {
+                locked(&self.mounts).clear();
+            }
+        })
     }
 
     fn data<T: serde::de::DeserializeOwned>(&self, reply: &Reply) -> Result<T, VaultError> {
@@ -245,6 +255,19 @@ impl Vault {
 
     fn not_vault(&self) -> VaultError {
         VaultError::NotVault { address: self.transport.address.clone(), status: 200 }
+    }
+}
+
+/// Names of fields, never what they hold.
+impl fmt::Debug for KvRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Present { data, version } => {
+                let names = data.keys().collect::<Vec<_>>();
+                f.debug_struct("Present").field("data", &names).field("version", version).finish()
+            }
+            Self::Absent { version } => f.debug_struct("Absent").field("version", version).finish(),
+        }
     }
 }
 

@@ -37,23 +37,23 @@ type Stamp = (u64, u64, i64, i64);
 
 pub(super) struct Token {
     from: TokenFrom,
-    read: Mutex<Option<(Stamp, HeaderValue)>>,
+    last: Mutex<Option<(Stamp, HeaderValue)>>,
 }
 
 impl Token {
     pub fn new(from: TokenFrom) -> Self {
-        Self { from, read: Mutex::default() }
+        Self { from, last: Mutex::default() }
     }
 
     /// As a header that no log prints.
     pub async fn header(&self) -> Result<HeaderValue, VaultError> {
         match &self.from {
             TokenFrom::Given(token) => header(token, "VAULT_TOKEN"),
-            TokenFrom::File(path) => self.from_file(path).await,
+            TokenFrom::File(path) => self.read(path).await,
         }
     }
 
-    async fn from_file(&self, path: &Path) -> Result<HeaderValue, VaultError> {
+    async fn read(&self, path: &Path) -> Result<HeaderValue, VaultError> {
         let place = path.display().to_string();
         let failed = |source| VaultError::TokenFile { place: place.clone(), source };
         let stamp = stamp(&tokio::fs::metadata(path).await.map_err(failed)?);
@@ -69,7 +69,7 @@ impl Token {
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Option<(Stamp, HeaderValue)>> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

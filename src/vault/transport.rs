@@ -21,6 +21,9 @@ use crate::domain::text::printable;
 /// A connection within a site takes milliseconds; a host that is down should not use up the deadline.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Shorter than the 60 s after which load balancers tend to drop a silent connection.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// Vault takes requests of up to 32 MiB and its storage 1 MiB a secret; a listing of 100,000 names is about 8 MiB.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -291,6 +294,7 @@ fn client(settings: &Settings) -> Result<reqwest::Client, VaultError> {
         .http1_only()
         .connect_timeout(CONNECT_DEADLINE.min(settings.deadline))
         .timeout(settings.deadline)
+        .pool_idle_timeout(IDLE)
         .user_agent(concat!("certd/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|e| unusable(e.into()))
@@ -320,4 +324,35 @@ fn roots(settings: &Settings) -> Result<rustls::RootCertStore, Box<dyn std::erro
 fn target(headers: &HeaderMap) -> String {
     let location = headers.get(LOCATION).and_then(|to| to.to_str().ok()).and_then(|to| Url::parse(to).ok());
     location.map_or("(not said)".to_string(), |to| printable(&to.origin().ascii_serialization()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_https_or_on_loopback_and_shows_no_password() {
+        for (address, outcome) in [
+            ("https://vault.example.org:8200/", "https://vault.example.org:8200"),
+            ("https://example.org/vault/", "https://example.org/vault"),
+            ("http://127.0.0.1:8200", "http://127.0.0.1:8200"),
+            ("http://[::1]:8200", "http://[::1]:8200"),
+            ("http://localhost", "http://localhost"),
+            ("http://vault.example.org", "plain http would show certd's token and keys to the network; use https"),
+            ("http://127.0.0.1.example.org", "plain http would show certd's token and keys to the network; use https"),
+            ("https://root:hunter2@vault", "it holds a user name or password; use a token"),
+            ("https://vault/?a=b", "it holds a query or fragment"),
+            ("ftp://vault", "it must begin with https://"),
+        ] {
+            let told = match checked(&address.parse().unwrap()) {
+                Ok(base) => base,
+                Err(VaultError::Address { address, why }) => {
+                    assert!(!address.contains("hunter2"), "{address}");
+                    why.to_string()
+                }
+                Err(other) => panic!("{other}"),
+            };
+            assert_eq!(told, outcome, "{address}");
+        }
+    }
 }
