@@ -214,3 +214,193 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::cert::{KeyDigest, SignatureAlgorithm};
+    use crate::domain::inventory::Location;
+    use crate::domain::policy::Threshold;
+    use crate::domain::sample::*;
+
+    fn problems(observation: &Observation) -> Vec<(ProblemKind, Severity)> {
+        let problems = check(NOW, &Thresholds::default(), observation);
+        problems.iter().map(|p| (p.problem, p.severity)).collect()
+    }
+
+    fn of_leaf(leaf: Certificate) -> Vec<(ProblemKind, Severity)> {
+        problems(&seen_found(secret("a"), found(leaf)))
+    }
+
+    fn of_found(change: impl FnOnce(&mut Found)) -> Vec<(ProblemKind, Severity)> {
+        let mut found = found(leaf(&["a.example.org"]));
+        change(&mut found);
+        problems(&seen_found(secret("a"), found))
+    }
+
+    fn served(leaf: Certificate) -> Vec<(ProblemKind, Severity)> {
+        problems(&seen_found(endpoint("www.example.org"), found(leaf)))
+    }
+
+    const CRITICAL: Severity = Severity::Critical;
+    const WARNING: Severity = Severity::Warning;
+
+    #[test]
+    fn a_sound_certificate_has_no_problem() {
+        assert_eq!(of_leaf(leaf(&["a.example.org"])), []);
+        assert_eq!(served(leaf(&["www.example.org"])), []);
+    }
+
+    #[test]
+    fn what_could_not_be_seen_has_no_problem_and_what_is_absent_is_missing() {
+        assert_eq!(problems(&seen(secret("a"), Sighting::Unknown(obstacle()))), []);
+        assert_eq!(problems(&seen(secret("a"), Sighting::Absent)), [(ProblemKind::Missing, CRITICAL)]);
+    }
+
+    #[test]
+    fn it_is_valid_through_its_last_second_and_expired_the_second_after() {
+        let ending = |left| of_leaf(ending_in(left, leaf(&["a"])));
+        assert_eq!(ending(SECOND), [(ProblemKind::Expiring, CRITICAL)]);
+        assert_eq!(ending(0 * SECOND), [(ProblemKind::Expiring, CRITICAL)]);
+        let expired = Certificate { not_after: NOW.minus(SECOND), ..leaf(&["a"]) };
+        assert_eq!(of_leaf(expired), [(ProblemKind::Expired, CRITICAL)]);
+    }
+
+    #[test]
+    fn it_is_valid_from_its_first_second() {
+        let from = |not_before| of_leaf(Certificate { not_before, ..leaf(&["a"]) });
+        assert_eq!(from(NOW), []);
+        assert_eq!(from(NOW.minus(SECOND)), []);
+        assert_eq!(from(NOW.plus(SECOND)), [(ProblemKind::NotYetValid, CRITICAL)]);
+    }
+
+    #[test]
+    fn validity_the_wrong_way_round_is_never_valid() {
+        let reversed = |not_before, not_after| of_leaf(Certificate { not_before, not_after, ..leaf(&["a"]) });
+        assert_eq!(reversed(NOW.plus(SECOND), NOW.minus(SECOND)), [(ProblemKind::Expired, CRITICAL)]);
+        assert_eq!(reversed(NOW.plus(DAY), NOW.plus(SECOND)), [(ProblemKind::NotYetValid, CRITICAL)]);
+    }
+
+    #[test]
+    fn warns_from_a_sixth_of_the_lifetime_and_calls_from_a_twentieth() {
+        let ending = |left| of_leaf(ending_in(left, leaf(&["a"])));
+        assert_eq!(ending(15 * DAY + SECOND), []);
+        assert_eq!(ending(15 * DAY), [(ProblemKind::Expiring, WARNING)]);
+        assert_eq!(ending(15 * DAY - SECOND), [(ProblemKind::Expiring, WARNING)]);
+        assert_eq!(ending(4 * DAY + DAY / 2 + SECOND), [(ProblemKind::Expiring, WARNING)]);
+        assert_eq!(ending(4 * DAY + DAY / 2), [(ProblemKind::Expiring, CRITICAL)]);
+    }
+
+    #[test]
+    fn absolute_days_are_an_option() {
+        let thresholds =
+            Thresholds { warning: Threshold::Left(80 * DAY), critical: Threshold::Left(80 * DAY - SECOND) };
+        let severity = |now| check(now, &thresholds, &seen_found(secret("a"), found(leaf(&["a"])))).pop();
+        assert_eq!(severity(NOW.minus(SECOND)), None);
+        let message = "ends on 2027-04-05T08:00:00Z";
+        assert_eq!(severity(NOW), Some(Problem::warning(ProblemKind::Expiring, message)));
+        assert_eq!(severity(NOW.plus(SECOND)), Some(Problem::critical(ProblemKind::Expiring, message)));
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_critical_and_no_key_is_no_problem() {
+        assert_eq!(of_found(|f| f.stored_key = Some(KeyDigest([2; 32]))), [(ProblemKind::KeyMismatch, CRITICAL)]);
+        assert_eq!(of_found(|f| f.stored_key = None), []);
+    }
+
+    #[test]
+    fn a_chain_is_a_problem_only_where_roots_judged_it() {
+        assert_eq!(of_found(|f| f.trust = Trust::Unverified("no".into())), [(ProblemKind::Chain, CRITICAL)]);
+        assert_eq!(of_found(|f| f.trust = Trust::NotJudged), []);
+    }
+
+    #[test]
+    fn a_host_is_asked_of_endpoints_alone() {
+        assert_eq!(served(leaf(&["*.example.org"])), []);
+        assert_eq!(served(leaf(&["example.org"])), [(ProblemKind::Hostname, CRITICAL)]);
+        assert_eq!(served(leaf(&[])), [(ProblemKind::Hostname, CRITICAL)]);
+        let by_sni = Location::Endpoint { host: "10.0.0.1".into(), port: 443, sni: Some("www.example.org".into()) };
+        assert_eq!(problems(&seen_found(by_sni, found(leaf(&["www.example.org"])))), []);
+    }
+
+    #[test]
+    fn the_subject_does_not_stand_for_a_host() {
+        let named = Certificate { subject_cn: Some("www.example.org".into()), ..leaf(&[]) };
+        assert_eq!(served(named), [(ProblemKind::Hostname, CRITICAL)]);
+    }
+
+    #[test]
+    fn weak_keys_and_signatures_are_warned_of() {
+        let keyed = |key| of_leaf(Certificate { key, ..leaf(&["a"]) });
+        assert_eq!(keyed(KeyType::Rsa(2047)), [(ProblemKind::WeakKey, WARNING)]);
+        assert_eq!(keyed(KeyType::Rsa(2048)), []);
+        assert_eq!(keyed(KeyType::Other("ecdsa-p224".into())), [(ProblemKind::WeakKey, WARNING)]);
+        assert_eq!(keyed(KeyType::Other("ed448".into())), []);
+        let signed = |name: &str| of_leaf(Certificate { signature: SignatureAlgorithm(name.into()), ..leaf(&["a"]) });
+        for weak in ["rsa-md5", "rsa-sha1", "ecdsa-sha1", "rsa-md2"] {
+            assert_eq!(signed(weak), [(ProblemKind::WeakSignature, WARNING)], "{weak}");
+        }
+        assert_eq!(signed("rsa-sha256"), []);
+    }
+
+    #[test]
+    fn an_intermediates_signature_counts_and_a_roots_own_does_not() {
+        let weak = Certificate { signature: SignatureAlgorithm("rsa-sha1".into()), ..intermediate() };
+        let root = Certificate { issuer: weak.subject.clone(), ..weak.clone() };
+        assert_eq!(of_found(|f| f.chain.intermediates = vec![Arc::new(root.clone())]), []);
+        assert_eq!(of_found(|f| f.chain.intermediates = vec![Arc::new(weak)]), [(ProblemKind::WeakSignature, WARNING)]);
+        let no_ca = Certificate { is_ca: false, ..root };
+        assert_eq!(of_leaf(no_ca), [(ProblemKind::WeakSignature, WARNING)]);
+    }
+
+    #[test]
+    fn a_server_needs_the_usages_of_one() {
+        let www = || leaf(&["www.example.org"]);
+        let extended = |usages: Option<&[&str]>| {
+            let usages = usages.map(|usages| usages.iter().map(|usage| usage.to_string()).collect());
+            served(Certificate { extended_key_usage: usages, ..www() })
+        };
+        assert_eq!(extended(None), []);
+        assert_eq!(extended(Some(&["anyExtendedKeyUsage"])), []);
+        assert_eq!(extended(Some(&["clientAuth", "serverAuth"])), []);
+        assert_eq!(extended(Some(&["clientAuth"])), [(ProblemKind::Usage, CRITICAL)]);
+        let with = |key, bits: u16| served(Certificate { key, key_usage: Some(KeyUsage(bits)), ..www() });
+        assert_eq!(with(KeyType::Rsa(2048), KeyUsage::KEY_ENCIPHERMENT), []);
+        assert_eq!(with(KeyType::Rsa(2048), KeyUsage::DIGITAL_SIGNATURE), []);
+        assert_eq!(with(KeyType::EcdsaP256, KeyUsage::KEY_ENCIPHERMENT), [(ProblemKind::Usage, CRITICAL)]);
+        assert_eq!(with(KeyType::EcdsaP256, KeyUsage::KEY_AGREEMENT), []);
+        assert_eq!(with(KeyType::Rsa(2048), KeyUsage::KEY_AGREEMENT), [(ProblemKind::Usage, CRITICAL)]);
+        assert_eq!(served(Certificate { key_usage: None, ..www() }), []);
+    }
+
+    #[test]
+    fn what_is_not_served_needs_no_usage_of_a_server() {
+        assert_eq!(of_leaf(Certificate { extended_key_usage: Some(vec!["clientAuth".into()]), ..leaf(&["a"]) }), []);
+    }
+
+    #[test]
+    fn an_intermediate_that_ends_with_the_leaf_is_fine_and_a_second_earlier_is_not() {
+        let until = |not_after| {
+            of_found(|f| f.chain.intermediates = vec![Arc::new(Certificate { not_after, ..intermediate() })])
+        };
+        let end = leaf(&[]).not_after;
+        assert_eq!(until(end), []);
+        assert_eq!(until(end.minus(SECOND)), [(ProblemKind::IntermediateExpiresFirst, WARNING)]);
+    }
+
+    #[test]
+    fn the_state_is_that_of_the_worst_problem_and_unknown_lies_between() {
+        let warning = Problem::warning(ProblemKind::WeakKey, "");
+        let critical = Problem::critical(ProblemKind::Expired, "");
+        let here = seen_found(secret("a"), found(leaf(&["a"])));
+        assert_eq!(State::of(&here, &[]), State::Ok);
+        assert_eq!(State::of(&here, std::slice::from_ref(&warning)), State::Warning);
+        assert_eq!(State::of(&here, &[critical.clone(), warning]), State::Critical);
+        assert_eq!(State::of(&seen(secret("a"), Sighting::Unknown(obstacle())), &[critical]), State::Unknown);
+        let ordered = [State::Critical, State::Unknown, State::Warning, State::Ok];
+        assert!(ordered.is_sorted_by(|worse, better| worse > better));
+        assert_eq!(ordered.map(State::exit_code), [2, 3, 1, 0]);
+    }
+}

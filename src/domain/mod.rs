@@ -9,6 +9,8 @@ pub mod name;
 pub mod plan;
 pub mod policy;
 pub mod renewal;
+#[cfg(test)]
+pub mod sample;
 pub mod snapshot;
 pub mod text;
 pub mod time;

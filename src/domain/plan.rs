@@ -277,3 +277,341 @@ fn ends_at(inventory: &Inventory, location: &Location) -> Option<Timestamp> {
         Sighting::Absent | Sighting::Unknown(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::cert::{Certificate, KeyDigest, KeyType};
+    use crate::domain::key::KeySpec;
+    use crate::domain::sample::*;
+
+    /// One managed certificate and all that a plan reads of it.
+    struct Scene {
+        managed: Managed,
+        sighting: Option<Sighting>,
+        journal: JournalView,
+        act: bool,
+        requested: BTreeMap<CertName, Request>,
+    }
+
+    impl Scene {
+        fn new(sighting: Sighting) -> Self {
+            Self {
+                managed: managed("a.example.org"),
+                sighting: Some(sighting),
+                journal: JournalView::default(),
+                act: true,
+                requested: BTreeMap::new(),
+            }
+        }
+
+        fn found(leaf: Certificate) -> Self {
+            Self::new(Sighting::Found(Box::new(found(leaf))))
+        }
+
+        fn fresh() -> Self {
+            Self::found(leaf(&["a.example.org"]))
+        }
+
+        fn due() -> Self {
+            Self::found(ending_in(DAY, leaf(&["a.example.org"])))
+        }
+
+        fn change(mut self, change: impl FnOnce(&mut Self)) -> Self {
+            change(&mut self);
+            self
+        }
+
+        fn change_found(self, change: impl FnOnce(&mut Found)) -> Self {
+            self.change(|scene| match &mut scene.sighting {
+                Some(Sighting::Found(found)) => change(found),
+                other => panic!("nothing found: {other:?}"),
+            })
+        }
+
+        fn record(self, record: Record) -> Self {
+            self.change(|scene| {
+                scene.journal.records.insert(scene.managed.name.clone(), record);
+            })
+        }
+
+        fn asked(self, request: Request) -> Self {
+            self.change(|scene| {
+                scene.requested.insert(scene.managed.name.clone(), request);
+            })
+        }
+
+        fn decision(&self) -> Decision {
+            let mut inventory = Inventory::default();
+            if let Some(sighting) = &self.sighting {
+                inventory.insert(seen(self.managed.location.clone(), sighting.clone()));
+            }
+            let managed = std::slice::from_ref(&self.managed);
+            let (journal, requested) = (&self.journal, &self.requested);
+            let mut plan = plan(&World { now: NOW, managed, inventory: &inventory, journal, act: self.act, requested });
+            assert_eq!(plan.len(), 1);
+            plan.remove(0)
+        }
+
+        fn action(&self) -> Action {
+            self.decision().action
+        }
+    }
+
+    fn renew(reason: Reason) -> Action {
+        Action::Renew { reason }
+    }
+
+    fn hold(held: Held) -> Action {
+        Action::Hold { held }
+    }
+
+    #[test]
+    fn a_fresh_certificate_is_kept_until_a_third_of_its_lifetime_is_left() {
+        assert_eq!(Scene::fresh().action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
+    }
+
+    #[test]
+    fn is_due_at_the_instant_itself_and_not_a_second_before() {
+        let ending = |left| Scene::found(ending_in(left, leaf(&["a.example.org"]))).action();
+        assert_eq!(ending(30 * DAY + SECOND), Action::Keep { renew_at: NOW.plus(SECOND) });
+        assert_eq!(ending(30 * DAY), renew(Reason::Due));
+        assert_eq!(ending(30 * DAY - SECOND), renew(Reason::Due));
+    }
+
+    #[test]
+    fn never_acts_on_what_it_could_not_see() {
+        let unknown = || Scene::new(Sighting::Unknown(obstacle()));
+        assert_eq!(unknown().action(), hold(Held::Obstacle(obstacle())));
+        assert_eq!(unknown().asked(Request::Force).action(), hold(Held::Obstacle(obstacle())));
+        let begun = Record { in_flight: Some(Reason::Due), ..Record::default() };
+        assert_eq!(unknown().record(begun).action(), hold(Held::Obstacle(obstacle())));
+        let not_looked_at = unknown().change(|scene| scene.sighting = None).asked(Request::Force);
+        assert_eq!(not_looked_at.action(), hold(Held::NotObserved));
+        assert_eq!(not_looked_at.decision().based_on, Basis::default());
+    }
+
+    #[test]
+    fn a_declared_place_that_is_empty_is_filled() {
+        assert_eq!(Scene::new(Sighting::Absent).action(), renew(Reason::Missing));
+    }
+
+    #[test]
+    fn a_deleted_secret_is_never_recreated_even_when_asked_for() {
+        let deleted = Scene::new(Sighting::Absent).change(|scene| scene.managed.origin = Origin::Adopted);
+        assert_eq!(deleted.action(), hold(Held::NotObserved));
+        let begun = Record { in_flight: Some(Reason::Due), ..Record::default() };
+        assert_eq!(deleted.record(begun).asked(Request::Force).action(), hold(Held::NotObserved));
+    }
+
+    #[test]
+    fn what_is_held_beforehand_stays_held() {
+        let held = Held::TwoRules(vec!["one".into(), "two".into()]);
+        let scene = Scene::due().asked(Request::Force).change(|scene| scene.managed.held = Some(held.clone()));
+        assert_eq!(scene.action(), hold(held));
+    }
+
+    #[test]
+    fn a_key_that_differs_or_is_gone_is_a_reason() {
+        let other = Scene::fresh().change_found(|found| found.stored_key = Some(KeyDigest([2; 32])));
+        assert_eq!(other.action(), renew(Reason::KeyMismatch));
+        assert_eq!(Scene::fresh().change_found(|found| found.stored_key = None).action(), renew(Reason::KeyMismatch));
+    }
+
+    #[test]
+    fn names_that_were_added_or_taken_away_are_a_reason_and_their_order_is_not() {
+        let wants = |names: &[&str]| {
+            let leaf = leaf(&["a.example.org", "b.example.org"]);
+            Scene::found(leaf).change(|scene| scene.managed.spec.names = sans(names)).action()
+        };
+        let kept = Action::Keep { renew_at: NOW.plus(50 * DAY) };
+        assert_eq!(wants(&["a.example.org", "b.example.org"]), kept);
+        assert_eq!(wants(&["b.example.org", "a.example.org"]), kept);
+        assert_eq!(wants(&["a.example.org"]), renew(Reason::NamesChanged));
+        assert_eq!(wants(&["a.example.org", "b.example.org", "c.example.org"]), renew(Reason::NamesChanged));
+    }
+
+    #[test]
+    fn another_kind_of_key_is_a_reason() {
+        let wants_rsa = Scene::fresh().change(|scene| scene.managed.spec.key = KeySpec::Rsa2048);
+        assert_eq!(wants_rsa.action(), renew(Reason::KeyTypeChanged));
+        let has_rsa = |bits| Certificate { key: KeyType::Rsa(bits), ..leaf(&["a.example.org"]) };
+        let of_rsa = |bits| Scene::found(has_rsa(bits)).change(|scene| scene.managed.spec.key = KeySpec::Rsa2048);
+        assert_eq!(of_rsa(2_048).action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
+        assert_eq!(of_rsa(3_072).action(), renew(Reason::KeyTypeChanged));
+    }
+
+    #[test]
+    fn a_chain_that_leads_to_no_root_is_a_reason_and_one_that_nobody_judged_is_not() {
+        let trust = |trust| Scene::fresh().change_found(|found| found.trust = trust).action();
+        assert_eq!(trust(Trust::Unverified("no path".into())), renew(Reason::Untrusted));
+        assert_eq!(trust(Trust::NotJudged), Action::Keep { renew_at: NOW.plus(50 * DAY) });
+    }
+
+    #[test]
+    fn the_first_reason_wins_and_force_names_itself_last() {
+        let mut scene =
+            Scene::due().asked(Request::Force).record(Record { in_flight: Some(Reason::Forced), ..Record::default() });
+        scene.managed.spec.names = sans(&["b.example.org"]);
+        scene.managed.spec.key = KeySpec::Ed25519;
+        let mut scene = scene.change_found(|found| {
+            found.stored_key = None;
+            found.trust = Trust::Unverified("no path".into());
+        });
+        assert_eq!(scene.action(), renew(Reason::Forced), "what was begun keeps its reason");
+        scene.journal.records.clear();
+        assert_eq!(scene.action(), renew(Reason::KeyMismatch));
+        let mut scene = scene.change_found(|found| found.stored_key = Some(found.leaf().public_key));
+        assert_eq!(scene.action(), renew(Reason::NamesChanged));
+        scene.managed.spec.names = sans(&["a.example.org"]);
+        assert_eq!(scene.action(), renew(Reason::KeyTypeChanged));
+        scene.managed.spec.key = KeySpec::EcdsaP256;
+        assert_eq!(scene.action(), renew(Reason::Untrusted));
+        let scene = scene.change_found(|found| found.trust = Trust::Verified);
+        assert_eq!(scene.action(), renew(Reason::Due));
+    }
+
+    #[test]
+    fn only_force_renews_what_is_fresh() {
+        assert_eq!(Scene::fresh().asked(Request::Force).action(), renew(Reason::Forced));
+        assert_eq!(Scene::fresh().asked(Request::IfDue).action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
+        let other = Scene::fresh().change(|scene| {
+            scene.requested.insert("b.example.org".into(), Request::Force);
+        });
+        assert_eq!(other.action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
+    }
+
+    #[test]
+    fn act_off_holds_every_renewal_even_a_forced_one_and_still_says_what_is_kept() {
+        let off = |scene: Scene| scene.change(|scene| scene.act = false).action();
+        assert_eq!(off(Scene::due()), hold(Held::ActIsOff));
+        assert_eq!(off(Scene::new(Sighting::Absent)), hold(Held::ActIsOff));
+        assert_eq!(off(Scene::fresh().asked(Request::Force)), hold(Held::ActIsOff));
+        assert_eq!(off(Scene::fresh()), Action::Keep { renew_at: NOW.plus(50 * DAY) });
+    }
+
+    #[test]
+    fn a_pause_holds_until_its_instant_the_longer_of_two_counts_and_force_does_not_break_it() {
+        let paused = |all: Option<Timestamp>, one: Option<Timestamp>| {
+            let scene = Scene::due().record(Record { paused_until: one, ..Record::default() });
+            scene.change(|scene| scene.journal.paused_until = all).asked(Request::Force).action()
+        };
+        let (soon, later) = (NOW.plus(SECOND), NOW.plus(DAY));
+        assert_eq!(paused(Some(soon), None), hold(Held::Paused { until: soon }));
+        assert_eq!(paused(None, Some(soon)), hold(Held::Paused { until: soon }));
+        assert_eq!(paused(Some(soon), Some(later)), hold(Held::Paused { until: later }));
+        assert_eq!(paused(Some(later), Some(soon)), hold(Held::Paused { until: later }));
+        assert_eq!(paused(Some(NOW), Some(NOW.minus(SECOND))), renew(Reason::Due));
+    }
+
+    #[test]
+    fn backoff_defers_until_its_instant_unless_a_person_asks() {
+        let failed = |retry_at| {
+            Scene::due().record(Record { consecutive_failures: 3, retry_at: Some(retry_at), ..Record::default() })
+        };
+        let until = NOW.plus(SECOND);
+        let deferred = Action::Defer { until, reason: Deferral::Backoff { failures: 3 }, renew: Reason::Due };
+        assert_eq!(failed(until).action(), deferred);
+        assert_eq!(failed(NOW).action(), renew(Reason::Due));
+        assert_eq!(failed(until).asked(Request::IfDue).action(), renew(Reason::Due));
+        assert_eq!(failed(until).asked(Request::Force).action(), renew(Reason::Due));
+    }
+
+    #[test]
+    fn a_renewal_that_was_begun_goes_on_with_its_reason_under_the_same_limits() {
+        let begun = || Record { in_flight: Some(Reason::NamesChanged), ..Record::default() };
+        assert_eq!(Scene::fresh().record(begun()).action(), renew(Reason::NamesChanged));
+        let waiting = Record { retry_at: Some(NOW.plus(DAY)), consecutive_failures: 1, ..begun() };
+        let until = NOW.plus(DAY);
+        let deferred = Action::Defer { until, reason: Deferral::Backoff { failures: 1 }, renew: Reason::NamesChanged };
+        assert_eq!(Scene::fresh().record(waiting).action(), deferred);
+    }
+
+    #[test]
+    fn a_decision_names_what_it_was_based_on() {
+        let leaf = Certificate { fingerprint: Fingerprint([3; 32]), ..leaf(&["a.example.org"]) };
+        let decision = Scene::found(leaf).decision();
+        assert_eq!(decision.certificate, "a.example.org".into());
+        assert_eq!(decision.location, secret("a.example.org"));
+        assert_eq!(decision.based_on, Basis { version: Some(7), fingerprint: Some(Fingerprint([3; 32])) });
+    }
+
+    #[test]
+    fn a_decision_serialises_flat() {
+        let json = serde_json::to_value(Scene::due().decision()).unwrap();
+        assert_eq!(json["action"], "renew");
+        assert_eq!(json["reason"], "due");
+        assert_eq!(json["location"], "vault:main:a.example.org");
+        let held = serde_json::to_value(Scene::due().change(|scene| scene.act = false).decision()).unwrap();
+        assert_eq!(held["held"]["because"], "act_is_off");
+    }
+
+    /// Places that end in so many days (`None`: empty), all of them to be renewed.
+    fn crowd(days: &[Option<u32>]) -> (Vec<Decision>, Inventory) {
+        let mut inventory = Inventory::default();
+        let managed: Vec<Managed> = (0..days.len()).map(|i| managed(&format!("{i}.example.org"))).collect();
+        for (managed, days) in managed.iter().zip(days) {
+            let name = managed.name.to_string();
+            let ending = days.map(|days| found(ending_in(days * DAY, leaf(&[name.as_str()]))));
+            let sighting = ending.map_or(Sighting::Absent, |found| Sighting::Found(Box::new(found)));
+            inventory.insert(seen(managed.location.clone(), sighting));
+        }
+        let (journal, requested) = (JournalView::default(), BTreeMap::new());
+        let world = World {
+            now: NOW,
+            managed: &managed,
+            inventory: &inventory,
+            journal: &journal,
+            act: true,
+            requested: &requested,
+        };
+        (plan(&world), inventory)
+    }
+
+    fn admitted(days: &[Option<u32>], most: usize) -> Vec<usize> {
+        let (decisions, inventory) = crowd(days);
+        let admitted = admit(decisions.clone(), &inventory, most, NOW.plus(DAY));
+        for (before, after) in decisions.iter().zip(&admitted) {
+            assert_eq!(
+                (&before.certificate, before.based_on),
+                (&after.certificate, after.based_on),
+                "their order is kept"
+            );
+            match (&before.action, &after.action) {
+                (Action::Renew { reason }, Action::Defer { until, reason: Deferral::Cap, renew }) => {
+                    assert_eq!((*until, renew), (NOW.plus(DAY), reason));
+                }
+                (before, after) => assert_eq!(before, after),
+            }
+        }
+        (0..admitted.len()).filter(|i| matches!(admitted[*i].action, Action::Renew { .. })).collect()
+    }
+
+    #[test]
+    fn a_turn_renews_what_is_missing_first_and_then_what_ends_first() {
+        let days = [Some(20), Some(3), None, Some(1), Some(60)];
+        assert_eq!(admitted(&days, 0), [0; 0]);
+        assert_eq!(admitted(&days, 1), [2]);
+        assert_eq!(admitted(&days, 2), [2, 3]);
+        assert_eq!(admitted(&days, 3), [1, 2, 3]);
+        assert_eq!(admitted(&days, 4), [0, 1, 2, 3]);
+        assert_eq!(admitted(&days, 9), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn the_plan_is_the_same_on_every_call() {
+        let (once, _) = crowd(&[Some(1), None, Some(80)]);
+        let (again, _) = crowd(&[Some(1), None, Some(80)]);
+        assert_eq!(once, again);
+    }
+
+    #[test]
+    fn an_intermediate_that_ends_soon_does_not_make_the_leaf_due() {
+        let scene = Scene::fresh().change_found(|found| {
+            found.chain.intermediates = vec![Arc::new(ending_in(SECOND, intermediate()))];
+        });
+        assert_eq!(scene.action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
+    }
+}

@@ -168,10 +168,188 @@ impl Request {
             return Err(Rejection::AlreadyDue(due));
         }
         match &self.replaces {
-            Some(old) if self.reason == Reason::Due && leaf.not_after < old.not_after => {
+            Some(old) if self.reason == Reason::Due && leaf.not_after < old.not_after && !self.shortens(old) => {
                 Err(Rejection::EndsBeforeTheOld { old: old.not_after, new: leaf.not_after })
             }
-            _ => Ok(()),
+            Some(_) | None => Ok(()),
         }
+    }
+
+    /// An operator who asks for much less than before wants an earlier end. Less by a little is a CA
+    /// that backdates, not a change of mind.
+    fn shortens(&self, old: &Replaced) -> bool {
+        self.spec.lifetime.is_some_and(|asked| asked < old.lifetime / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::policy::{Share, Threshold};
+    use crate::domain::sample::{DAY, NOW, SECOND, chain, leaf, private_key, sans, spec};
+
+    const NAME: &str = "a.example.org";
+
+    fn request() -> Request {
+        Request {
+            certificate: NAME.into(),
+            spec: spec(&[NAME]),
+            key: private_key(),
+            reason: Reason::Due,
+            replaces: None,
+        }
+    }
+
+    fn replacing(old: &Certificate) -> Request {
+        Request { replaces: Some(old.into()), ..request() }
+    }
+
+    fn fresh() -> Certificate {
+        Certificate { not_before: NOW, not_after: NOW.plus(90 * DAY), ..leaf(&[NAME]) }
+    }
+
+    fn lasting(lifetime: Duration) -> Certificate {
+        Certificate { not_after: NOW.plus(lifetime), ..fresh() }
+    }
+
+    fn signed(leaf: Certificate) -> Signed {
+        Signed { chain: chain(leaf), ders: vec![vec![0x30]], trust: Trust::Verified }
+    }
+
+    fn rejection(request: Request, leaf: Certificate) -> Option<Rejection> {
+        request.accept(NOW, signed(leaf)).err()
+    }
+
+    #[test]
+    fn what_is_accepted_is_kept_whole() {
+        let certified = request().accept(NOW, signed(fresh())).unwrap();
+        assert_eq!(certified.chain(), &chain(fresh()));
+        assert_eq!(certified.ders(), [[0x30]]);
+        assert_eq!(certified.key().public, private_key().public);
+    }
+
+    #[test]
+    fn a_certificate_of_another_key_is_refused_whatever_else_it_is() {
+        let other = Certificate { public_key: KeyDigest([2; 32]), ..leaf(&["b.example.org"]) };
+        assert_eq!(rejection(request(), other), Some(Rejection::OtherKey { certified: KeyDigest([2; 32]) }));
+    }
+
+    #[test]
+    fn exactly_the_requested_names_in_any_order() {
+        let wants = |wanted: &[&str], got: &[&str]| {
+            let request = Request { spec: spec(wanted), ..request() };
+            rejection(request, Certificate { names: sans(got), ..fresh() })
+        };
+        let san = |name: &str| crate::domain::name::San::from_text(name);
+        assert_eq!(wants(&["a.b", "c.d"], &["c.d", "a.b"]), None);
+        assert_eq!(wants(&["a.b", "c.d"], &["a.b"]), Some(Rejection::MissingName(san("c.d"))));
+        assert_eq!(wants(&["a.b"], &["a.b", "c.d"]), Some(Rejection::UnaskedName(san("c.d"))));
+        assert_eq!(wants(&["www.a.b"], &["*.a.b"]), Some(Rejection::MissingName(san("www.a.b"))));
+    }
+
+    #[test]
+    fn no_extended_key_usage_may_be_lost() {
+        let usages = |usages: &[&str]| Some(usages.iter().map(|usage| usage.to_string()).collect::<Vec<_>>());
+        let after = |old: Option<Vec<String>>, new: Option<Vec<String>>| {
+            let old = Certificate { extended_key_usage: old, ..leaf(&[NAME]) };
+            rejection(replacing(&old), Certificate { extended_key_usage: new, ..fresh() })
+        };
+        let lost = Some(Rejection::LostUsage("clientAuth".into()));
+        assert_eq!(after(usages(&["serverAuth", "clientAuth"]), usages(&["serverAuth"])), lost);
+        assert_eq!(after(usages(&["serverAuth"]), usages(&["clientAuth", "serverAuth"])), None);
+        assert_eq!(after(usages(&["serverAuth"]), None), None, "no extension allows every usage");
+        assert_eq!(rejection(request(), Certificate { extended_key_usage: usages(&[]), ..fresh() }), None);
+    }
+
+    #[test]
+    fn a_chain_that_leads_to_no_configured_root_is_refused() {
+        let trusted = |trust| request().accept(NOW, Signed { trust, ..signed(fresh()) }).err();
+        assert_eq!(trusted(Trust::Unverified("no path".into())), Some(Rejection::Untrusted("no path".into())));
+        assert_eq!(trusted(Trust::NotJudged), None);
+    }
+
+    #[test]
+    fn clocks_may_differ_by_a_minute_and_no_second_more() {
+        let from = |skew: u64| {
+            rejection(request(), Certificate { not_before: NOW.plus(Duration::from_secs(skew)), ..fresh() })
+        };
+        assert_eq!(from(59), None);
+        assert_eq!(from(60), None);
+        assert_eq!(from(61), Some(Rejection::NotYetValid(NOW.plus(Duration::from_secs(61)))));
+    }
+
+    #[test]
+    fn at_least_half_of_the_lifetime_that_was_asked_for() {
+        let asked = 80 * DAY;
+        let asking = |got| {
+            let request = Request { spec: Spec { lifetime: Some(asked), ..spec(&[NAME]) }, ..request() };
+            rejection(request, lasting(got))
+        };
+        assert_eq!(asking(40 * DAY + SECOND), None);
+        assert_eq!(asking(40 * DAY), None);
+        let got = 40 * DAY - SECOND;
+        assert_eq!(asking(got), Some(Rejection::TooShort { got, asked }));
+    }
+
+    /// cert-manager#7741: a fresh certificate that is already due is refused once, instead of
+    /// being stored and renewed for ever.
+    #[test]
+    fn a_fresh_certificate_that_is_already_due_is_rejected_and_no_loop() {
+        let renewal = RenewalPolicy(Some(Threshold::Left(30 * DAY)));
+        let policy = |lifetime| {
+            let request = Request { spec: Spec { renewal, ..spec(&[NAME]) }, ..request() };
+            rejection(request, lasting(lifetime))
+        };
+        assert_eq!(policy(30 * DAY - SECOND), Some(Rejection::AlreadyDue(NOW.minus(SECOND))));
+        assert_eq!(policy(30 * DAY), Some(Rejection::AlreadyDue(NOW)));
+        assert_eq!(policy(30 * DAY + SECOND), None);
+    }
+
+    #[test]
+    fn an_expired_or_empty_validity_is_refused() {
+        assert_eq!(rejection(request(), lasting(Duration::ZERO)), Some(Rejection::AlreadyDue(NOW)));
+        let old = Certificate { not_before: NOW.minus(90 * DAY), not_after: NOW.minus(SECOND), ..fresh() };
+        let due = NOW.minus(30 * DAY);
+        assert_eq!(rejection(request(), old), Some(Rejection::AlreadyDue(due)));
+    }
+
+    #[test]
+    fn what_was_renewed_for_its_age_must_not_end_before_the_old_one() {
+        let renewal = RenewalPolicy(Some(Threshold::Share(Share::percent(10))));
+        let old = Certificate { not_after: NOW.plus(8 * DAY), ..leaf(&[NAME]) };
+        let renewing = |reason, new| {
+            let request = Request { spec: Spec { renewal, ..spec(&[NAME]) }, reason, ..replacing(&old) };
+            rejection(request, lasting(new))
+        };
+        assert_eq!(renewing(Reason::Due, 8 * DAY + SECOND), None);
+        assert_eq!(renewing(Reason::Due, 8 * DAY), None);
+        let earlier = 8 * DAY - SECOND;
+        let rejected = Rejection::EndsBeforeTheOld { old: old.not_after, new: NOW.plus(earlier) };
+        assert_eq!(renewing(Reason::Due, earlier), Some(rejected));
+        for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::Due) {
+            assert_eq!(renewing(reason, earlier), None, "{reason:?} is no matter of age");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_that_an_operator_shortened_may_end_before_the_old_one() {
+        let old = Certificate { not_after: NOW.plus(25 * DAY), ..leaf(&[NAME]) };
+        let asking = |asked, got| {
+            let request = Request { spec: Spec { lifetime: asked, ..spec(&[NAME]) }, ..replacing(&old) };
+            rejection(request, lasting(got))
+        };
+        assert_eq!(asking(Some(6 * DAY), 6 * DAY), None);
+        let new = NOW.plus(24 * DAY);
+        let rejected = Some(Rejection::EndsBeforeTheOld { old: old.not_after, new });
+        let half = old.lifetime() / 2;
+        assert_eq!(asking(Some(half - SECOND), 24 * DAY), None);
+        assert_eq!(asking(Some(half), 24 * DAY), rejected, "unchanged, or nearly");
+        assert_eq!(asking(None, 24 * DAY), rejected, "a CA that shortens on its own is not obeyed");
+    }
+
+    #[test]
+    fn no_debug_text_shows_a_key() {
+        assert!(format!("{:?}", request()).contains("key: PrivateKey(…)"));
+        assert!(format!("{:?}", request().accept(NOW, signed(fresh())).unwrap()).contains("key: PrivateKey(…)"));
     }
 }

@@ -133,6 +133,13 @@ impl Bundle {
     }
 }
 
+/// The first certificate is the leaf, as a server or an issuer ordered them.
+pub fn chain_as_given<D: AsRef<[u8]>>(ders: &[D]) -> Result<Chain, NotUnderstood> {
+    let mut all = ders.iter().map(|der| read::certificate(der.as_ref()).map(Arc::new));
+    let leaf = all.next().ok_or_else(|| NotUnderstood("there is no certificate in it".to_string()))??;
+    Ok(Chain { leaf, intermediates: all.collect::<Result<_, _>>()? })
+}
+
 struct Parsed<'a> {
     certificate: Arc<Certificate>,
     der: &'a [u8],
@@ -142,4 +149,113 @@ struct Parsed<'a> {
 fn parent(all: &[Parsed], order: &[usize]) -> Option<usize> {
     let child = &all[*order.last()?].certificate;
     (0..all.len()).find(|i| !order.contains(i) && child.names_as_issuer(&all[*i].certificate))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+    use super::*;
+
+    struct Family {
+        root: CertifiedIssuer<'static, KeyPair>,
+        intermediate: CertifiedIssuer<'static, KeyPair>,
+        leaf: rcgen::Certificate,
+        leaf_key: KeyPair,
+    }
+
+    fn named(cn: &str, ca: bool) -> CertificateParams {
+        let mut params = CertificateParams::new(vec![format!("{cn}.example.org")]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, cn);
+        params.use_authority_key_identifier_extension = true;
+        if ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        params
+    }
+
+    fn family() -> Family {
+        let root = CertifiedIssuer::self_signed(named("root", true), KeyPair::generate().unwrap()).unwrap();
+        let intermediate =
+            CertifiedIssuer::signed_by(named("intermediate", true), KeyPair::generate().unwrap(), &root).unwrap();
+        let leaf_key = KeyPair::generate().unwrap();
+        let leaf = named("leaf", false).signed_by(&leaf_key, &intermediate).unwrap();
+        Family { root, intermediate, leaf, leaf_key }
+    }
+
+    fn names(kept: &Kept) -> Vec<&str> {
+        let chain = std::iter::once(&kept.chain.leaf).chain(&kept.chain.intermediates);
+        chain.map(|c| c.subject_cn.as_deref().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_leaf_comes_first_whatever_the_order() {
+        let family = family();
+        let (leaf, intermediate, root) = (family.leaf.pem(), family.intermediate.pem(), family.root.pem());
+        let key = family.leaf_key.serialize_pem();
+        for text in [
+            [&leaf, &intermediate, &root, &key],
+            [&root, &intermediate, &key, &leaf],
+            [&key, &intermediate, &root, &leaf],
+            [&intermediate, &leaf, &key, &root],
+        ] {
+            let bundle = Bundle::parse(text.map(String::as_str).concat().as_bytes()).unwrap();
+            let chains = bundle.chains().unwrap();
+            assert_eq!(chains.len(), 1);
+            assert_eq!(names(&chains[0]), ["leaf", "intermediate", "root"]);
+            assert_eq!(chains[0].key_digest(), Some(chains[0].chain.leaf.public_key));
+            assert_eq!(chains[0].ders[0], family.leaf.der().to_vec());
+        }
+    }
+
+    #[test]
+    fn reads_der_and_windows_line_ends() {
+        let family = family();
+        let der = Bundle::parse(family.leaf.der()).unwrap();
+        let pem = Bundle::parse(family.leaf.pem().replace('\n', "\r\n").as_bytes()).unwrap();
+        assert_eq!(der.certificates, [family.leaf.der().to_vec()]);
+        assert_eq!(pem.certificates, der.certificates);
+    }
+
+    #[test]
+    fn certificates_that_do_not_belong_together_are_chains_of_their_own() {
+        let (one, two) = (family(), family());
+        let text = one.leaf.pem() + &two.leaf.pem();
+        let chains = Bundle::parse(text.as_bytes()).unwrap().chains().unwrap();
+        assert_eq!(chains.iter().map(names).collect::<Vec<_>>(), [["leaf"], ["leaf"]]);
+        let roots = one.root.pem() + &two.root.pem();
+        assert_eq!(Bundle::parse(roots.as_bytes()).unwrap().chains().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_same_certificate_twice_is_one() {
+        let leaf = family().leaf.pem();
+        let kept = Bundle::parse((leaf.clone() + &leaf).as_bytes()).unwrap().chains().unwrap();
+        assert_eq!((kept.len(), kept[0].ders.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_kept_and_seen_to_differ() {
+        let family = family();
+        let other = KeyPair::generate().unwrap().serialize_pem();
+        let kept = Bundle::parse((family.leaf.pem() + &other).as_bytes()).unwrap().chains().unwrap().remove(0);
+        assert_ne!(kept.key_digest(), Some(kept.chain.leaf.public_key));
+        assert_eq!(kept.key_digest(), kept.key.as_ref().map(|key| key.public));
+    }
+
+    #[test]
+    fn an_encrypted_key_is_remembered_so_that_nobody_writes_over_it() {
+        let text = family().leaf.pem() + &super::super::pem::block("ENCRYPTED PRIVATE KEY", b"x");
+        let bundle = Bundle::parse(text.as_bytes()).unwrap();
+        assert_eq!(bundle.chains().unwrap()[0].key_digest(), None);
+        assert_eq!(bundle.insist_on_keys().unwrap_err().0, "a key in a form not read: ENCRYPTED PRIVATE KEY");
+    }
+
+    #[test]
+    fn what_holds_no_certificate_says_so() {
+        for text in ["", "hello", "-----BEGIN RUBBISH-----\nAAAA\n-----END RUBBISH-----\n"] {
+            let refused = Bundle::parse(text.as_bytes()).and_then(|bundle| bundle.chains().map(|_| ()));
+            assert_eq!(refused.unwrap_err().0, "there is no certificate in it", "{text:?}");
+        }
+    }
 }

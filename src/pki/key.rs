@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn reads_the_older_forms_as_the_same_key() {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-        let sec1 = AsDer::<aws_lc_rs::encoding::EcPrivateKeyRfc5915Der>::as_der(&pair).unwrap();
+        let sec1 = AsDer::<aws_lc_rs::encoding::EcPrivateKeyRfc5915Der>::as_der(&pair.private_key()).unwrap();
         assert_eq!(from_der(sec1.as_ref()).unwrap().public, held_ecdsa(&pair, KeyType::EcdsaP256).unwrap().public);
     }
 

@@ -12,15 +12,17 @@ use crate::domain::time::Timestamp;
 
 use super::NotUnderstood;
 
+/// Zero bytes after the certificate are padding, as smart cards and fixed-size records leave it, and no
+/// part of it; anything else there is refused.
 pub fn certificate(der: &[u8]) -> Result<Certificate, NotUnderstood> {
     let (rest, parsed) =
         X509Certificate::from_der(der).map_err(|e| NotUnderstood::new(format!("not a certificate: {e}")))?;
-    if !rest.is_empty() {
+    if rest.iter().any(|byte| *byte != 0) {
         return Err(NotUnderstood(format!("{} bytes follow the certificate", rest.len())));
     }
     let extensions = Extensions::of(&parsed);
     Ok(Certificate {
-        fingerprint: Fingerprint(super::sha256(der)),
+        fingerprint: Fingerprint(super::sha256(&der[..der.len() - rest.len()])),
         serial: serial(parsed.raw_serial()),
         subject: distinguished_name(parsed.subject()),
         issuer: distinguished_name(parsed.issuer()),

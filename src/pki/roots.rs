@@ -136,12 +136,53 @@ impl ExtendedKeyUsageValidator for AnyUsage {
 fn in_words(error: &Error) -> String {
     match error {
         Error::UnknownIssuer => "no path leads to a configured root (an intermediate may be missing)".to_string(),
-        Error::InvalidSignatureForPublicKey => "a signature in the chain is wrong".to_string(),
+        Error::InvalidSignatureForPublicKey => {
+            "a signature in the chain is wrong, or made by another CA of the same name".to_string()
+        }
         Error::CaUsedAsEndEntity => "a CA certificate stands where a leaf should".to_string(),
         Error::NameConstraintViolation => "a CA in the chain may not sign these names".to_string(),
         Error::CertExpired { .. } | Error::CertNotValidYet { .. } => {
             "the certificates of the chain are never valid at one time".to_string()
         }
         other => format!("the chain does not verify: {other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    fn ca() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "a root");
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn leaf(ca: &CertifiedIssuer<'static, KeyPair>, from: i32, to: i32) -> Vec<u8> {
+        let mut params = CertificateParams::new(vec!["www.example.org".to_string()]).unwrap();
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        params.signed_by(&KeyPair::generate().unwrap(), ca).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn an_expired_chain_still_verifies_to_its_root_and_to_no_other() {
+        let (ca, other) = (ca(), ca());
+        let roots = Roots::from_ders(vec![ca.der().to_vec()]);
+        assert_eq!(roots.judge(&[leaf(&ca, 2001, 2002)]), Trust::Verified);
+        assert_eq!(roots.judge(&[leaf(&ca, 2024, 2050)]), Trust::Verified);
+        let stranger =
+            Trust::Unverified("a signature in the chain is wrong, or made by another CA of the same name".into());
+        assert_eq!(roots.judge(&[leaf(&other, 2024, 2050)]), stranger);
+    }
+
+    #[test]
+    fn judges_nothing_without_roots_and_trusts_a_root_as_it_is() {
+        let ca = ca();
+        assert_eq!(Roots::none().judge(&[ca.der().to_vec()]), Trust::NotJudged);
+        assert_eq!(Roots::from_ders(vec![ca.der().to_vec()]).judge(&[ca.der().to_vec()]), Trust::Verified);
     }
 }
