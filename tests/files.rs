@@ -441,7 +441,8 @@ async fn a_bundle_behind_a_link_is_replaced_and_the_link_stays() {
 async fn the_generation_before_stays_and_older_ones_go() {
     let dir = TempDir::new().unwrap();
     let authority = Authority::new();
-    let store = store(FileLayout::Directory(dir.path().join("web")), &authority);
+    let slash_at_its_end = dir.path().join("web/");
+    let store = store(FileLayout::Directory(slash_at_its_end), &authority);
     let mut basis = Basis::default();
     for generations in [vec!["1"], vec!["1", "2"], vec!["2", "3"], vec!["3", "4"]] {
         let certified = authority.certified("a.example.org");
