@@ -1,11 +1,123 @@
 //! Who signs. Every issuer is the same function: a CSR in, a chain out. No private key reaches one.
 
 pub mod local_ca;
+pub mod vault_pki;
 
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use crate::domain::cert::Certificate;
 use crate::domain::name::San;
 use crate::domain::time::Timestamp;
+use crate::pki::roots::Roots;
+
+use local_ca::{LocalCa, LocalCaSettings};
+use vault_pki::VaultPki;
+
+pub enum Issuer {
+    LocalCa(LocalCaSlot),
+    VaultPki {
+        pki: VaultPki,
+        /// What a chain must verify to; `None` takes the mount's own CA.
+        roots: Option<Arc<Roots>>,
+    },
+}
+
+/// A local CA opens only after the stores were read, because a stored certificate may name a CA that
+/// was lost.
+pub struct LocalCaSlot {
+    settings: LocalCaSettings,
+    ca: OnceLock<(LocalCa, Arc<Roots>)>,
+    closed: Mutex<String>,
+}
+
+impl LocalCaSlot {
+    pub fn new(settings: LocalCaSettings) -> Self {
+        Self { settings, ca: OnceLock::new(), closed: Mutex::new("the CA was not opened yet".to_string()) }
+    }
+
+    fn open(&self, now: Timestamp, known: &[&Certificate]) -> Result<(), IssuerError> {
+        if self.ca.get().is_some() {
+            return Ok(());
+        }
+        let opened = LocalCa::open(self.settings.clone(), now, known);
+        match opened {
+            Ok(ca) => {
+                let roots = Arc::new(Roots::from_ders(ca.anchors()));
+                // Only one turn runs at a time, so nobody filled it in between.
+                let _ = self.ca.set((ca, roots));
+                Ok(())
+            }
+            Err(error) => {
+                *self.closed.lock().expect("nothing panics with it") = crate::renew::in_one_line(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn opened(&self) -> Result<&(LocalCa, Arc<Roots>), IssuerError> {
+        let closed = || IssuerError::Stopped(self.closed.lock().expect("nothing panics with it").clone());
+        self.ca.get().ok_or_else(closed)
+    }
+}
+
+impl Issuer {
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::LocalCa(slot) => slot.ca.get().is_some(),
+            Self::VaultPki { .. } => true,
+        }
+    }
+
+    /// `known` are the leaves found where certd keeps certificates; `Err(why)` when not all of those
+    /// places could be read, and nothing can be said of older CAs.
+    pub fn open(&self, now: Timestamp, known: Result<&[&Certificate], String>) -> Result<(), IssuerError> {
+        match (self, known) {
+            (Self::VaultPki { .. }, _) => Ok(()),
+            (Self::LocalCa(slot), Ok(known)) => slot.open(now, known),
+            // What exists may be loaded; what does not must not be made while a store is out of sight.
+            (Self::LocalCa(slot), Err(why)) if slot.settings.directory.join("ca.pem").exists() => {
+                slot.open(now, &[]).map_err(|error| IssuerError::Stopped(format!("{error} ({why})")))
+            }
+            (Self::LocalCa(_), Err(why)) => {
+                Err(IssuerError::Stopped(format!("no CA is made before every store was read: {why}")))
+            }
+        }
+    }
+
+    /// DER, leaf first.
+    pub async fn sign(&self, order: &Order) -> Result<Vec<Vec<u8>>, IssuerError> {
+        match self {
+            Self::LocalCa(slot) => slot.opened()?.0.sign(order).await,
+            Self::VaultPki { pki, .. } => pki.sign(order).await,
+        }
+    }
+
+    /// What a signed chain must verify to.
+    pub async fn roots(&self) -> Result<Arc<Roots>, IssuerError> {
+        match self {
+            Self::LocalCa(slot) => Ok(slot.opened()?.1.clone()),
+            Self::VaultPki { roots: Some(roots), .. } => Ok(roots.clone()),
+            Self::VaultPki { pki, roots: None } => Ok(Arc::new(Roots::from_ders(pki.anchors().await?))),
+        }
+    }
+
+    /// What a stored certificate must verify to, where that is known without asking.
+    pub fn configured_roots(&self) -> Option<Arc<Roots>> {
+        match self {
+            Self::LocalCa(slot) => slot.ca.get().map(|(_, roots)| roots.clone()),
+            Self::VaultPki { roots, .. } => roots.clone(),
+        }
+    }
+
+    /// The end of the CA, where it is known without asking.
+    pub fn not_after(&self) -> Option<Timestamp> {
+        match self {
+            Self::LocalCa(slot) => slot.ca.get().map(|(ca, _)| ca.not_after()),
+            Self::VaultPki { .. } => None,
+        }
+    }
+}
 
 /// What an issuer is asked for.
 #[derive(Clone, Debug)]

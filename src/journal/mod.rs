@@ -1,1 +1,191 @@
-//! What was intended and attempted; survives kill -9.
+//! What was intended and attempted; survives kill -9. Append-only events in one crash-safe file;
+//! everything else is a fold over them. One process writes it, and keys never enter it.
+
+pub mod event;
+pub mod pending;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+
+use crate::domain::name::CertName;
+use crate::domain::plan::JournalView;
+use crate::domain::time::Timestamp;
+
+use event::{Entry, Event, InFlight, State};
+use pending::PendingKeys;
+
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const EVENTS: TableDefinition<u64, &str> = TableDefinition::new("events");
+
+/// Raised when an older certd could not understand what is written.
+const FORMAT: u64 = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("the journal is in use by another certd: {}", .0.display())]
+    InUse(PathBuf),
+    #[error("the journal was written by a newer certd (format {found}, this one knows {FORMAT}): {}", path.display())]
+    Newer { path: PathBuf, found: u64 },
+    #[error("could not {doing} the journal: {}", path.display())]
+    Failed {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+pub struct Journal {
+    database: Database,
+    path: PathBuf,
+    state: Mutex<State>,
+    pub keys: PendingKeys,
+}
+
+impl Journal {
+    /// Opens or creates it in the state directory, for this process alone.
+    pub fn open(state_dir: &Path) -> Result<Self, JournalError> {
+        let path = state_dir.join("journal.redb");
+        let failed = |doing| failure(&path, doing);
+        create_private_dir(state_dir).map_err(|e| failed("make the directory of")(e.into()))?;
+        let database = Database::create(&path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => JournalError::InUse(path.clone()),
+            other => failed("open")(other.into()),
+        })?;
+        prepare(&database, &path)?;
+        let state = read_state(&database).map_err(failed("read"))?;
+        let keys =
+            PendingKeys::new(state_dir.join("pending")).map_err(|e| failed("make the key directory of")(e.into()))?;
+        Ok(Self { database, path, state: Mutex::new(state), keys })
+    }
+
+    /// Durable when it returns.
+    pub fn append(&self, at: Timestamp, certificate: Option<&CertName>, event: Event) -> Result<(), JournalError> {
+        let entry = Entry { at, certificate: certificate.cloned(), event };
+        self.write(&entry).map_err(failure(&self.path, "write"))?;
+        self.locked().fold(entry);
+        Ok(())
+    }
+
+    fn write(&self, entry: &Entry) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let text = serde_json::to_string(entry)?;
+        let transaction = self.database.begin_write()?;
+        {
+            let mut events = transaction.open_table(EVENTS)?;
+            let next = events.last()?.map_or(0, |(last, _)| last.value() + 1);
+            events.insert(next, text.as_str())?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// What planning needs to know.
+    pub fn view(&self) -> JournalView {
+        self.locked().view()
+    }
+
+    /// The renewal of this certificate that was begun and not closed.
+    pub fn in_flight(&self, certificate: &CertName) -> Option<InFlight> {
+        self.locked().in_flight(certificate).cloned()
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("folding an event does not panic")
+    }
+}
+
+fn failure(path: &Path, doing: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> JournalError {
+    let path = path.to_path_buf();
+    move |source| JournalError::Failed { doing, path: path.clone(), source }
+}
+
+/// Reads the format number, or writes it into a new file.
+fn prepare(database: &Database, path: &Path) -> Result<(), JournalError> {
+    let format = (|| {
+        let transaction = database.begin_write()?;
+        let format = {
+            let mut meta = transaction.open_table(META)?;
+            let found = meta.get("format")?.map(|found| found.value());
+            if found.is_none() {
+                meta.insert("format", FORMAT)?;
+            }
+            transaction.open_table(EVENTS)?;
+            found.unwrap_or(FORMAT)
+        };
+        transaction.commit()?;
+        Ok(format)
+    })()
+    .map_err(failure(path, "open"))?;
+    if format > FORMAT {
+        return Err(JournalError::Newer { path: path.to_path_buf(), found: format });
+    }
+    Ok(())
+}
+
+fn read_state(database: &Database) -> Result<State, Box<dyn std::error::Error + Send + Sync>> {
+    let transaction = database.begin_read()?;
+    let mut state = State::default();
+    for row in transaction.open_table(EVENTS)?.iter()? {
+        state.fold(serde_json::from_str(row?.1.value())?);
+    }
+    Ok(state)
+}
+
+/// Made for the owner alone; one that is there keeps its mode.
+fn create_private_dir(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::plan::Reason;
+
+    use super::*;
+
+    fn begun() -> Event {
+        Event::Begun { reason: Reason::Due, asked: "digest".into(), replaces: None }
+    }
+
+    #[test]
+    fn a_renewal_in_flight_is_still_known_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = CertName::from("web");
+        let journal = Journal::open(dir.path()).unwrap();
+        journal.append(Timestamp(5), Some(&name), begun()).unwrap();
+        drop(journal);
+        let again = Journal::open(dir.path()).unwrap();
+        assert_eq!(again.in_flight(&name).unwrap().reason, Reason::Due);
+        assert_eq!(again.view().records[&name].in_flight, Some(Reason::Due));
+    }
+
+    #[test]
+    fn only_one_process_writes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = Journal::open(dir.path()).unwrap();
+        let Err(JournalError::InUse(path)) = Journal::open(dir.path()) else { panic!("opened twice") };
+        assert_eq!(path, dir.path().join("journal.redb"));
+    }
+
+    #[test]
+    fn refuses_a_newer_format() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::create(dir.path().join("journal.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let Err(JournalError::Newer { found, .. }) = Journal::open(dir.path()) else { panic!("opened") };
+        assert_eq!(found, FORMAT + 1);
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("journal.redb"), b"this is no journal").unwrap();
+        let error = Journal::open(dir.path()).err().unwrap();
+        assert_eq!(error.to_string(), format!("could not open the journal: {}/journal.redb", dir.path().display()));
+    }
+}

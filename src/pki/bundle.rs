@@ -133,6 +133,13 @@ impl Bundle {
     }
 }
 
+/// The first certificate is the leaf, as a server or an issuer ordered them.
+pub fn chain_as_given<D: AsRef<[u8]>>(ders: &[D]) -> Result<Chain, NotUnderstood> {
+    let mut all = ders.iter().map(|der| read::certificate(der.as_ref()).map(Arc::new));
+    let leaf = all.next().ok_or_else(|| NotUnderstood("there is no certificate in it".to_string()))??;
+    Ok(Chain { leaf, intermediates: all.collect::<Result<_, _>>()? })
+}
+
 struct Parsed<'a> {
     certificate: Arc<Certificate>,
     der: &'a [u8],

@@ -1,7 +1,46 @@
 //! Where certificates are seen. Every source is the same function: `observe`, which never fails as a
 //! whole: what could not be seen is an observation with an obstacle, or a failure of its own.
 
+pub mod file;
+pub mod path_glob;
+pub mod target;
+pub mod tls;
+pub mod vault_kv;
+
 use crate::domain::inventory::{Observation, Obstacle};
+use crate::domain::name::SourceName;
+use crate::domain::time::Timestamp;
+
+use file::FileSource;
+use tls::TlsSource;
+use vault_kv::VaultKvSource;
+
+pub enum Source {
+    Tls(TlsSource),
+    VaultKv(VaultKvSource),
+    File(FileSource),
+}
+
+impl Source {
+    pub fn name(&self) -> &SourceName {
+        match self {
+            Self::Tls(source) => &source.name,
+            Self::VaultKv(source) => &source.name,
+            Self::File(source) => &source.name,
+        }
+    }
+
+    /// `on` hears of each location; from endpoints as soon as it was looked at.
+    pub async fn observe(&self, now: Timestamp, on: impl Fn(&Observation)) -> Observed {
+        let observed = match self {
+            Self::Tls(source) => return source.observe_each(now, on).await,
+            Self::VaultKv(source) => source.observe(now).await,
+            Self::File(source) => source.observe(now).await,
+        };
+        observed.observations.iter().for_each(on);
+        observed
+    }
+}
 
 /// One sweep over a source.
 #[derive(Debug, Default)]

@@ -1,6 +1,38 @@
 //! Where a certified key is kept. Every store is the same two functions: `read`, and `write` of what
 //! `Request::accept` let pass, based on what was read.
 
+pub mod file;
+pub mod vault_kv;
+
+use crate::domain::inventory::Sighting;
+use crate::domain::plan::Basis;
+use crate::domain::renewal::CertifiedKey;
+
+use file::FileStore;
+use vault_kv::VaultKvStore;
+
+pub enum Store {
+    VaultKv(VaultKvStore),
+    File(FileStore),
+}
+
+impl Store {
+    pub async fn read(&self) -> Sighting {
+        match self {
+            Self::VaultKv(store) => store.read().await,
+            Self::File(store) => store.read().await,
+        }
+    }
+
+    /// Writes key and chain together, if the place still holds what `based_on` names.
+    pub async fn write(&self, certified: &CertifiedKey, based_on: &Basis) -> Result<Written, StoreError> {
+        match self {
+            Self::VaultKv(store) => store.write(certified, based_on).await,
+            Self::File(store) => store.write(certified, based_on).await,
+        }
+    }
+}
+
 /// What a write left behind, to be read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {

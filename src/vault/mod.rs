@@ -1,1 +1,269 @@
 //! The one Vault client: address, TLS, login, deadlines, error text.
+
+mod endpoint;
+mod error;
+pub mod layout;
+pub(crate) mod sighting;
+mod token;
+mod transport;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use url::Url;
+use vaultrs::api::kv2::requests::{ListSecretsRequest, ReadSecretRequest};
+use vaultrs::api::pki::requests::SignCertificateRequest;
+
+use crate::domain::name::{San, VaultName};
+use crate::domain::snapshot::VaultStatus;
+use crate::domain::text::printable;
+use crate::domain::time::Timestamp;
+use endpoint::{
+    Answer, CaChain, CaChainAnswer, Cas, ListAnswer, LookupAnswer, LookupSelf, MountAnswer, MountOf, SecretAnswer,
+    SignAnswer, VersionAnswer, WriteSecret,
+};
+use transport::{Operation, Reply, Transport, locked};
+
+pub use error::VaultError;
+pub use token::TokenFrom;
+
+/// The fields of a secret, each as the JSON text that Vault holds, so that those which certd does
+/// not know survive byte for byte.
+pub type Fields = BTreeMap<String, Box<RawValue>>;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub name: VaultName,
+    pub address: Url,
+    /// DER; `None` trusts the system's.
+    pub roots: Option<Vec<Vec<u8>>>,
+    pub namespace: Option<String>,
+    pub token: TokenFrom,
+    /// For one request, from connecting to the end of the answer.
+    pub deadline: Duration,
+}
+
+pub struct Vault {
+    pub name: VaultName,
+    transport: Transport,
+    /// By path, with its slash. Vault refuses a mount inside another.
+    mounts: Mutex<BTreeMap<String, Mount>>,
+    cas_conflicts: AtomicU64,
+    token_expiry: Mutex<Option<Timestamp>>,
+}
+
+/// Where a path is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Without a trailing slash.
+    pub path: String,
+    /// Such as `kv` or `pki`.
+    pub kind: String,
+    /// Of the key-value store: 1 or 2. 1 for other kinds.
+    pub version: u32,
+}
+
+/// A secret as it was read.
+#[derive(Debug)]
+pub enum KvRead {
+    Present {
+        data: Fields,
+        version: u64,
+    },
+    /// `version` is that of a deleted secret, which stays its current one.
+    Absent {
+        version: Option<u64>,
+    },
+}
+
+/// What is asked of `pki/sign`.
+#[derive(Clone, Copy, Debug)]
+pub struct SignOrder<'a> {
+    pub mount: &'a str,
+    pub role: &'a str,
+    /// PKCS#10 in PEM.
+    pub csr: &'a str,
+    pub common_name: Option<&'a str>,
+    pub names: &'a [San],
+    pub ttl: Option<Duration>,
+}
+
+/// PEM, as `pki/sign` answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    pub certificate: String,
+    pub issuing_ca: Option<String>,
+    pub ca_chain: Vec<String>,
+}
+
+impl Vault {
+    /// Touches no network.
+    pub fn new(settings: Settings) -> Result<Self, VaultError> {
+        Ok(Self {
+            transport: Transport::new(&settings)?,
+            name: settings.name,
+            mounts: Mutex::default(),
+            cas_conflicts: AtomicU64::new(0),
+            token_expiry: Mutex::default(),
+        })
+    }
+
+    pub async fn mount_of(&self, path: &str) -> Result<Mount, VaultError> {
+        let path = checked(path)?;
+        if let Some(mount) = self.known_mount(path) {
+            return Ok(mount);
+        }
+        let reply = self.transport.call(Operation::Mount, MountOf { path: path.to_string() }).await?;
+        let answer: MountAnswer = self.data(&reply)?;
+        let version = answer.options.unwrap_or_default().remove("version");
+        let mount = Mount {
+            path: answer.path.trim_end_matches('/').to_string(),
+            kind: answer.kind,
+            version: version.and_then(|version| version.parse().ok()).unwrap_or(1),
+        };
+        locked(&self.mounts).insert(format!("{}/", mount.path), mount.clone());
+        Ok(mount)
+    }
+
+    fn known_mount(&self, path: &str) -> Option<Mount> {
+        let path = format!("{path}/");
+        let mounts = locked(&self.mounts);
+        mounts.iter().find(|(prefix, _)| path.starts_with(prefix.as_str())).map(|(_, mount)| mount.clone())
+    }
+
+    /// `path` as an operator writes it: mount and path, without `data/`.
+    pub async fn kv_read(&self, path: &str) -> Result<KvRead, VaultError> {
+        let (mount, path) = self.in_kv(path).await?;
+        let reply = self.transport.call(Operation::Read, ReadSecretRequest { mount, path, version: None }).await?;
+        let answer: Answer<SecretAnswer> = reply.parse()?;
+        match (reply.found, answer.data) {
+            (true, Some(SecretAnswer { data: Some(data), metadata })) => {
+                Ok(KvRead::Present { data, version: metadata.version })
+            }
+            (_, Some(SecretAnswer { metadata, .. })) => Ok(KvRead::Absent { version: Some(metadata.version) }),
+            (false, None) => Ok(KvRead::Absent { version: None }),
+            (true, None) => Err(self.not_vault()),
+        }
+    }
+
+    /// Writes all fields at once if the current version still is `cas` (0: none); returns the new version.
+    pub async fn kv_write(&self, path: &str, data: Fields, cas: u64) -> Result<u64, VaultError> {
+        let (mount, path) = self.in_kv(path).await?;
+        let endpoint = WriteSecret { mount, path, data, options: Cas { cas } };
+        let reply = self.transport.call(Operation::Write, endpoint).await.inspect_err(|error| {
+            if matches!(error, VaultError::CasMismatch { .. }) {
+                self.cas_conflicts.fetch_add(1, Ordering::Relaxed);
+            }
+        })?;
+        Ok(self.data::<VersionAnswer>(&reply)?.version)
+    }
+
+    /// Names directly below `prefix`; those of folders end in `/`. Empty where there is nothing.
+    pub async fn kv_list(&self, prefix: &str) -> Result<Vec<String>, VaultError> {
+        let (mount, path) = self.in_kv(prefix).await?;
+        // Policies and Vault itself know a folder by its slash.
+        let path = if path.is_empty() { path } else { format!("{path}/") };
+        let reply = self.transport.call(Operation::List, ListSecretsRequest { mount, path }).await?;
+        match reply.found {
+            true => Ok(self.data::<ListAnswer>(&reply)?.keys),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// Only ever `sign`: with `issue`, Vault would make the key, show it once and never again.
+    pub async fn pki_sign(&self, order: SignOrder<'_>) -> Result<Signed, VaultError> {
+        let (mount, role) = (checked(order.mount)?.to_string(), checked(order.role)?.to_string());
+        let endpoint = SignCertificateRequest {
+            mount: mount.clone(),
+            role: role.clone(),
+            csr: Some(order.csr.to_string()),
+            common_name: order.common_name.map(str::to_string),
+            // Without this, Vault adds the common name to the names.
+            exclude_cn_from_sans: Some(true),
+            alt_names: joined(order.names, |san| matches!(san, San::Dns(_) | San::Email(_))),
+            ip_sans: joined(order.names, |san| matches!(san, San::Ip(_))),
+            uri_sans: joined(order.names, |san| matches!(san, San::Uri(_))),
+            ttl: order.ttl.map(|ttl| format!("{}s", ttl.as_secs())),
+            ..Default::default()
+        };
+        let reply = self.transport.call(Operation::Sign, endpoint).await?;
+        if !reply.parse::<Answer<serde::de::IgnoredAny>>()?.lease_id.is_empty() {
+            return Err(VaultError::Leased { mount, role });
+        }
+        let answer: SignAnswer = self.data(&reply)?;
+        Ok(Signed {
+            certificate: answer.certificate,
+            issuing_ca: answer.issuing_ca,
+            ca_chain: answer.ca_chain.unwrap_or_default(),
+        })
+    }
+
+    /// The CA's own chain in PEM, issuing CA first.
+    pub async fn pki_ca_chain(&self, mount: &str) -> Result<String, VaultError> {
+        let mount = checked(mount)?.to_string();
+        let reply = self.transport.call(Operation::CaChain, CaChain { mount }).await?;
+        Ok(self.data::<CaChainAnswer>(&reply)?.certificate)
+    }
+
+    /// When certd's token ends, by this host's clock; `None` for one that never does.
+    pub async fn token_lookup(&self, now: Timestamp) -> Result<Option<Timestamp>, VaultError> {
+        let reply = self.transport.call(Operation::Lookup, LookupSelf {}).await?;
+        let answer: LookupAnswer = self.data(&reply)?;
+        let expiry = answer.expire_time.map(|_| now.plus(Duration::from_secs(answer.ttl)));
+        *locked(&self.token_expiry) = expiry;
+        Ok(expiry)
+    }
+
+    /// As counted since start, and as last looked up.
+    pub fn status(&self) -> VaultStatus {
+        VaultStatus {
+            vault: self.name.clone(),
+            token_expiry: *locked(&self.token_expiry),
+            requests: self.transport.requests(),
+            cas_conflicts: self.cas_conflicts.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Splits a path into its mount, which must be KV version 2, and what lies below.
+    async fn in_kv(&self, path: &str) -> Result<(String, String), VaultError> {
+        let mount = self.mount_of(path).await?;
+        if mount.kind != "kv" || mount.version != 2 {
+            let words = format!("it is {} version {}", printable(&mount.kind), mount.version);
+            return Err(VaultError::NoMount { path: printable(path), words });
+        }
+        let below = checked(path)?.strip_prefix(&mount.path).unwrap_or_default().trim_start_matches('/').to_string();
+        Ok((mount.path, below))
+    }
+
+    fn data<T: serde::de::DeserializeOwned>(&self, reply: &Reply) -> Result<T, VaultError> {
+        reply.parse::<Answer<T>>()?.data.ok_or_else(|| self.not_vault())
+    }
+
+    fn not_vault(&self) -> VaultError {
+        VaultError::NotVault { address: self.transport.address.clone(), status: 200 }
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("name", &self.name).field("address", &self.transport.address).finish()
+    }
+}
+
+/// Without slashes at the ends. The URL rules would drop `..` in silence and so reach another path.
+fn checked(path: &str) -> Result<&str, VaultError> {
+    let path = path.trim_matches('/');
+    let odd =
+        |segment: &str| segment.is_empty() || segment == "." || segment == ".." || segment.contains(char::is_control);
+    if path.split('/').any(odd) { Err(VaultError::Path(printable(path))) } else { Ok(path) }
+}
+
+/// As Vault takes lists in one text.
+fn joined(names: &[San], wanted: fn(&San) -> bool) -> Option<String> {
+    let names: Vec<_> = names.iter().filter(|san| wanted(san)).map(San::to_string).collect();
+    (!names.is_empty()).then(|| names.join(","))
+}

@@ -1,0 +1,322 @@
+//! Names become things, once: what the file declares is built here or refused with its line.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::cycle::setup::{AdoptedSource, Place, Setup};
+use crate::domain::adopt::Rule;
+use crate::domain::inventory::Location;
+use crate::domain::name::{CertName, IssuerName, NamePattern, San, SourceName, VaultName};
+use crate::domain::plan::{Managed, Origin};
+use crate::domain::policy::RenewalPolicy;
+use crate::domain::renewal::Spec;
+use crate::issuer::local_ca::LocalCaSettings;
+use crate::issuer::vault_pki::VaultPki;
+use crate::issuer::{Issuer as Signer, LocalCaSlot};
+use crate::pki::bundle::Bundle;
+use crate::pki::roots::Roots as Anchors;
+use crate::renew::in_one_line;
+use crate::source::path_glob::PathGlob;
+use crate::source::target::Target;
+use crate::source::{self, file, tls, vault_kv};
+use crate::store::file::FileLayout;
+use crate::vault::{Settings, TokenFrom, Vault as Client};
+
+use super::{
+    Adopt, Certificate, Config, ConfigError, ConfigErrors, Declared, FileStore, Found, Issuer, Roots, Source, Spanned,
+    Store, Vault,
+};
+
+type Vaults = BTreeMap<VaultName, Arc<Client>>;
+
+/// All mistakes at once, as far as they can be seen without a network.
+pub fn build(config: &Config) -> Result<Setup, ConfigErrors> {
+    let mut build = Builder { config, mistakes: Vec::new(), vaults: BTreeMap::new() };
+    build.vaults();
+    let sources = build.sources();
+    let issuers = build.issuers();
+    let (declared, places) = build.certificates();
+    let adopted = build.adopted();
+    if !build.mistakes.is_empty() {
+        return Err(ConfigErrors(build.mistakes));
+    }
+    Ok(Setup {
+        act: config.act,
+        interval: config.turn.interval.get_ref().0,
+        max_renewals: usize::try_from(*config.turn.max_renewals.get_ref()).unwrap_or(usize::MAX),
+        thresholds: config.check.thresholds(),
+        sources,
+        adopted,
+        declared,
+        places,
+        issuers,
+        vaults: build.vaults,
+        hash: config.hash.clone(),
+    })
+}
+
+struct Builder<'a> {
+    config: &'a Config,
+    mistakes: Vec<ConfigError>,
+    vaults: Vaults,
+}
+
+impl Builder<'_> {
+    /// Notes the mistake at `place` and goes on, so that all are reported.
+    fn noted<T, V>(
+        &mut self,
+        table: &Declared<T>,
+        place: std::ops::Range<usize>,
+        made: Result<V, String>,
+    ) -> Option<V> {
+        match made {
+            Ok(value) => Some(value),
+            Err(what) => {
+                self.mistakes.push(self.config.mistake(table, place, what, None));
+                None
+            }
+        }
+    }
+
+    fn vaults(&mut self) {
+        for (name, table) in &self.config.vaults {
+            let made = client(self.config, VaultName(name.clone()), table);
+            if let Some(client) = self.noted(table, table.span.clone(), made) {
+                self.vaults.insert(client.name.clone(), Arc::new(client));
+            }
+        }
+    }
+
+    fn vault(&self, name: &Spanned<String>) -> Option<Arc<Client>> {
+        self.vaults.get(&VaultName(name.get_ref().clone())).cloned()
+    }
+
+    fn sources(&mut self) -> Vec<source::Source> {
+        let mut sources = Vec::new();
+        for (name, table) in &self.config.sources {
+            let made = self.source(SourceName(name.clone()), table);
+            sources.extend(made);
+        }
+        sources
+    }
+
+    fn source(&mut self, name: SourceName, table: &Declared<Source>) -> Option<source::Source> {
+        match &**table {
+            Source::Tls(tls) => {
+                let roots = self.roots(table, &tls.roots)?;
+                let targets = self.targets(table, tls.targets.get_ref())?;
+                Some(source::Source::Tls(tls::TlsSource {
+                    name,
+                    environment: text(&tls.environment),
+                    targets,
+                    timeout: tls.timeout.get_ref().0,
+                    concurrency: *tls.concurrency.get_ref(),
+                    roots,
+                }))
+            }
+            Source::VaultKv(kv) => {
+                let roots = self.roots(table, &kv.roots)?;
+                Some(source::Source::VaultKv(vault_kv::VaultKvSource {
+                    name,
+                    environment: text(&kv.environment),
+                    paths: self.globs(table, kv.paths.get_ref())?,
+                    exclude: self.globs(table, &kv.exclude)?,
+                    vault: self.vault(&kv.vault)?,
+                    concurrency: *kv.concurrency.get_ref(),
+                    roots,
+                }))
+            }
+            Source::File(files) => {
+                let below = |path: &Spanned<super::FilePath>| path.get_ref().glob_below(&self.config.directory);
+                let patterns = files.paths.get_ref().iter().map(below).collect();
+                let roots = self.roots(table, &files.roots)?;
+                Some(source::Source::File(file::FileSource {
+                    name,
+                    environment: text(&files.environment),
+                    patterns,
+                    roots,
+                }))
+            }
+        }
+    }
+
+    fn targets<T>(&mut self, table: &Declared<T>, texts: &[Spanned<String>]) -> Option<Vec<Location>> {
+        let mut targets = Vec::with_capacity(texts.len());
+        for text in texts {
+            let parsed = text.get_ref().parse::<Target>().map_err(|error| error.to_string());
+            targets.push(self.noted(table, text.span(), parsed).map(Location::from));
+        }
+        targets.into_iter().collect()
+    }
+
+    fn globs<T>(&mut self, table: &Declared<T>, texts: &[Spanned<String>]) -> Option<Vec<PathGlob>> {
+        let mut globs = Vec::with_capacity(texts.len());
+        for text in texts {
+            let parsed = PathGlob::new(text.get_ref()).map_err(|error| error.to_string());
+            globs.push(self.noted(table, text.span(), parsed));
+        }
+        globs.into_iter().collect()
+    }
+
+    fn roots<T>(&mut self, table: &Declared<T>, roots: &Roots) -> Option<Arc<Anchors>> {
+        let made = match roots {
+            Roots::System => Anchors::system(),
+            Roots::None => Ok(Anchors::none()),
+            Roots::Files(paths) => {
+                Anchors::from_files(&paths.iter().map(|path| self.config.path(path)).collect::<Vec<_>>())
+            }
+        };
+        self.noted(table, table.span.clone(), made.map_err(|error| in_one_line(&error))).map(Arc::new)
+    }
+
+    fn issuers(&mut self) -> BTreeMap<IssuerName, Arc<Signer>> {
+        let mut issuers = BTreeMap::new();
+        for (name, table) in &self.config.issuers {
+            if let Some(issuer) = self.issuer(table) {
+                issuers.insert(IssuerName(name.clone()), Arc::new(issuer));
+            }
+        }
+        issuers
+    }
+
+    fn issuer(&mut self, table: &Declared<Issuer>) -> Option<Signer> {
+        match &**table {
+            Issuer::LocalCa(ca) => Some(Signer::LocalCa(LocalCaSlot::new(LocalCaSettings {
+                directory: self.config.path(&ca.directory),
+                create: ca.create,
+                common_name: ca.common_name.get_ref().clone(),
+                lifetime: ca.lifetime.get_ref().0,
+                leaf_lifetime: ca.leaf_lifetime.get_ref().0,
+                permitted_names: ca.permitted_names.iter().map(|name| name.get_ref().clone()).collect(),
+            }))),
+            Issuer::VaultPki(pki) => {
+                let files: Vec<_> = pki.roots.iter().map(|path| self.config.path(path)).collect();
+                let roots = match files.is_empty() {
+                    true => None,
+                    false => {
+                        let made = Anchors::from_files(&files).map_err(|error| in_one_line(&error));
+                        Some(Arc::new(self.noted(table, table.span.clone(), made)?))
+                    }
+                };
+                let (mount, role) = (pki.mount.get_ref().clone(), pki.role.get_ref().clone());
+                Some(Signer::VaultPki { pki: VaultPki { vault: self.vault(&pki.vault)?, mount, role }, roots })
+            }
+        }
+    }
+
+    fn certificates(&mut self) -> (Vec<Managed>, BTreeMap<CertName, Place>) {
+        let (mut declared, mut places) = (Vec::new(), BTreeMap::new());
+        for table in &self.config.certificates {
+            let serves = self.targets(table, &table.serves);
+            if let (Some(place), Some(serves)) = (self.place(table), serves) {
+                let managed = managed(table, place.location(), serves);
+                places.insert(managed.name.clone(), place);
+                declared.push(managed);
+            }
+        }
+        (declared, places)
+    }
+
+    fn place(&self, table: &Declared<Certificate>) -> Option<Place> {
+        Some(match table.store.get_ref() {
+            Store::VaultKv(kv) => Place::VaultKv { vault: self.vault(&kv.vault)?, path: kv.path.get_ref().clone() },
+            Store::File(FileStore::Bundle(path)) => Place::File(FileLayout::Bundle(self.config.path(path))),
+            Store::File(FileStore::Directory(path)) => Place::File(FileLayout::Directory(self.config.path(path))),
+            Store::File(FileStore::Loose { certificate, private_key }) => Place::File(FileLayout::Loose {
+                certificate: self.config.path(certificate),
+                private_key: self.config.path(private_key),
+            }),
+        })
+    }
+
+    fn adopted(&mut self) -> Vec<AdoptedSource> {
+        let mut adopted = Vec::new();
+        for table in &self.config.adopt {
+            adopted.extend(self.adopt(table));
+        }
+        adopted
+    }
+
+    fn adopt(&mut self, table: &Declared<Adopt>) -> Option<AdoptedSource> {
+        let Found::VaultKv(found) = &table.found;
+        let roots = self.roots(table, table.roots.get_ref())?;
+        let vault = self.vault(&found.vault)?;
+        let source = vault_kv::VaultKvSource {
+            name: SourceName(table.label()),
+            environment: text(&table.environment),
+            vault: vault.clone(),
+            paths: self.globs(table, found.paths.get_ref())?,
+            exclude: self.globs(table, &found.exclude)?,
+            concurrency: vault_kv::CONCURRENCY,
+            roots: roots.clone(),
+        };
+        Some(AdoptedSource { rule: rule(table), source, vault, roots })
+    }
+}
+
+fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, String> {
+    let address = table.address.get_ref();
+    let roots = match &table.ca_file {
+        None => None,
+        Some(path) => {
+            let path = config.path(path);
+            let bytes =
+                fs::read(&path).map_err(|error| format!("could not read the CA file {}: {error}", path.display()))?;
+            let bundle = Bundle::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+            Some(bundle.certificates)
+        }
+    };
+    let settings = Settings {
+        name,
+        address: Url::parse(address).map_err(|error| format!("not an address: {address:?}: {error}"))?,
+        roots,
+        namespace: table.namespace.as_ref().map(|namespace| namespace.get_ref().clone()),
+        token: TokenFrom::File(config.path(&table.token_file)),
+        deadline: table.deadline.get_ref().0,
+    };
+    Client::new(settings).map_err(|error| in_one_line(&error))
+}
+
+fn managed(table: &Certificate, location: Location, serves: Vec<Location>) -> Managed {
+    Managed {
+        name: CertName(table.name.get_ref().clone()),
+        location,
+        origin: Origin::Declared,
+        spec: Spec {
+            names: table.names.get_ref().iter().map(|name| San::from_text(name.get_ref())).collect(),
+            common_name: text(&table.common_name),
+            key: table.key,
+            lifetime: table.lifetime.as_ref().map(|lifetime| lifetime.get_ref().0),
+            renewal: RenewalPolicy(table.renew_when_left.as_ref().map(|left| *left.get_ref())),
+        },
+        issuers: issuer_names(&table.issuer),
+        serves,
+        owner: table.owner.clone(),
+        environment: text(&table.environment),
+        held: None,
+    }
+}
+
+fn rule(table: &Adopt) -> Rule {
+    let patterns = table.names.get_ref().iter().filter_map(|pattern| NamePattern::new(pattern.get_ref()));
+    Rule {
+        name: table.label(),
+        names: patterns.collect(),
+        issuers: issuer_names(&table.issuer),
+        lifetime: table.lifetime.as_ref().map(|lifetime| lifetime.get_ref().0),
+        renewal: RenewalPolicy(table.renew_when_left.as_ref().map(|left| *left.get_ref())),
+        owner: table.owner.clone(),
+        environment: text(&table.environment),
+    }
+}
+
+fn issuer_names(names: &[Spanned<String>]) -> Vec<IssuerName> {
+    names.iter().map(|name| IssuerName(name.get_ref().clone())).collect()
+}
+
+fn text(spanned: &Option<Spanned<String>>) -> Option<String> {
+    spanned.as_ref().map(|text| text.get_ref().clone())
+}

@@ -1,0 +1,270 @@
+//! Reads the main file, then `conf.d/*.toml` beside it, and merges them.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use toml::Spanned;
+
+use super::error::{ConfigError, ConfigErrors, line_and_column};
+use super::file::{Check, File, Log, Turn};
+use super::validate::validate;
+use super::value::FilePath;
+use super::{Config, Declared, ReadFile};
+
+/// Where drop-ins are looked for, beside the main file.
+const DROP_INS: &str = "conf.d";
+
+/// Ten thousand certificates take about 4 MiB; more is not a configuration.
+const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+
+const STATE_DIR: &str = "/var/lib/certd";
+
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let files = read_all(path)?;
+    let parsed = parse_all(&files)?;
+    let directory = fs::canonicalize(folder_of(path)).map_err(|source| could_not_read(folder_of(path), &source))?;
+    let mut config = Config { directory, hash: hash(&files), files, ..minimal() };
+    let mut mistakes = merge(&mut config, parsed);
+    mistakes.extend(validate(&config));
+    mistakes.sort();
+    match mistakes.is_empty() {
+        true => Ok(config),
+        false => Err(ConfigErrors(mistakes)),
+    }
+}
+
+/// Nothing is declared: for `certd check` without a file.
+pub fn minimal() -> Config {
+    Config {
+        directory: PathBuf::from("/"),
+        hash: String::new(),
+        state_dir: default_state_dir(&env::var("STATE_DIRECTORY").unwrap_or_default()),
+        act: true,
+        turn: unwritten(Turn::default()),
+        log: Log::default(),
+        listen: None,
+        check: unwritten(Check::default()),
+        vaults: BTreeMap::new(),
+        sources: BTreeMap::new(),
+        issuers: BTreeMap::new(),
+        certificates: Vec::new(),
+        adopt: Vec::new(),
+        files: Vec::new(),
+    }
+}
+
+fn unwritten<T>(table: T) -> Declared<T> {
+    Declared { file: 0, span: 0..0, table }
+}
+
+/// systemd names several directories with colons between them; ours is the first.
+fn default_state_dir(given: &str) -> PathBuf {
+    match given.split(':').next() {
+        Some(first) if !first.is_empty() => PathBuf::from(first),
+        Some(_) | None => PathBuf::from(STATE_DIR),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn read_all(main: &Path) -> Result<Vec<ReadFile>, ConfigErrors> {
+    let drop_ins = drop_ins(main).map_err(|error| ConfigErrors(vec![error]))?;
+    all(std::iter::once(main.to_path_buf()).chain(drop_ins).map(read))
+}
+
+fn drop_ins(main: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let folder = match main.parent() {
+        Some(parent) => parent.join(DROP_INS),
+        None => PathBuf::from(DROP_INS),
+    };
+    let listed = fs::read_dir(&folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let mut paths: Vec<PathBuf> = match listed {
+        Ok(paths) => paths,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => return Err(could_not_read(&folder, &source)),
+    };
+    paths.retain(|path| path.extension().is_some_and(|end| end == "toml") && !is_hidden(path));
+    paths.sort();
+    Ok(paths)
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn read(path: PathBuf) -> Result<ReadFile, ConfigError> {
+    let size = fs::metadata(&path).map_err(|source| could_not_read(&path, &source))?.len();
+    if size > LARGEST_FILE {
+        return Err(ConfigError::whole(&path, format!("over {LARGEST_FILE} bytes: {size}"), None));
+    }
+    let bytes = fs::read(&path).map_err(|source| could_not_read(&path, &source))?;
+    String::from_utf8(bytes).map(|text| ReadFile { path: path.clone(), text }).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
+        ConfigError::at(&path, &text, valid..valid, "not UTF-8".into(), Some("save the file as UTF-8".into()))
+    })
+}
+
+fn could_not_read(path: &Path, source: &io::Error) -> ConfigError {
+    ConfigError::whole(path, format!("could not read: {source}"), None)
+}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
+fn parse_all(files: &[ReadFile]) -> Result<Vec<File>, ConfigErrors> {
+    all(files.iter().map(|file| {
+        toml::from_str(&file.text).map_err(|error: toml::de::Error| {
+            let what = plainer(error.message());
+            match error.span() {
+                Some(span) => ConfigError::at(&file.path, &file.text, span, what, None),
+                None => ConfigError::whole(&file.path, what, None),
+            }
+        })
+    }))
+}
+
+/// toml's words for a table that must name one kind say nothing to an operator; some messages have two lines.
+fn plainer(message: &str) -> String {
+    match message.strip_prefix("wanted exactly 1 element, ") {
+        Some(_) => "exactly one kind belongs here, as in [source.NAME.tls] or store.vault_kv = {…}".to_string(),
+        None => message.replace('\n', ", "),
+    }
+}
+
+/// Every value, or every error.
+fn all<T>(results: impl Iterator<Item = Result<T, ConfigError>>) -> Result<Vec<T>, ConfigErrors> {
+    let (mut values, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(values) } else { Err(ConfigErrors(errors)) }
+}
+
+fn hash(files: &[ReadFile]) -> String {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    files.iter().for_each(|file| context.update(file.text.as_bytes()));
+    context.finish().as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Puts every file's tables into `config`, and says what two files both declare.
+fn merge(config: &mut Config, parsed: Vec<File>) -> Vec<ConfigError> {
+    let mut merged = Merged::default();
+    for (nth, file) in parsed.into_iter().enumerate() {
+        merged.add(nth, file, &config.files);
+    }
+    if let Some(written) = merged.state_dir {
+        config.state_dir = config.path(&written);
+    }
+    config.act = merged.act.map_or(config.act, |act| act.table);
+    config.log = merged.log.map_or(config.log, |log| log.table);
+    if let Some(turn) = merged.turn {
+        config.turn = turn;
+    }
+    if let Some(check) = merged.check {
+        config.check = check;
+    }
+    config.listen = merged.listen;
+    (config.vaults, config.sources, config.issuers) = (merged.vaults, merged.sources, merged.issuers);
+    (config.certificates, config.adopt) = (merged.certificates, merged.adopt);
+    merged.mistakes
+}
+
+#[derive(Default)]
+struct Merged {
+    state_dir: Option<Declared<FilePath>>,
+    act: Option<Declared<bool>>,
+    turn: Option<Declared<Turn>>,
+    log: Option<Declared<Log>>,
+    listen: Option<Declared<super::Listen>>,
+    check: Option<Declared<Check>>,
+    vaults: BTreeMap<String, Declared<super::Vault>>,
+    sources: BTreeMap<String, Declared<super::Source>>,
+    issuers: BTreeMap<String, Declared<super::Issuer>>,
+    certificates: Vec<Declared<super::Certificate>>,
+    adopt: Vec<Declared<super::Adopt>>,
+    mistakes: Vec<ConfigError>,
+}
+
+impl Merged {
+    fn add(&mut self, nth: usize, file: File, files: &[ReadFile]) {
+        let twice = &mut Twice { files, mistakes: &mut self.mistakes };
+        once(&mut self.state_dir, nth, file.state_dir, "state_dir", twice);
+        once(&mut self.act, nth, file.act, "act", twice);
+        once(&mut self.turn, nth, file.turn, "[turn]", twice);
+        once(&mut self.log, nth, file.log, "[log]", twice);
+        once(&mut self.listen, nth, file.listen, "[listen]", twice);
+        once(&mut self.check, nth, file.check, "[check]", twice);
+        each_once(&mut self.vaults, nth, file.vault, "vault", twice);
+        each_once(&mut self.sources, nth, file.source, "source", twice);
+        each_once(&mut self.issuers, nth, file.issuer, "issuer", twice);
+        self.certificates.extend(file.certificate.into_iter().map(|table| declared(nth, table)));
+        self.adopt.extend(file.adopt.into_iter().map(|table| declared(nth, table)));
+    }
+}
+
+fn declared<T>(file: usize, table: Spanned<T>) -> Declared<T> {
+    Declared { file, span: table.span(), table: table.into_inner() }
+}
+
+struct Twice<'a> {
+    files: &'a [ReadFile],
+    mistakes: &'a mut Vec<ConfigError>,
+}
+
+impl Twice<'_> {
+    fn say<T>(&mut self, what: &str, first: &Declared<T>, second: &Declared<T>) {
+        let (there, here) = (&self.files[first.file], &self.files[second.file]);
+        let (line, column) = line_and_column(&there.text, first.span.start);
+        let what = format!("declared twice: {what}, first at {}:{line}:{column}", there.path.display());
+        let hint = Some("remove one of the two".to_string());
+        self.mistakes.push(ConfigError::at(&here.path, &here.text, second.span.clone(), what, hint));
+    }
+}
+
+fn once<T>(slot: &mut Option<Declared<T>>, nth: usize, table: Option<Spanned<T>>, key: &str, twice: &mut Twice) {
+    let Some(table) = table.map(|table| declared(nth, table)) else { return };
+    match slot {
+        None => *slot = Some(table),
+        Some(first) => twice.say(key, first, &table),
+    }
+}
+
+fn each_once<T>(
+    merged: &mut BTreeMap<String, Declared<T>>,
+    nth: usize,
+    tables: BTreeMap<Spanned<String>, T>,
+    kind: &str,
+    twice: &mut Twice,
+) {
+    for (name, table) in tables {
+        let (span, name) = (name.span(), name.into_inner());
+        let table = Declared { file: nth, span, table };
+        match merged.entry(name) {
+            Entry::Vacant(free) => drop(free.insert(table)),
+            Entry::Occupied(first) => twice.say(&format!("[{kind}.{}]", first.key()), first.get(), &table),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_kept_where_systemd_says_or_in_one_fixed_place() {
+        assert_eq!(default_state_dir(""), Path::new("/var/lib/certd"));
+        assert_eq!(default_state_dir("/var/lib/private/certd"), Path::new("/var/lib/private/certd"));
+        assert_eq!(default_state_dir("/a:/b"), Path::new("/a"));
+    }
+}

@@ -1,0 +1,202 @@
+//! One turn of the wheel: observe, check, plan, execute, report. Read this first.
+
+pub mod assess;
+pub mod execute;
+pub mod observe;
+pub mod setup;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::domain::cert::Certificate;
+use crate::domain::inventory::{Observation, Sighting};
+use crate::domain::name::{CertName, IssuerName};
+use crate::domain::plan::{JournalView, Request};
+use crate::domain::snapshot::{IssuerStatus, Phase, PhaseStatus, Snapshot, VaultStatus};
+use crate::domain::time::Timestamp;
+use crate::issuer::Issuer;
+use crate::journal::Journal;
+use crate::renew::{Outcome, in_one_line};
+
+use assess::{Assessment, assess};
+use execute::{Attempt, Execution};
+use observe::{Memory, Sweep, look, observe};
+use setup::Setup;
+
+pub struct Cycle {
+    pub setup: Arc<Setup>,
+    pub now: fn() -> Timestamp,
+    memory: Memory,
+    issuers_up: BTreeMap<IssuerName, bool>,
+}
+
+/// What a turn did and how things stand after it.
+pub struct Turn {
+    pub snapshot: Snapshot,
+    pub attempts: Vec<Attempt>,
+}
+
+impl Cycle {
+    pub fn new(setup: Arc<Setup>, now: fn() -> Timestamp) -> Self {
+        Self { setup, now, memory: Memory::default(), issuers_up: BTreeMap::new() }
+    }
+
+    /// The whole wheel.
+    pub async fn turn(
+        &mut self,
+        journal: &Journal,
+        requested: &BTreeMap<CertName, Request>,
+        stop: watch::Receiver<bool>,
+    ) -> Turn {
+        let (mut sweep, mut phases) = self.observed(|_| {}, self.setup.act).await;
+        let started = Instant::now();
+        let planned = assess(&self.setup, (self.now)(), &sweep, &journal.view(), requested);
+        phases.push(self.phase(Phase::Plan, started, true));
+
+        let started = Instant::now();
+        let execution = Execution { setup: &self.setup, journal, inventory: &sweep.inventory, now: self.now, stop };
+        let attempts = execution.run(&planned.managed, &planned.decisions).await;
+        phases.push(self.phase(Phase::Execute, started, attempts.iter().all(|attempt| attempt.ended.is_ok())));
+
+        let seen = self.look_again(&mut sweep, planned, &attempts, journal).await;
+        self.note_issuers(&attempts);
+        let snapshot = self.snapshot(sweep, seen, &journal.view(), phases).await;
+        Turn { snapshot, attempts }
+    }
+
+    /// The wheel without its lower half: nothing is asked of an issuer and nothing is written.
+    pub async fn look(&mut self, journal: &JournalView, on: impl Fn(&Observation)) -> Snapshot {
+        let (sweep, phases) = self.observed(on, false).await;
+        let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new());
+        self.snapshot(sweep, planned, journal, phases).await
+    }
+
+    async fn observed(&mut self, on: impl Fn(&Observation), may_create: bool) -> (Sweep, Vec<PhaseStatus>) {
+        let (started, now) = (Instant::now(), (self.now)());
+        let mut sweep = observe(&self.setup, now, &mut self.memory, &on).await;
+        // Roots of a local CA are known only once it is open, and it opens only on what the stores hold.
+        if self.open_issuers(now, &sweep, may_create) {
+            sweep = observe(&self.setup, now, &mut self.memory, &on).await;
+        }
+        let succeeded = sweep.sources.iter().all(|source| source.up);
+        let phase = self.phase(Phase::Observe, started, succeeded);
+        (sweep, vec![phase])
+    }
+
+    /// Whether one was opened, so that more roots are known than before.
+    fn open_issuers(&mut self, now: Timestamp, sweep: &Sweep, may_create: bool) -> bool {
+        let kept = self.setup.declared.iter().map(|managed| &managed.location).chain(sweep.adoptable.iter().flatten());
+        let unread = kept.filter_map(|location| match &sweep.inventory.at(location)?.sighting {
+            Sighting::Unknown(obstacle) => Some(obstacle.message.clone()),
+            Sighting::Absent | Sighting::Found(_) => None,
+        });
+        let reason = if may_create { unread.into_iter().next() } else { Some("this look changes nothing".to_string()) };
+        let leaves: Vec<&Certificate> = sweep.inventory.iter().filter_map(leaf).collect();
+        let mut any = false;
+        for (name, issuer) in self.setup.issuers.iter().filter(|(_, issuer)| !issuer.is_open()) {
+            let opened = issuer.open(now, reason.clone().map_or(Ok(leaves.as_slice()), Err));
+            any |= opened.is_ok();
+            match opened {
+                Err(error) if may_create => {
+                    tracing::error!(issuer = %name, "{}", in_one_line(&error));
+                    self.issuers_up.insert(name.clone(), false);
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        any
+    }
+
+    /// Whatever was acted on is read again, so that the outcome is what was seen and not what was meant.
+    async fn look_again(
+        &mut self,
+        sweep: &mut Sweep,
+        planned: Assessment,
+        attempts: &[Attempt],
+        journal: &Journal,
+    ) -> Assessment {
+        if attempts.is_empty() {
+            return planned;
+        }
+        let now = (self.now)();
+        for managed in &planned.managed {
+            if attempts.iter().any(|attempt| attempt.certificate == managed.name)
+                && let Some(mut seen) = look(&self.setup, managed, now).await
+            {
+                if let Some(before) = sweep.inventory.at(&managed.location) {
+                    seen.source = before.source.clone();
+                }
+                sweep.inventory.insert(seen);
+            }
+        }
+        assess(&self.setup, now, sweep, &journal.view(), &BTreeMap::new())
+    }
+
+    fn note_issuers(&mut self, attempts: &[Attempt]) {
+        for attempt in attempts {
+            match &attempt.ended {
+                Ok(Outcome::Renewed { issuer, .. }) => self.issuers_up.insert(issuer.clone(), true),
+                Ok(Outcome::Superseded { .. }) => None,
+                Err(failure) => match (&failure.issuer, failure.fault) {
+                    (Some(issuer), crate::renew::Fault::Issuer) => self.issuers_up.insert(issuer.clone(), false),
+                    _ => None,
+                },
+            };
+        }
+    }
+
+    fn phase(&self, phase: Phase, started: Instant, succeeded: bool) -> PhaseStatus {
+        PhaseStatus { phase, completed_at: (self.now)(), succeeded, took: started.elapsed() }
+    }
+
+    async fn snapshot(
+        &self,
+        sweep: Sweep,
+        assessment: Assessment,
+        journal: &JournalView,
+        phases: Vec<PhaseStatus>,
+    ) -> Snapshot {
+        let taken_at = (self.now)();
+        Snapshot {
+            taken_at,
+            entries: assessment.entries,
+            sources: sweep.sources,
+            issuers: self.setup.issuers.iter().map(|(name, issuer)| self.issuer_status(name, issuer)).collect(),
+            vaults: self.vaults(taken_at).await,
+            phases,
+            act: self.setup.act,
+            paused_until: journal.paused_until.filter(|until| taken_at < *until),
+        }
+    }
+
+    fn issuer_status(&self, name: &IssuerName, issuer: &Issuer) -> IssuerStatus {
+        IssuerStatus {
+            issuer: name.clone(),
+            up: self.issuers_up.get(name).copied(),
+            not_after: issuer.not_after(),
+            backoff_until: None,
+        }
+    }
+
+    async fn vaults(&self, now: Timestamp) -> Vec<VaultStatus> {
+        let mut statuses = Vec::new();
+        for vault in self.setup.vaults.values() {
+            if let Err(error) = vault.token_lookup(now).await {
+                tracing::warn!(vault = %vault.name, "could not look up the token: {}", in_one_line(&error));
+            }
+            crate::pulse::beat();
+            statuses.push(vault.status());
+        }
+        statuses
+    }
+}
+
+fn leaf(seen: &Observation) -> Option<&Certificate> {
+    match &seen.sighting {
+        Sighting::Found(found) => Some(found.leaf()),
+        Sighting::Absent | Sighting::Unknown(_) => None,
+    }
+}

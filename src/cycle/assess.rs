@@ -1,0 +1,108 @@
+//! What was seen becomes findings and decisions. Pure but for its arguments' making.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::adopt::{self, Adoption};
+use crate::domain::check::{self, Problem, ProblemKind, State};
+use crate::domain::inventory::{Inventory, Location, Sighting};
+use crate::domain::name::CertName;
+use crate::domain::plan::{self, Decision, Held, JournalView, Managed, Request, World};
+use crate::domain::snapshot::{Entry, ManagedEntry};
+use crate::domain::time::Timestamp;
+
+use super::observe::Sweep;
+use super::setup::Setup;
+
+/// What certd makes of one sweep.
+pub struct Assessment {
+    pub managed: Vec<Managed>,
+    /// One for each managed certificate, in their order.
+    pub decisions: Vec<Decision>,
+    pub entries: Vec<Entry>,
+}
+
+pub fn assess(
+    setup: &Setup,
+    now: Timestamp,
+    sweep: &Sweep,
+    journal: &JournalView,
+    requested: &BTreeMap<CertName, Request>,
+) -> Assessment {
+    let (managed, refused) = managed(setup, now, sweep);
+    let world = World { now, managed: &managed, inventory: &sweep.inventory, journal, act: setup.act, requested };
+    let decisions = plan::plan(&world);
+    let next_turn = now.plus(setup.interval);
+    let decisions = plan::admit(decisions, &sweep.inventory, setup.max_renewals, next_turn);
+    let entries = entries(setup, now, sweep, journal, &managed, &decisions, refused);
+    Assessment { managed, decisions, entries }
+}
+
+/// Declared beats adopted; two rules on one place are held.
+fn managed(setup: &Setup, now: Timestamp, sweep: &Sweep) -> (Vec<Managed>, BTreeMap<Location, Problem>) {
+    let declared: BTreeSet<&Location> = setup.declared.iter().map(|managed| &managed.location).collect();
+    let mut adopted: BTreeMap<Location, Managed> = BTreeMap::new();
+    let mut rules: BTreeMap<Location, Vec<String>> = BTreeMap::new();
+    let mut refused = BTreeMap::new();
+    for (source, locations) in setup.adopted.iter().zip(&sweep.adoptable) {
+        for location in locations.iter().filter(|location| !declared.contains(location)) {
+            rules.entry(location.clone()).or_default().push(source.rule.name.clone());
+            let Some(observation) = sweep.inventory.at(location) else { continue };
+            match adopt::adopt(now, &source.rule, observation) {
+                Adoption::Adopted(managed) => {
+                    adopted.insert(location.clone(), *managed);
+                }
+                Adoption::Refused(problem) => {
+                    refused.insert(location.clone(), problem);
+                }
+                Adoption::Nothing => {}
+            }
+        }
+    }
+    for (location, names) in rules.into_iter().filter(|(_, names)| names.len() > 1) {
+        if let Some(managed) = adopted.get_mut(&location) {
+            managed.held = Some(Held::TwoRules(names));
+        }
+    }
+    refused.retain(|location, _| !adopted.contains_key(location));
+    (setup.declared.iter().cloned().chain(adopted.into_values()).collect(), refused)
+}
+
+fn entries(
+    setup: &Setup,
+    now: Timestamp,
+    sweep: &Sweep,
+    journal: &JournalView,
+    managed: &[Managed],
+    decisions: &[Decision],
+    mut refused: BTreeMap<Location, Problem>,
+) -> Vec<Entry> {
+    let mut acted_on: BTreeMap<&Location, (&Managed, &Decision)> =
+        managed.iter().zip(decisions).map(|pair| (&pair.0.location, pair)).collect();
+    let entry = |observation: &crate::domain::inventory::Observation| {
+        let mut problems = check::check(now, &setup.thresholds, observation);
+        problems.extend(refused.remove(&observation.location));
+        let managed = acted_on.remove(&observation.location).map(|(managed, decision)| {
+            problems.extend(not_deployed(managed, &sweep.inventory));
+            ManagedEntry {
+                origin: managed.origin,
+                owner: managed.owner.clone(),
+                decision: decision.clone(),
+                record: journal.records.get(&managed.name).cloned().unwrap_or_default(),
+            }
+        });
+        let state = State::of(observation, &problems);
+        Entry { observation: observation.clone(), problems, state, managed }
+    };
+    sweep.inventory.iter().map(entry).collect()
+}
+
+/// An endpoint that presents another certificate than the store holds.
+fn not_deployed(managed: &Managed, inventory: &Inventory) -> Option<Problem> {
+    let leaf = |location: &Location| match &inventory.at(location)?.sighting {
+        Sighting::Found(found) => Some(found.leaf().fingerprint),
+        Sighting::Absent | Sighting::Unknown(_) => None,
+    };
+    let stored = leaf(&managed.location)?;
+    let stale = managed.serves.iter().find(|endpoint| leaf(endpoint).is_some_and(|served| served != stored))?;
+    Some(Problem::warning(ProblemKind::NotDeployed, format!("{stale} serves another certificate: reload it")))
+}

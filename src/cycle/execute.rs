@@ -1,0 +1,135 @@
+//! The second half of a turn: decisions are carried out, one at a time, until told to stop.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::domain::inventory::{Inventory, Sighting};
+use crate::domain::name::{CertName, IssuerName};
+use crate::domain::plan::{Action, Decision, Managed, Reason};
+use crate::domain::policy;
+use crate::domain::time::Timestamp;
+use crate::journal::Journal;
+use crate::journal::event::Event;
+use crate::renew::{Failure, Outcome, Renewal, in_one_line};
+
+use super::setup::Setup;
+
+/// A renewal that is under way when a stop is asked for may take this long to finish; whatever it
+/// leaves open, the journal resumes.
+const GRACE: Duration = Duration::from_secs(6);
+
+/// How one renewal went.
+#[derive(Debug)]
+pub struct Attempt {
+    pub certificate: CertName,
+    pub reason: Reason,
+    /// The one that was asked, or would have been.
+    pub issuer: IssuerName,
+    pub ended: Result<Outcome, Failure>,
+}
+
+pub struct Execution<'a> {
+    pub setup: &'a Setup,
+    pub journal: &'a Journal,
+    pub inventory: &'a Inventory,
+    pub now: fn() -> Timestamp,
+    /// Turns true when certd is to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Execution<'_> {
+    pub async fn run(&self, managed: &[Managed], decisions: &[Decision]) -> Vec<Attempt> {
+        let mut attempts = Vec::new();
+        for (managed, decision) in managed.iter().zip(decisions) {
+            let Action::Renew { reason } = decision.action else { continue };
+            if *self.stop.borrow() {
+                break;
+            }
+            if self.is_paused(&managed.name) {
+                continue;
+            }
+            match self.renew(managed, decision, reason).await {
+                Some(attempt) => attempts.push(attempt),
+                None => break,
+            }
+        }
+        attempts
+    }
+
+    /// A pause stops what this turn decided before it, too.
+    fn is_paused(&self, name: &CertName) -> bool {
+        let (view, now) = (self.journal.view(), (self.now)());
+        let own = view.records.get(name).and_then(|record| record.paused_until);
+        [view.paused_until, own].into_iter().flatten().any(|until| now < until)
+    }
+
+    /// `None` when it was left open because certd stops.
+    async fn renew(&self, managed: &Managed, decision: &Decision, reason: Reason) -> Option<Attempt> {
+        let issuers = self.setup.issuers_of(managed);
+        let store = self.setup.store(managed)?;
+        let renewal = Renewal {
+            managed,
+            reason,
+            based_on: decision.based_on,
+            store: &store,
+            issuers: &issuers,
+            journal: self.journal,
+            now: self.now,
+        };
+        tracing::info!(cert = %managed.name, reason = reason.as_str(), "renewing");
+        let mut stop = self.stop.clone();
+        let stopped = async {
+            // An error means that nobody is left who could ask for a stop.
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(GRACE).await;
+        };
+        let ended = tokio::select! {
+            ended = renewal.run() => ended,
+            () = stopped => {
+                tracing::warn!(cert = %managed.name, "stopping with the renewal open; it is resumed on the next start");
+                return None;
+            }
+        };
+        self.report(managed, reason, &ended);
+        let first = issuers.first().map(|(name, _)| name.clone());
+        let issuer = asked(&ended).or(first).unwrap_or_else(|| IssuerName(String::new()));
+        Some(Attempt { certificate: managed.name.clone(), reason, issuer, ended })
+    }
+
+    fn report(&self, managed: &Managed, reason: Reason, ended: &Result<Outcome, Failure>) {
+        match ended {
+            Ok(Outcome::Renewed { not_after, issuer, .. }) => {
+                tracing::info!(cert = %managed.name, reason = reason.as_str(), issuer = %issuer, not_after = %not_after, "renewed, stored and read back");
+            }
+            Ok(Outcome::Superseded { why }) => tracing::info!(cert = %managed.name, "not renewed: {why}"),
+            Err(failure) => self.failed(managed, failure),
+        }
+    }
+
+    fn failed(&self, managed: &Managed, failure: &Failure) {
+        let now = (self.now)();
+        let view = self.journal.view();
+        let before = view.records.get(&managed.name).map_or(0, |record| record.consecutive_failures);
+        let not_after = self.inventory.at(&managed.location).and_then(|seen| match &seen.sighting {
+            Sighting::Found(found) => Some(found.leaf().not_after),
+            Sighting::Absent | Sighting::Unknown(_) => None,
+        });
+        let retry_at = policy::retry_at(before.saturating_add(1), now, &managed.name.0, not_after);
+        tracing::error!(cert = %managed.name, retry_at = %retry_at, "could not renew: {}", failure.message);
+        let event = Event::Failed { message: failure.message.clone(), retry_at };
+        if let Err(error) = self.journal.append(now, Some(&managed.name), event) {
+            tracing::error!(cert = %managed.name, "{}", in_one_line(&error));
+        }
+    }
+}
+
+fn asked(ended: &Result<Outcome, Failure>) -> Option<IssuerName> {
+    match ended {
+        Ok(Outcome::Renewed { issuer, .. }) => Some(issuer.clone()),
+        Ok(Outcome::Superseded { .. }) => None,
+        Err(failure) => failure.issuer.clone(),
+    }
+}

@@ -1,0 +1,157 @@
+//! The first half of a turn: everything is looked at, and nothing that was seen before is forgotten
+//! because it cannot be seen now.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+
+use crate::domain::inventory::{Inventory, Location, Observation, Obstacle, ObstacleKind, Sighting};
+use crate::domain::name::SourceName;
+use crate::domain::plan::Managed;
+use crate::domain::snapshot::SourceStatus;
+use crate::domain::time::Timestamp;
+use crate::pki::roots::Roots;
+use crate::pulse;
+use crate::source::tls::TlsSource;
+use crate::source::{Observed, Source};
+
+use super::setup::Setup;
+
+/// The sources that stand for what the configuration names in `store` and in `serves`.
+pub const STORES: &str = "stores";
+pub const SERVES: &str = "serves";
+
+/// Declared stores that are read at once, as for a Vault sweep.
+const STORES_AT_ONCE: usize = 16;
+
+const SERVES_TIMEOUT: Duration = Duration::from_secs(10);
+const SERVES_AT_ONCE: usize = 32;
+
+/// What is known of the sources from one turn to the next.
+#[derive(Default)]
+pub struct Memory {
+    inventory: Inventory,
+    last_success: BTreeMap<SourceName, Timestamp>,
+    errors: BTreeMap<SourceName, BTreeMap<ObstacleKind, u64>>,
+}
+
+/// One look at everything.
+pub struct Sweep {
+    pub inventory: Inventory,
+    /// What each adopt rule found, by the rule's place in the setup.
+    pub adoptable: Vec<Vec<Location>>,
+    pub sources: Vec<SourceStatus>,
+}
+
+pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: impl Fn(&Observation)) -> Sweep {
+    let heard = |observation: &Observation| {
+        pulse::beat();
+        on(observation);
+    };
+    let sources = join_all(setup.sources.iter().map(|source| named(source, now, &heard)));
+    let rules = join_all(setup.adopted.iter().map(|adopted| adopted.source.observe(now)));
+    let endpoints = serves(setup);
+    let (sources, rules, stores, serves) =
+        tokio::join!(sources, rules, stores(setup, now), endpoints.observe_each(now, heard));
+    pulse::beat();
+
+    let mut sweep = Sweep { inventory: Inventory::default(), adoptable: Vec::new(), sources: Vec::new() };
+    for (name, observed) in sources {
+        memory.take(&mut sweep, now, name, observed);
+    }
+    for (adopted, observed) in setup.adopted.iter().zip(rules) {
+        sweep.adoptable.push(observed.observations.iter().map(|seen| seen.location.clone()).collect());
+        memory.take(&mut sweep, now, adopted.source.name.clone(), observed);
+    }
+    // Last, because what certd acts on must be what its store said.
+    if !serves.observations.is_empty() {
+        memory.take(&mut sweep, now, SourceName::from(SERVES), serves);
+    }
+    if !stores.observations.is_empty() {
+        memory.take(&mut sweep, now, SourceName::from(STORES), stores);
+    }
+    memory.inventory = sweep.inventory.clone();
+    sweep
+}
+
+async fn named<'a>(source: &'a Source, now: Timestamp, on: &impl Fn(&Observation)) -> (SourceName, Observed) {
+    (source.name().clone(), source.observe(now, on).await)
+}
+
+async fn stores(setup: &Setup, now: Timestamp) -> Observed {
+    let looks = setup.declared.iter().map(|managed| look(setup, managed, now));
+    let looks = stream::iter(looks).buffer_unordered(STORES_AT_ONCE).inspect(|_| pulse::beat());
+    Observed { observations: looks.collect::<Vec<_>>().await.into_iter().flatten().collect(), failures: Vec::new() }
+}
+
+/// Reads the store of one managed certificate.
+pub async fn look(setup: &Setup, managed: &Managed, now: Timestamp) -> Option<Observation> {
+    let sighting = setup.store(managed)?.read().await;
+    Some(Observation {
+        location: managed.location.clone(),
+        source: SourceName::from(STORES),
+        environment: managed.environment.clone(),
+        observed_at: now,
+        sighting,
+        took: None,
+    })
+}
+
+/// The endpoints that must present what is stored. Their trust is the store's affair.
+fn serves(setup: &Setup) -> TlsSource {
+    let mut targets: Vec<Location> = setup.declared.iter().flat_map(|managed| managed.serves.clone()).collect();
+    targets.sort();
+    targets.dedup();
+    TlsSource {
+        name: SourceName::from(SERVES),
+        environment: None,
+        targets,
+        timeout: SERVES_TIMEOUT,
+        concurrency: SERVES_AT_ONCE,
+        roots: std::sync::Arc::new(Roots::none()),
+    }
+}
+
+impl Memory {
+    fn take(&mut self, sweep: &mut Sweep, now: Timestamp, name: SourceName, observed: Observed) {
+        let errors = self.errors.entry(name.clone()).or_default();
+        let unseen = observed.observations.iter().filter_map(|seen| match &seen.sighting {
+            Sighting::Unknown(obstacle) => Some(obstacle.obstacle),
+            Sighting::Absent | Sighting::Found(_) => None,
+        });
+        for kind in unseen.chain(observed.failures.iter().map(|failure| failure.obstacle)) {
+            *errors.entry(kind).or_default() += 1;
+        }
+        let seen = observed.observations.iter().filter(|seen| !matches!(seen.sighting, Sighting::Unknown(_))).count();
+        let up = observed.failures.is_empty() && (seen > 0 || observed.observations.is_empty());
+        if up {
+            self.last_success.insert(name.clone(), now);
+        }
+        sweep.sources.push(SourceStatus {
+            source: name.clone(),
+            up,
+            last_success: self.last_success.get(&name).copied(),
+            items: observed.observations.len(),
+            errors: errors.iter().map(|(kind, count)| (*kind, *count)).collect(),
+        });
+        if let Some(failure) = observed.failures.first() {
+            self.keep_unseen(sweep, now, &name, failure);
+        }
+        for observation in observed.observations {
+            sweep.inventory.insert(observation);
+        }
+        for failure in observed.failures {
+            tracing::warn!(source = %name, obstacle = failure.obstacle.as_str(), "{}", failure.message);
+        }
+    }
+
+    /// What a failed listing hides is unknown, not gone.
+    fn keep_unseen(&self, sweep: &mut Sweep, now: Timestamp, name: &SourceName, failure: &Obstacle) {
+        for before in self.inventory.iter().filter(|before| before.source == *name) {
+            let sighting = Sighting::Unknown(failure.clone());
+            sweep.inventory.insert(Observation { sighting, observed_at: now, ..before.clone() });
+        }
+    }
+}

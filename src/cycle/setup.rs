@@ -1,0 +1,95 @@
+//! What a turn works with, made once by `config::build`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::adopt::Rule;
+use crate::domain::inventory::Location;
+use crate::domain::name::{CertName, IssuerName, VaultName};
+use crate::domain::plan::Managed;
+use crate::domain::policy::Thresholds;
+use crate::issuer::Issuer;
+use crate::pki::roots::Roots;
+use crate::source::Source;
+use crate::source::vault_kv::VaultKvSource;
+use crate::store::Store;
+use crate::store::file::{FileLayout, FileStore};
+use crate::store::vault_kv::VaultKvStore;
+use crate::vault::Vault;
+
+pub struct Setup {
+    /// `false` stops all acting.
+    pub act: bool,
+    pub interval: Duration,
+    /// In one turn.
+    pub max_renewals: usize,
+    pub thresholds: Thresholds,
+    pub sources: Vec<Source>,
+    pub adopted: Vec<AdoptedSource>,
+    pub declared: Vec<Managed>,
+    /// Where each declared certificate is kept.
+    pub places: BTreeMap<CertName, Place>,
+    pub issuers: BTreeMap<IssuerName, Arc<Issuer>>,
+    pub vaults: BTreeMap<VaultName, Arc<Vault>>,
+    /// Of the configuration, for `certd_config_hash_info`.
+    pub hash: String,
+}
+
+/// An adopt rule and where it looks.
+pub struct AdoptedSource {
+    pub rule: Rule,
+    pub source: VaultKvSource,
+    pub vault: Arc<Vault>,
+    pub roots: Arc<Roots>,
+}
+
+#[derive(Clone)]
+pub enum Place {
+    VaultKv { vault: Arc<Vault>, path: String },
+    File(FileLayout),
+}
+
+impl Place {
+    pub fn location(&self) -> Location {
+        match self {
+            Self::VaultKv { vault, path } => {
+                Location::Secret { vault: vault.name.clone(), path: path.clone(), part: None }
+            }
+            Self::File(layout) => layout.location(),
+        }
+    }
+
+    /// `roots` are what a certificate found there must verify to.
+    pub fn store(&self, roots: Arc<Roots>) -> Store {
+        match self.clone() {
+            Self::VaultKv { vault, path } => Store::VaultKv(VaultKvStore { vault, path, roots }),
+            Self::File(layout) => Store::File(FileStore { layout, roots }),
+        }
+    }
+}
+
+impl Setup {
+    /// The store of a managed certificate; `None` when the configuration no longer names it.
+    pub fn store(&self, managed: &Managed) -> Option<Store> {
+        if let Some(place) = self.places.get(&managed.name) {
+            return Some(place.store(self.roots(managed)));
+        }
+        let Location::Secret { vault, path, part: None } = &managed.location else { return None };
+        let adopted = self.adopted.iter().find(|adopted| adopted.vault.name == *vault)?;
+        let place = Place::VaultKv { vault: adopted.vault.clone(), path: path.clone() };
+        Some(place.store(adopted.roots.clone()))
+    }
+
+    /// What a declared certificate must verify to: the roots of the first issuer that knows them.
+    fn roots(&self, managed: &Managed) -> Arc<Roots> {
+        let known = self.issuers_of(managed).into_iter().find_map(|(_, issuer)| issuer.configured_roots());
+        known.unwrap_or_else(|| Arc::new(Roots::none()))
+    }
+
+    /// In order of preference.
+    pub fn issuers_of(&self, managed: &Managed) -> Vec<(IssuerName, Arc<Issuer>)> {
+        let named = |name: &IssuerName| self.issuers.get(name).map(|issuer| (name.clone(), issuer.clone()));
+        managed.issuers.iter().filter_map(named).collect()
+    }
+}

@@ -1,0 +1,76 @@
+//! A PKI mount of a Vault: certd's own CSR goes to `pki/sign`, so the key never leaves certd.
+
+use std::sync::Arc;
+
+use super::{IssuerError, Order};
+use crate::pki::bundle::Bundle;
+use crate::pki::{NotUnderstood, pem, read};
+use crate::vault::{SignOrder, Signed, Vault, VaultError};
+
+pub struct VaultPki {
+    pub vault: Arc<Vault>,
+    pub mount: String,
+    pub role: String,
+}
+
+impl VaultPki {
+    /// DER, leaf first, without a self-signed root.
+    pub async fn sign(&self, order: &Order) -> Result<Vec<Vec<u8>>, IssuerError> {
+        let asked = SignOrder {
+            mount: &self.mount,
+            role: &self.role,
+            csr: &pem::csr(&order.csr),
+            common_name: order.common_name.as_deref(),
+            names: &order.names,
+            ttl: order.lifetime,
+        };
+        let doing = || format!("have a certificate signed by role `{}` of {}", self.role, self.place());
+        let signed = self.vault.pki_sign(asked).await.map_err(|error| in_words(doing(), error))?;
+        chain(&signed).map_err(|why| IssuerError::Unanswered { doing: doing(), source: Box::new(why) })
+    }
+
+    /// DER of what a chain from this mount must lead to: its self-signed roots, else the issuing CA.
+    pub async fn anchors(&self) -> Result<Vec<Vec<u8>>, IssuerError> {
+        let doing = || format!("read the CA chain of {}", self.place());
+        let text = self.vault.pki_ca_chain(&self.mount).await.map_err(|error| in_words(doing(), error))?;
+        anchors(&text).map_err(|why| IssuerError::Unanswered { doing: doing(), source: Box::new(why) })
+    }
+
+    fn place(&self) -> String {
+        format!("the PKI mount `{}` of vault `{}`", self.mount, self.vault.name)
+    }
+}
+
+fn in_words(doing: String, error: VaultError) -> IssuerError {
+    match error {
+        VaultError::Leased { .. } | VaultError::Path(_) => IssuerError::Stopped(error.to_string()),
+        _ if error.is_decided() => IssuerError::Refused { message: error.to_string(), retry_after: None },
+        _ => IssuerError::Unanswered { doing, source: Box::new(error) },
+    }
+}
+
+fn chain(signed: &Signed) -> Result<Vec<Vec<u8>>, NotUnderstood> {
+    let mut bundle = Bundle::parse(signed.certificate.as_bytes())?;
+    let Some(leaf) = bundle.certificates.first().cloned() else {
+        return Err(NotUnderstood("the answer holds no certificate".to_string()));
+    };
+    for text in signed.issuing_ca.iter().chain(&signed.ca_chain) {
+        bundle.add(Bundle::parse(text.as_bytes())?);
+    }
+    let chains = bundle.chains()?;
+    let kept = chains.into_iter().find(|kept| kept.ders.first() == Some(&leaf));
+    let kept =
+        kept.ok_or_else(|| NotUnderstood("the answer's chain does not begin with its certificate".to_string()))?;
+    let above = kept.ders.iter().skip(1).zip(&kept.chain.intermediates);
+    let intermediates = above.filter(|(_, certificate)| !certificate.is_self_issued()).map(|(der, _)| der.clone());
+    Ok(std::iter::once(leaf).chain(intermediates).collect())
+}
+
+fn anchors(text: &str) -> Result<Vec<Vec<u8>>, NotUnderstood> {
+    let mut ders = Bundle::parse(text.as_bytes())?.certificates;
+    let Some(issuing) = ders.first().cloned() else {
+        return Err(NotUnderstood("it holds no certificate: the mount has no CA yet".to_string()));
+    };
+    ders.retain(|der| read::certificate(der).is_ok_and(|certificate| certificate.is_self_issued()));
+    if ders.is_empty() { Ok(vec![issuing]) } else { Ok(ders) }
+}

@@ -1,0 +1,93 @@
+//! What the listener shows: the pages of the last turn, and whether there was one lately.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use super::own::OwnMetrics;
+use crate::domain::time::Timestamp;
+
+/// A turn may be late or fail twice before a load balancer or a person should care.
+const INTERVALS_BEFORE_UNREADY: u32 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    pub last_completed: Option<Timestamp>,
+    pub interval: Duration,
+}
+
+impl Readiness {
+    /// `Err` says in one line why not.
+    pub fn at(&self, now: Timestamp) -> Result<(), String> {
+        let Some(completed) = self.last_completed else { return Err("no turn has been completed yet".to_string()) };
+        if now > completed.plus(self.interval * INTERVALS_BEFORE_UNREADY) {
+            let interval = self.interval.as_secs();
+            return Err(format!("the last turn was completed on {completed}, but one is due every {interval} s"));
+        }
+        Ok(())
+    }
+}
+
+/// Shared between the daemon, which changes it after each turn, and the listener, which shows it.
+pub struct Page {
+    rendered: ArcSwap<Bytes>,
+    readiness: ArcSwap<Readiness>,
+    own: Arc<OwnMetrics>,
+}
+
+impl Page {
+    /// `interval` is the time between turns.
+    pub fn new(own: Arc<OwnMetrics>, interval: Duration) -> Self {
+        Self {
+            rendered: ArcSwap::from_pointee(Bytes::new()),
+            readiness: ArcSwap::from_pointee(Readiness { last_completed: None, interval }),
+            own,
+        }
+    }
+
+    /// Shows what [`super::render::render`] made of the last turn.
+    pub fn publish(&self, rendered: String) {
+        self.rendered.store(Arc::new(rendered.into()));
+    }
+
+    pub fn completed(&self, readiness: Readiness) {
+        self.readiness.store(Arc::new(readiness));
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        **self.readiness.load()
+    }
+
+    /// The rendered bytes as they are, not copied, and after them the daemon's own metrics of now.
+    pub fn metrics(&self) -> Result<[Bytes; 2], prometheus::Error> {
+        Ok([Bytes::clone(&self.rendered.load()), self.own.encode()?.into()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_ready_through_three_intervals_after_a_turn_and_not_before_the_first() {
+        let interval = Duration::from_secs(60);
+        let never = Readiness { last_completed: None, interval };
+        assert_eq!(never.at(Timestamp(0)), Err("no turn has been completed yet".to_string()));
+        let once = Readiness { last_completed: Some(Timestamp(1_000)), interval };
+        assert_eq!(once.at(Timestamp(1_180)), Ok(()));
+        let late = "the last turn was completed on 1970-01-01T00:16:40Z, but one is due every 60 s";
+        assert_eq!(once.at(Timestamp(1_181)), Err(late.to_string()));
+    }
+
+    #[test]
+    fn a_scrape_shares_the_rendered_bytes() {
+        let page = Page::new(Arc::new(OwnMetrics::new(Timestamp(0))), Duration::from_secs(60));
+        page.publish("certd_build_info{} 1\n".to_string());
+        let [first, _] = page.metrics().unwrap();
+        let [second, _] = page.metrics().unwrap();
+        assert_eq!(first, "certd_build_info{} 1\n");
+        assert_eq!(first.as_ptr(), second.as_ptr());
+    }
+}

@@ -1,0 +1,134 @@
+//! The listener's own certificate: read from files that certd itself may renew, and swapped under
+//! running connections.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tracing::warn;
+use zeroize::Zeroizing;
+
+/// A chain or a key over this is not one.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// PEM files: the chain, leaf first, and its key. One file may be both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+}
+
+/// What a reload found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    Unchanged,
+    /// New connections are shown another certificate from now on.
+    Swapped,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    #[error("could not read the listener's own certificate or key: {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not find PEM in the listener's own certificate or key: {path}")]
+    Pem {
+        path: PathBuf,
+        #[source]
+        source: pem::Error,
+    },
+    #[error("could not serve the listener's own certificate with its key: {path}")]
+    Pair {
+        path: PathBuf,
+        #[source]
+        source: rustls::Error,
+    },
+}
+
+/// Shows clients the certificate that [`Self::reload`] read last.
+pub struct ServedCertificate {
+    files: TlsFiles,
+    current: ArcSwapOption<CertifiedKey>,
+    /// Over the bytes of both files, as last served.
+    read: ArcSwap<Vec<u8>>,
+    missing_said: AtomicBool,
+}
+
+impl ServedCertificate {
+    /// Serves nothing until the first reload.
+    pub fn new(files: TlsFiles) -> Self {
+        Self {
+            files,
+            current: ArcSwapOption::empty(),
+            read: ArcSwap::from_pointee(Vec::new()),
+            missing_said: AtomicBool::new(false),
+        }
+    }
+
+    /// Reads the files again. After an error the certificate of before is served on.
+    pub fn reload(&self) -> Result<Reload, ReloadError> {
+        let chain = bounded_read(&self.files.certificate)?;
+        let key = bounded_read(&self.files.private_key)?;
+        let read = [digest(&SHA256, &chain).as_ref(), digest(&SHA256, &key).as_ref()].concat();
+        if **self.read.load() == read {
+            return Ok(Reload::Unchanged);
+        }
+        self.current.store(Some(Arc::new(self.pair(&chain, &key)?)));
+        self.read.store(Arc::new(read));
+        self.missing_said.store(false, Ordering::Relaxed);
+        Ok(Reload::Swapped)
+    }
+
+    fn pair(&self, chain: &[u8], key: &[u8]) -> Result<CertifiedKey, ReloadError> {
+        let TlsFiles { certificate, private_key } = &self.files;
+        let pem = |path: &Path, source| ReloadError::Pem { path: path.to_path_buf(), source };
+        let chain = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| pem(certificate, source))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| pem(private_key, source))?;
+        if chain.is_empty() {
+            return Err(pem(certificate, pem::Error::NoItemsFound));
+        }
+        CertifiedKey::from_der(chain, key, &default_provider())
+            .map_err(|source| ReloadError::Pair { path: certificate.clone(), source })
+    }
+}
+
+fn bounded_read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReloadError> {
+    let failed = |source| ReloadError::Read { path: path.to_path_buf(), source };
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::open(path).map_err(failed)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, format!("over {LARGEST_FILE} bytes"))));
+    }
+    Ok(bytes)
+}
+
+impl ResolvesServerCert for ServedCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.load_full();
+        if current.is_none() && !self.missing_said.swap(true, Ordering::Relaxed) {
+            let certificate = self.files.certificate.display();
+            warn!(%certificate, "connections are refused until this file and its key are there: there is nothing to show");
+        }
+        current
+    }
+}
+
+impl std::fmt::Debug for ServedCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServedCertificate").field("files", &self.files).finish_non_exhaustive()
+    }
+}

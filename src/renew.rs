@@ -1,0 +1,332 @@
+//! One renewal, step by step over its journal entry. A restart runs the same step, so there is no
+//! separate way of recovery:
+//!
+//! key made and durable → issuer asked → chain journalled → accepted and written → read back → closed
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::domain::cert::Fingerprint;
+use crate::domain::inventory::Sighting;
+use crate::domain::key::PrivateKey;
+use crate::domain::name::IssuerName;
+use crate::domain::plan::{Basis, Managed, Reason};
+use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed};
+use crate::domain::time::Timestamp;
+use crate::issuer::{Issuer, Order};
+use crate::journal::Journal;
+use crate::journal::event::{Event, InFlight, Stage};
+use crate::pki;
+use crate::store::Store;
+
+pub struct Renewal<'a> {
+    pub managed: &'a Managed,
+    pub reason: Reason,
+    /// What the decision was made on.
+    pub based_on: Basis,
+    pub store: &'a Store,
+    /// In order of preference.
+    pub issuers: &'a [(IssuerName, std::sync::Arc<Issuer>)],
+    pub journal: &'a Journal,
+    pub now: fn() -> Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Renewed {
+        fingerprint: Fingerprint,
+        not_after: Timestamp,
+        issuer: IssuerName,
+    },
+    /// What is there is not what the decision was made on: the next turn plans on that.
+    Superseded {
+        why: String,
+    },
+}
+
+/// How an attempt ended, for `certd_renewal_attempts_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Issuer,
+    Rejected,
+    Store,
+    Journal,
+}
+
+impl Fault {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Issuer => "issuer",
+            Self::Rejected => "rejected",
+            Self::Store => "store",
+            Self::Journal => "journal",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    pub fault: Fault,
+    pub issuer: Option<IssuerName>,
+    /// The whole chain of errors, in one line.
+    pub message: String,
+}
+
+enum Next {
+    Step,
+    Done(Outcome),
+}
+
+impl Renewal<'_> {
+    pub async fn run(&self) -> Result<Outcome, Failure> {
+        loop {
+            let next = self.step().await;
+            crate::pulse::beat();
+            if let Next::Done(outcome) = next? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    async fn step(&self) -> Result<Next, Failure> {
+        let Some(open) = self.journal.in_flight(&self.managed.name) else { return self.begin().await };
+        match &open.stage {
+            Stage::Begun if open.asked != self.asked() => self.begin().await,
+            Stage::Begun => self.ask().await,
+            Stage::Issued { chain } => self.write(&open, chain).await,
+            Stage::Written { chain, version } => self.confirm(&open, chain, *version).await,
+        }
+    }
+
+    /// Makes the key durable, if the place still looks as it did when the decision was made.
+    async fn begin(&self) -> Result<Next, Failure> {
+        let seen = basis(&self.read().await?);
+        if seen != self.based_on {
+            return Ok(Next::Done(Outcome::Superseded { why: "it changed since the decision was made".into() }));
+        }
+        let spec = self.managed.spec.key;
+        let key = tokio::task::spawn_blocking(move || pki::key::generate(spec))
+            .await
+            .map_err(|e| fault(Fault::Journal, &e))?
+            .map_err(|e| fault(Fault::Journal, &e))?;
+        self.journal.keys.save(&self.managed.name, &key).map_err(|e| fault(Fault::Journal, &e))?;
+        let replaces = seen.fingerprint.map(|fingerprint| fingerprint.to_string());
+        self.append(Event::Begun { reason: self.reason, asked: self.asked(), replaces })?;
+        Ok(Next::Step)
+    }
+
+    /// Asks the issuers in turn until one signs.
+    async fn ask(&self) -> Result<Next, Failure> {
+        let Some(key) = self.key()? else { return self.begin().await };
+        let spec = &self.managed.spec;
+        let csr =
+            pki::csr::make(&key, &spec.names, spec.common_name.as_deref()).map_err(|e| fault(Fault::Issuer, &e))?;
+        let order = Order {
+            csr,
+            names: spec.names.clone(),
+            common_name: spec.common_name.clone(),
+            lifetime: spec.lifetime,
+            now: (self.now)(),
+        };
+        let mut last = fault(Fault::Issuer, &NoIssuer);
+        for (name, issuer) in self.issuers {
+            self.append(Event::Asked { issuer: name.clone() })?;
+            let signed = issuer.sign(&order).await;
+            crate::pulse::beat();
+            match signed {
+                Ok(ders) => {
+                    let chain = ders.iter().map(|der| BASE64.encode(der)).collect();
+                    self.append(Event::Issued { issuer: name.clone(), chain })?;
+                    return Ok(Next::Step);
+                }
+                Err(error) => {
+                    last = fault(Fault::Issuer, &error);
+                    last.issuer = Some(name.clone());
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Judges the chain and writes it, unless somebody put something at least as good there.
+    async fn write(&self, open: &InFlight, chain: &[String]) -> Result<Next, Failure> {
+        let ders = decoded(chain)?;
+        let current = self.read().await?;
+        let signed = self.signed(open, ders).await?;
+        if let Some(why) = self.superseded(open, &signed, &current) {
+            self.append(Event::Superseded { why: why.clone() })?;
+            self.forget_key()?;
+            return Ok(Next::Done(Outcome::Superseded { why }));
+        }
+        let certified = self.accept(open, signed, &current)?;
+        match self.store.write(&certified, &basis(&current)).await {
+            Ok(written) => {
+                self.append(Event::Written { version: written.version })?;
+                Ok(Next::Step)
+            }
+            Err(error) => Err(self.failure(open, Fault::Store, &error)),
+        }
+    }
+
+    fn accept(&self, open: &InFlight, signed: Signed, current: &Sighting) -> Result<CertifiedKey, Failure> {
+        let serial = signed.chain.leaf.serial.clone();
+        let key = self.key()?.ok_or_else(|| fault(Fault::Journal, &LostKey))?;
+        let request = Request {
+            certificate: self.managed.name.clone(),
+            spec: self.managed.spec.clone(),
+            key,
+            reason: open.reason,
+            replaces: replaced(current),
+        };
+        request.accept((self.now)(), signed).map_err(|rejection| {
+            let why = rejection.to_string();
+            let failure = Failure {
+                fault: Fault::Rejected,
+                issuer: open.issuer.clone(),
+                message: format!("the signed certificate {serial} was refused: {why}"),
+            };
+            match self.append(Event::Rejected { serial, why }) {
+                Ok(()) => failure,
+                Err(journal) => journal,
+            }
+        })
+    }
+
+    /// Success is what is read back: this leaf, and the key that belongs to it.
+    async fn confirm(&self, open: &InFlight, chain: &[String], version: Option<u64>) -> Result<Next, Failure> {
+        let ours = Fingerprint(pki::sha256(decoded(chain)?.first().ok_or_else(|| fault(Fault::Journal, &NoChain))?));
+        match self.read().await? {
+            Sighting::Found(found)
+                if found.leaf().fingerprint == ours && found.stored_key.is_some() && !found.key_differs() =>
+            {
+                let not_after = found.leaf().not_after;
+                self.append(Event::Closed { fingerprint: ours.to_string(), not_after })?;
+                self.forget_key()?;
+                let issuer = open.issuer.clone().unwrap_or_else(|| IssuerName(String::new()));
+                Ok(Next::Done(Outcome::Renewed { fingerprint: ours, not_after, issuer }))
+            }
+            Sighting::Found(_) => {
+                let why = "somebody else wrote there after certd did".to_string();
+                self.append(Event::Superseded { why: why.clone() })?;
+                self.forget_key()?;
+                Ok(Next::Done(Outcome::Superseded { why }))
+            }
+            Sighting::Absent | Sighting::Unknown(_) => {
+                // The chain is still good: the next attempt writes it again.
+                let issuer = open.issuer.clone().unwrap_or_else(|| IssuerName(String::new()));
+                self.append(Event::Issued { issuer, chain: chain.to_vec() })?;
+                Err(self.failure(open, Fault::Store, &Vanished { version }))
+            }
+        }
+    }
+
+    /// The chain with its trust, judged by the issuer that signed it.
+    async fn signed(&self, open: &InFlight, ders: Vec<Vec<u8>>) -> Result<Signed, Failure> {
+        let chain = pki::bundle::chain_as_given(&ders).map_err(|e| self.failure(open, Fault::Rejected, &e))?;
+        let signer = self.issuers.iter().find(|(name, _)| Some(name) == open.issuer.as_ref());
+        let roots = match signer {
+            Some((_, issuer)) => issuer.roots().await.map_err(|e| self.failure(open, Fault::Issuer, &e))?,
+            None => return Err(self.failure(open, Fault::Issuer, &IssuerGone)),
+        };
+        let trust = roots.judge(&ders);
+        Ok(Signed { chain, ders, trust })
+    }
+
+    /// A newer certificate is never replaced by an older one.
+    fn superseded(&self, open: &InFlight, signed: &Signed, current: &Sighting) -> Option<String> {
+        let Sighting::Found(found) = current else { return None };
+        let (ours, theirs) = (&signed.chain.leaf, found.leaf());
+        let planned_on = open.replaces.as_deref() == Some(theirs.fingerprint.to_string().as_str());
+        if planned_on || theirs.fingerprint == ours.fingerprint || theirs.not_after < ours.not_after {
+            return None;
+        }
+        Some(format!("a certificate that ends on {} is there already", theirs.not_after))
+    }
+
+    async fn read(&self) -> Result<Sighting, Failure> {
+        match self.store.read().await {
+            Sighting::Unknown(obstacle) => {
+                Err(Failure { fault: Fault::Store, issuer: None, message: obstacle.message })
+            }
+            seen @ (Sighting::Absent | Sighting::Found(_)) => Ok(seen),
+        }
+    }
+
+    fn key(&self) -> Result<Option<PrivateKey>, Failure> {
+        self.journal.keys.load(&self.managed.name).map_err(|e| fault(Fault::Journal, &e))
+    }
+
+    fn forget_key(&self) -> Result<(), Failure> {
+        self.journal.keys.forget(&self.managed.name).map_err(|e| fault(Fault::Journal, &e))
+    }
+
+    fn append(&self, event: Event) -> Result<(), Failure> {
+        self.journal.append((self.now)(), Some(&self.managed.name), event).map_err(|e| fault(Fault::Journal, &e))
+    }
+
+    /// Digest of what is asked for: a renewal in flight goes on only for the same.
+    fn asked(&self) -> String {
+        let spec = &self.managed.spec;
+        let mut names: Vec<String> = spec.names.iter().map(ToString::to_string).collect();
+        names.sort();
+        let text = format!("{names:?} {:?} {:?} {:?}", spec.common_name, spec.key, spec.lifetime);
+        Fingerprint(pki::sha256(text.as_bytes())).to_string()
+    }
+
+    fn failure(&self, open: &InFlight, kind: Fault, error: &dyn std::error::Error) -> Failure {
+        Failure { issuer: open.issuer.clone(), ..fault(kind, error) }
+    }
+}
+
+fn basis(sighting: &Sighting) -> Basis {
+    match sighting {
+        Sighting::Found(found) => Basis { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
+        Sighting::Absent | Sighting::Unknown(_) => Basis::default(),
+    }
+}
+
+fn replaced(sighting: &Sighting) -> Option<Replaced> {
+    match sighting {
+        Sighting::Found(found) => Some(Replaced::from(found.leaf())),
+        Sighting::Absent | Sighting::Unknown(_) => None,
+    }
+}
+
+fn decoded(chain: &[String]) -> Result<Vec<Vec<u8>>, Failure> {
+    chain.iter().map(|text| BASE64.decode(text)).collect::<Result<_, _>>().map_err(|e| fault(Fault::Journal, &e))
+}
+
+fn fault(fault: Fault, error: &dyn std::error::Error) -> Failure {
+    Failure { fault, issuer: None, message: in_one_line(error) }
+}
+
+/// An error and all its sources.
+pub fn in_one_line(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error).chain(causes).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no issuer is configured for it")]
+struct NoIssuer;
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the issuer that signed is no longer configured for this certificate: name it again, so that its certificate can be judged and stored"
+)]
+struct IssuerGone;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the journal holds a chain without a certificate")]
+struct NoChain;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the private key of the renewal in flight is gone from the state directory")]
+struct LostKey;
+
+#[derive(Debug, thiserror::Error)]
+#[error("it was written (version {version:?}) and is not there when read back")]
+struct Vanished {
+    version: Option<u64>,
+}

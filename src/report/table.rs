@@ -1,0 +1,155 @@
+//! The table that a person reads: the worst first, nothing cut off.
+
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::NOTHING};
+
+use super::{Summary, complaints, not_after, one_line, relative, worst_first};
+use crate::domain::check::State;
+use crate::domain::inventory::Sighting;
+use crate::domain::plan::{Action, Deferral, Held};
+use crate::domain::snapshot::{Entry, ManagedEntry, Snapshot};
+use crate::domain::time::Timestamp;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    pub color: bool,
+    /// Columns of the terminal; `None` wraps nothing.
+    pub width: Option<u16>,
+}
+
+/// Below this a table cannot be read, so the terminal may wrap it as it likes.
+const NARROWEST: u16 = 60;
+
+const HEADER: [&str; 5] = ["STATE", "CERTIFICATE", "ENDS", "ISSUER", "WHAT"];
+
+pub fn render(snapshot: &Snapshot, look: Look) -> String {
+    let mut out = stopped(snapshot);
+    if !snapshot.entries.is_empty() {
+        for line in table(snapshot, look.width).lines() {
+            out.push_str(&painted(line.trim_end(), look.color));
+            out.push('\n');
+        }
+        out.push('\n');
+    }
+    let Summary { ok, warning, critical, unknown } = Summary::of(snapshot);
+    out + &format!("{ok} ok, {warning} warning, {critical} critical, {unknown} unknown\n")
+}
+
+/// Whoever looks must see at once that certd may not act.
+fn stopped(snapshot: &Snapshot) -> String {
+    let manages = snapshot.entries.iter().any(|entry| entry.managed.is_some());
+    let paused = snapshot.paused_until.filter(|until| snapshot.taken_at < *until);
+    let mut out = String::new();
+    if !snapshot.act && manages {
+        out.push_str("act = false: nothing will be renewed\n");
+    }
+    if let Some(until) = paused {
+        out.push_str(&format!("acting is paused until {until}, {}\n", relative(snapshot.taken_at, until)));
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    out
+}
+
+fn table(snapshot: &Snapshot, width: Option<u16>) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(HEADER);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(NARROWEST));
+    }
+    for entry in worst_first(snapshot) {
+        table.add_row(row(snapshot.taken_at, entry));
+    }
+    if let Some(state) = table.column_mut(0) {
+        state.set_constraint(ColumnConstraint::ContentWidth).set_padding((0, 1));
+    }
+    table
+}
+
+fn row(now: Timestamp, entry: &Entry) -> [String; 5] {
+    let ends = not_after(entry).map(|end| format!("{}, {}", day(end), relative(now, end))).unwrap_or_default();
+    [entry.state.as_str().to_string(), names(entry), ends, issuer(entry), what(now, entry)]
+}
+
+fn day(instant: Timestamp) -> String {
+    let text = instant.to_string();
+    text.split('T').next().unwrap_or(&text).to_string()
+}
+
+fn names(entry: &Entry) -> String {
+    let location = entry.observation.location.to_string();
+    match entry.managed.as_ref().map(|managed| one_line(&managed.decision.certificate.0)) {
+        Some(name) if name != location => format!("{name}\n{location}"),
+        Some(_) | None => location,
+    }
+}
+
+fn issuer(entry: &Entry) -> String {
+    match &entry.observation.sighting {
+        Sighting::Absent | Sighting::Unknown(_) => String::new(),
+        Sighting::Found(found) => {
+            let leaf = found.leaf();
+            one_line(leaf.issuer_cn.as_deref().unwrap_or(&leaf.issuer))
+        }
+    }
+}
+
+fn what(now: Timestamp, entry: &Entry) -> String {
+    let mut lines = complaints(entry);
+    if let Some(managed) = &entry.managed {
+        lines.extend(failures(managed));
+        lines.extend(intention(now, managed));
+    }
+    lines.join("\n")
+}
+
+fn failures(managed: &ManagedEntry) -> Option<String> {
+    let record = &managed.record;
+    let why = record.last_error.as_deref().map(|error| format!(": {}", one_line(error))).unwrap_or_default();
+    match record.consecutive_failures {
+        0 => None,
+        1 => Some(format!("the last renewal failed{why}")),
+        more => Some(format!("the last {more} renewals failed{why}")),
+    }
+}
+
+fn intention(now: Timestamp, managed: &ManagedEntry) -> Option<String> {
+    match &managed.decision.action {
+        Action::Keep { renew_at } => Some(format!("will be renewed {}", relative(now, *renew_at))),
+        Action::Renew { reason } => Some(format!("is to be renewed: {}", reason.as_str().replace('_', " "))),
+        Action::Defer { until, reason, renew } => {
+            let why = match reason {
+                Deferral::Backoff { .. } => "after failures",
+                Deferral::Cap => "as many as one turn may renew come first",
+            };
+            let renew = renew.as_str().replace('_', " ");
+            Some(format!("is to be renewed: {renew}; waits until {until}, {why}"))
+        }
+        Action::Hold { held } => on_hold(held).map(|why| format!("is left alone: {why}")),
+    }
+}
+
+/// `None` where the line would only repeat another.
+fn on_hold(held: &Held) -> Option<String> {
+    match held {
+        Held::Obstacle(_) => None,
+        Held::ActIsOff => Some("act = false".to_string()),
+        Held::Paused { until } => Some(format!("paused until {until}")),
+        Held::TwoRules(rules) => Some(format!("two rules name it: {}", one_line(&rules.join(", ")))),
+        Held::UnsupportedKey(key) => Some(format!("certd makes no keys of its kind: {}", one_line(key))),
+        Held::NotObserved => Some("there is nothing to renew".to_string()),
+    }
+}
+
+/// Only the first word of a row is coloured, once the columns are laid out.
+fn painted(line: &str, color: bool) -> String {
+    let states = [(State::Critical, "1;31"), (State::Unknown, "35"), (State::Warning, "33"), (State::Ok, "32")];
+    let state = states.iter().find(|(state, _)| line.split(' ').next() == Some(state.as_str()));
+    match state {
+        Some((state, code)) if color => {
+            let word = state.as_str();
+            format!("\u{1b}[{code}m{word}\u{1b}[0m{}", &line[word.len()..])
+        }
+        _ => line.to_string(),
+    }
+}

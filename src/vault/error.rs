@@ -1,0 +1,121 @@
+//! What can go wrong between certd and Vault, in Vault's own words, with what to do next.
+
+use std::error::Error;
+
+use crate::domain::inventory::{Obstacle, ObstacleKind};
+use crate::domain::text::printable;
+
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    #[error("not a usable address of Vault: {address}: {why}")]
+    Address { address: String, why: &'static str },
+    #[error("could not make a TLS client for Vault; check its ca_file and the system's certificates")]
+    Roots {
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    #[error("no usable token for Vault: {why}: {place}")]
+    Token { place: String, why: &'static str },
+    #[error("could not read the token for Vault: {place}")]
+    TokenFile {
+        place: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("not a path in Vault (an empty segment, `.`, `..` or a control character): {0}")]
+    Path(String),
+    #[error("could not reach Vault at {address}")]
+    Unreachable {
+        address: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error("Vault at {address} did not answer in time")]
+    Timeout { address: String },
+    #[error("Vault at {address} is sealed or not initialised: unseal it")]
+    Sealed { address: String },
+    #[error("Vault at {address} is a standby that knows no active server: {words}")]
+    Standby { address: String, words: String },
+    #[error("Vault denied it: {words}; hint: {hint}")]
+    Denied { words: String, hint: String },
+    #[error("somebody wrote to it in between: {words}")]
+    CasMismatch { words: String },
+    #[error("Vault has no KV version 2 mount there: {path}: {words}")]
+    NoMount { path: String, words: String },
+    #[error(
+        "Vault redirects, which certd does not follow, as it would hand its token to another host; set this address: {to}"
+    )]
+    Redirected { to: String },
+    #[error("Vault refused with status {status}: {words}")]
+    Refused { status: u16, words: String },
+    #[error("Vault answered with status {status}: {words}")]
+    Server { status: u16, words: String },
+    #[error("what answers at {address} is not Vault, or not its API (status {status}): check the address")]
+    NotVault { address: String, status: u16 },
+    #[error("the answer of Vault is larger than {limit} bytes")]
+    TooLarge { limit: usize },
+    #[error(
+        "the role ties certificates to the life of certd's token: set generate_lease=false on the role `{role}` of `{mount}`"
+    )]
+    Leased { mount: String, role: String },
+}
+
+impl VaultError {
+    /// `doing` names the place, as in `read vault:secret/tls/web`.
+    pub fn obstacle(&self, doing: &str) -> Obstacle {
+        let cause = innermost(self).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Obstacle::new(self.kind(), format!("could not {doing}: {self}{cause}"))
+    }
+
+    /// Whether Vault heard the request and decided against it; else it may have been carried out.
+    pub fn is_decided(&self) -> bool {
+        match self {
+            Self::Denied { .. } | Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Refused { .. } => true,
+            Self::Address { .. } | Self::Roots { .. } | Self::Token { .. } | Self::TokenFile { .. } | Self::Path(_) => {
+                true
+            }
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Sealed { .. } | Self::Standby { .. } => false,
+            Self::Redirected { .. } | Self::Server { .. } | Self::NotVault { .. } | Self::TooLarge { .. } => false,
+            Self::Leased { .. } => false,
+        }
+    }
+
+    fn kind(&self) -> ObstacleKind {
+        match self {
+            Self::Unreachable { source, .. } => unreachable_kind(source),
+            Self::Timeout { .. } => ObstacleKind::Timeout,
+            Self::Sealed { .. } | Self::Standby { .. } => ObstacleKind::Sealed,
+            Self::Denied { .. } | Self::Token { .. } | Self::TokenFile { .. } => ObstacleKind::Denied,
+            Self::Roots { .. } => ObstacleKind::Tls,
+            Self::TooLarge { .. } => ObstacleKind::TooLarge,
+            Self::Address { .. } | Self::Path(_) => ObstacleKind::NotUnderstood,
+            Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Redirected { .. } | Self::Refused { .. } => {
+                ObstacleKind::Server
+            }
+            Self::Server { .. } | Self::NotVault { .. } | Self::Leased { .. } => ObstacleKind::Server,
+        }
+    }
+}
+
+/// The text of the last error in the chain of sources, which is the one that names the fault.
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> Option<String> {
+    causes(error).last().map(|cause| printable(&cause.to_string()))
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&error| match error.downcast_ref::<std::io::Error>() {
+        // An I/O error that wraps another gives its text as its own, yet not as its source.
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => error.source(),
+    })
+}
+
+fn unreachable_kind(source: &reqwest::Error) -> ObstacleKind {
+    if causes(source).any(|cause| cause.is::<rustls::Error>()) {
+        ObstacleKind::Tls
+    } else if causes(source).any(|cause| cause.to_string().starts_with("dns error")) {
+        ObstacleKind::Dns
+    } else {
+        ObstacleKind::Unreachable
+    }
+}

@@ -1,0 +1,323 @@
+//! One request to Vault: built by rustify, sent by our own client, bounded in time and size, judged by its status.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use rustify::endpoint::{Endpoint, MiddleWare};
+use rustify::errors::ClientError;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::error::VaultError;
+use super::token::Token;
+use super::{Settings, TokenFrom};
+use crate::domain::text::printable;
+
+/// A connection within a site takes milliseconds; a host that is down should not use up the deadline.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Vault takes requests of up to 32 MiB and its storage 1 MiB a secret; a listing of 100,000 names is about 8 MiB.
+const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+
+const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
+const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
+const INDEX: HeaderName = HeaderName::from_static("x-vault-index");
+const INCONSISTENT: HeaderName = HeaderName::from_static("x-vault-inconsistent");
+
+/// What certd asks of Vault: the label of its metric and the capability that its policy needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Operation {
+    Mount,
+    Read,
+    Write,
+    List,
+    Sign,
+    CaChain,
+    Lookup,
+}
+
+impl Operation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Mount => "mount",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::List => "list",
+            Self::Sign => "sign",
+            Self::CaChain => "ca_chain",
+            Self::Lookup => "lookup",
+        }
+    }
+
+    fn hint(self, path: &str) -> String {
+        let capability = match self {
+            Self::Mount => {
+                let path = path.strip_prefix("sys/internal/ui/mounts/").unwrap_or(path);
+                return format!(
+                    "check that {path} lies in a mount, and that certd's token has rights there and has not ended"
+                );
+            }
+            Self::Read | Self::CaChain | Self::Lookup => "`read`",
+            Self::Write => "`create` and `update`",
+            Self::List => "`list`",
+            Self::Sign => "`update`",
+        };
+        format!("give certd {capability} on {}, with a token that has not ended", printable(path))
+    }
+}
+
+/// An answer that is a success, or a 404 in Vault's own form.
+pub(super) struct Reply {
+    pub found: bool,
+    address: String,
+    status: u16,
+    body: Zeroizing<Vec<u8>>,
+}
+
+impl Reply {
+    /// The body is never quoted: it may hold a key.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, VaultError> {
+        serde_json::from_slice(&self.body)
+            .map_err(|_| VaultError::NotVault { address: self.address.clone(), status: self.status })
+    }
+}
+
+pub(super) struct Transport {
+    http: reqwest::Client,
+    /// Ends in `/v1`.
+    base: String,
+    /// As shown to people.
+    pub address: String,
+    namespace: Option<HeaderValue>,
+    token: Token,
+    /// The index of the last write's answer.
+    written: Mutex<Option<HeaderValue>>,
+    /// By operation and status, 0 without an answer.
+    pub counts: Counts,
+}
+
+pub(super) type Counts = Mutex<BTreeMap<(Operation, u16), u64>>;
+
+impl Transport {
+    pub fn new(settings: &Settings) -> Result<Self, VaultError> {
+        let address = checked(&settings.address)?;
+        let namespace = settings.namespace.as_deref().map(HeaderValue::from_str).transpose();
+        let namespace = namespace.map_err(|_| VaultError::Path(settings.namespace.clone().unwrap_or_default()))?;
+        let token = match &settings.token {
+            TokenFrom::File(path) => TokenFrom::File(path.clone()),
+            TokenFrom::Given(token) => TokenFrom::Given(token.clone()),
+        };
+        Ok(Self {
+            http: client(settings)?,
+            base: format!("{address}/v1"),
+            address,
+            namespace,
+            token: Token::new(token),
+            written: Mutex::default(),
+            counts: Mutex::default(),
+        })
+    }
+
+    pub async fn call<E: Endpoint>(&self, operation: Operation, endpoint: E) -> Result<Reply, VaultError> {
+        let headers = Headers {
+            token: self.token.header().await?,
+            namespace: self.namespace.clone(),
+            writes: operation == Operation::Write,
+            written: &self.written,
+        };
+        let path = endpoint.path();
+        if path.split('/').any(|segment| segment == "..") {
+            return Err(VaultError::Path(printable(&path)));
+        }
+        let endpoint = endpoint.with_middleware(&headers);
+        let request = endpoint.request(&self.base).map_err(|_| VaultError::Path(printable(&path)))?;
+        let answer = self.send(request).await;
+        self.count(operation, answer.as_ref().map_or(0, |answer| answer.status().as_u16()));
+        let mut answer = answer?;
+        // The middleware has nothing to refuse in an answer.
+        let _ = headers.response(&endpoint, &mut answer);
+        self.judge(operation, &path, answer)
+    }
+
+    async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, VaultError> {
+        let failed = |source: reqwest::Error| match source.is_timeout() {
+            true => VaultError::Timeout { address: self.address.clone() },
+            false => VaultError::Unreachable { address: self.address.clone(), source: source.without_url() },
+        };
+        let request = reqwest::Request::try_from(request).map_err(failed)?;
+        let mut response = self.http.execute(request).await.map_err(failed)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > LARGEST_ANSWER {
+                return Err(VaultError::TooLarge { limit: LARGEST_ANSWER });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let mut answer = http::Response::new(body);
+        *answer.status_mut() = response.status();
+        *answer.headers_mut() = std::mem::take(response.headers_mut());
+        Ok(answer)
+    }
+
+    fn judge(&self, operation: Operation, path: &str, answer: http::Response<Vec<u8>>) -> Result<Reply, VaultError> {
+        let (parts, body) = answer.into_parts();
+        let (status, body) = (parts.status.as_u16(), Zeroizing::new(body));
+        if (300..400).contains(&status) {
+            return Err(VaultError::Redirected { to: target(&parts.headers) });
+        }
+        let reply = Reply { found: parts.status.is_success(), address: self.address.clone(), status, body };
+        if reply.found {
+            return Ok(reply);
+        }
+        let words: Words = reply.parse()?;
+        match (status, words) {
+            // Nothing at the path, or only deleted versions.
+            (404, Words { errors: Some(errors), .. }) if errors.is_empty() => Ok(reply),
+            (404, Words { data: Some(_), .. }) => Ok(reply),
+            (_, Words { errors: Some(errors), .. }) => Err(self.failure(operation, path, status, &errors)),
+            (_, Words { errors: None, .. }) => Err(VaultError::NotVault { address: self.address.clone(), status }),
+        }
+    }
+
+    fn failure(&self, operation: Operation, path: &str, status: u16, errors: &[String]) -> VaultError {
+        let words = printable(&errors.join("; "));
+        let address = self.address.clone();
+        let says = |text: &str| errors.iter().any(|error| error.contains(text));
+        match status {
+            400 if says("check-and-set parameter did not match") => VaultError::CasMismatch { words },
+            403 => VaultError::Denied { words, hint: operation.hint(path) },
+            404 if says("no handler for route") => VaultError::NoMount { path: printable(path), words },
+            501 => VaultError::Sealed { address },
+            503 if says("sealed") || says("not initialized") => VaultError::Sealed { address },
+            472 | 473 => VaultError::Standby { address, words },
+            _ if says("standby") || says("node not active") => VaultError::Standby { address, words },
+            // A quota on requests: it was not carried out, yet nothing is wrong with it.
+            429 => VaultError::Server { status, words },
+            400..=499 => VaultError::Refused { status, words },
+            _ => VaultError::Server { status, words },
+        }
+    }
+
+    fn count(&self, operation: Operation, status: u16) {
+        *locked(&self.counts).entry((operation, status)).or_default() += 1;
+    }
+
+    /// Operation, status and how often, since start.
+    pub fn requests(&self) -> Vec<(&'static str, u16, u64)> {
+        locked(&self.counts).iter().map(|((operation, status), count)| (operation.as_str(), *status, *count)).collect()
+    }
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The form of Vault's errors, and of a 404 for a deleted secret.
+#[derive(Deserialize)]
+struct Words {
+    errors: Option<Vec<String>>,
+    data: Option<serde::de::IgnoredAny>,
+}
+
+/// Token, namespace and consistency, on every request.
+struct Headers<'a> {
+    token: HeaderValue,
+    namespace: Option<HeaderValue>,
+    writes: bool,
+    written: &'a Mutex<Option<HeaderValue>>,
+}
+
+impl MiddleWare for Headers<'_> {
+    fn request<E: Endpoint>(&self, _: &E, request: &mut http::Request<Vec<u8>>) -> Result<(), ClientError> {
+        let headers = request.headers_mut();
+        headers.insert(TOKEN, self.token.clone());
+        headers.insert(REQUEST, HeaderValue::from_static("true"));
+        if let Some(namespace) = &self.namespace {
+            headers.insert(NAMESPACE, namespace.clone());
+        }
+        // A standby answers a read from behind the active server: without both of these, stale.
+        if let Some(index) = locked(self.written).as_ref().filter(|_| !self.writes) {
+            headers.insert(INDEX, index.clone());
+            headers.insert(INCONSISTENT, HeaderValue::from_static("forward-active-node"));
+        }
+        Ok(())
+    }
+
+    fn response<E: Endpoint>(&self, _: &E, response: &mut http::Response<Vec<u8>>) -> Result<(), ClientError> {
+        if let Some(index) = response.headers().get(INDEX).filter(|_| self.writes) {
+            *locked(self.written) = Some(index.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Without a trailing slash. Errors never show user information.
+fn checked(address: &Url) -> Result<String, VaultError> {
+    let host = address.host_str().unwrap_or_default();
+    let refused = |why| VaultError::Address { address: printable(&format!("{}://{host}", address.scheme())), why };
+    let is_loopback =
+        host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match address.scheme() {
+        _ if host.is_empty() => Err(refused("it names no host")),
+        _ if !address.username().is_empty() || address.password().is_some() => {
+            Err(refused("it holds a user name or password; use a token"))
+        }
+        _ if address.query().is_some() || address.fragment().is_some() => Err(refused("it holds a query or fragment")),
+        "https" => Ok(address.as_str().trim_end_matches('/').to_string()),
+        "http" if is_loopback => Ok(address.as_str().trim_end_matches('/').to_string()),
+        "http" => Err(refused("plain http would show certd's token and keys to the network; use https")),
+        _ => Err(refused("it must begin with https://")),
+    }
+}
+
+fn client(settings: &Settings) -> Result<reqwest::Client, VaultError> {
+    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| VaultError::Roots { source };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| unusable(e.into()))?
+        .with_root_certificates(roots(settings).map_err(unusable)?)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .http1_only()
+        .connect_timeout(CONNECT_DEADLINE.min(settings.deadline))
+        .timeout(settings.deadline)
+        .user_agent(concat!("certd/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| unusable(e.into()))
+}
+
+fn roots(settings: &Settings) -> Result<rustls::RootCertStore, Box<dyn std::error::Error + Send + Sync>> {
+    let mut store = rustls::RootCertStore::empty();
+    match &settings.roots {
+        Some(ders) => {
+            for der in ders {
+                store.add(der.clone().into())?;
+            }
+        }
+        None if settings.address.scheme() == "http" => {}
+        None => {
+            let system = rustls_native_certs::load_native_certs();
+            store.add_parsable_certificates(system.certs);
+            if let (true, Some(error)) = (store.is_empty(), system.errors.into_iter().next()) {
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(store)
+}
+
+/// Where a redirect leads, without its path and query.
+fn target(headers: &HeaderMap) -> String {
+    let location = headers.get(LOCATION).and_then(|to| to.to_str().ok()).and_then(|to| Url::parse(to).ok());
+    location.map_or("(not said)".to_string(), |to| printable(&to.origin().ascii_serialization()))
+}

@@ -1,0 +1,636 @@
+//! Vault's part of the wheel against a real server: found, renewed through `pki/sign`, written back, read back.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use certd::domain::cert::{Fingerprint, Trust};
+use certd::domain::inventory::{Found, ObstacleKind, Sighting};
+use certd::domain::key::KeySpec;
+use certd::domain::name::{San, SourceName};
+use certd::domain::plan::{Basis, Reason};
+use certd::domain::policy::RenewalPolicy;
+use certd::domain::renewal::{CertifiedKey, Request, Signed, Spec};
+use certd::domain::time::Timestamp;
+use certd::issuer::vault_pki::VaultPki;
+use certd::issuer::{IssuerError, Order};
+use certd::pki::bundle::Bundle;
+use certd::pki::roots::Roots;
+use certd::pki::{csr, key, pem};
+use certd::source::Observed;
+use certd::source::path_glob::PathGlob;
+use certd::source::vault_kv::VaultKvSource;
+use certd::store::vault_kv::VaultKvStore;
+use certd::store::{StoreError, Written};
+use certd::vault::{KvRead, Settings, TokenFrom, Vault, VaultError};
+use serde_json::{Value, json};
+use support::vault::{Pki, own_server, server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use zeroize::Zeroizing;
+
+fn now() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_second())
+}
+
+fn client(address: &str, token: &str) -> Arc<Vault> {
+    let settings = Settings {
+        name: "main".into(),
+        address: address.parse().unwrap(),
+        roots: None,
+        namespace: None,
+        token: TokenFrom::Given(Zeroizing::new(token.to_string())),
+        deadline: Duration::from_secs(10),
+    };
+    Arc::new(Vault::new(settings).unwrap())
+}
+
+fn names(names: &[&str]) -> Vec<San> {
+    names.iter().map(|name| San::from_text(name)).collect()
+}
+
+/// A certified key as a renewal makes it.
+async fn certified(issuer: &VaultPki, wanted: &[&str]) -> CertifiedKey {
+    let key = key::generate(KeySpec::EcdsaP256).unwrap();
+    let names = names(wanted);
+    let order = Order {
+        csr: csr::make(&key, &names, None).unwrap(),
+        names: names.clone(),
+        common_name: None,
+        lifetime: Some(Duration::from_secs(24 * 60 * 60)),
+        now: now(),
+    };
+    let ders = issuer.sign(&order).await.unwrap();
+    let kept = Bundle::parse(pem::certificates(&ders).as_bytes()).unwrap().chains().unwrap().remove(0);
+    let spec = Spec {
+        names,
+        common_name: None,
+        key: KeySpec::EcdsaP256,
+        lifetime: order.lifetime,
+        renewal: RenewalPolicy::default(),
+    };
+    let request = Request { certificate: "web".into(), spec, key, reason: Reason::Forced, replaces: None };
+    request.accept(now(), Signed { chain: kept.chain, ders, trust: Trust::NotJudged }).unwrap()
+}
+
+fn fields(certified: &CertifiedKey) -> Value {
+    json!({
+        "certificate": pem::certificates(&certified.ders()[..1]),
+        "private_key": key::to_pem(certified.key()).to_string(),
+        "ca_chain": certified.ders()[1..].iter().map(|der| pem::certificates(&[der])).collect::<Vec<_>>(),
+    })
+}
+
+/// A mount of secrets and one that signs, of this test alone, with certd as root.
+struct House {
+    admin: support::vault::Vault,
+    vault: Arc<Vault>,
+    kv: String,
+    ca: Pki,
+    issuer: VaultPki,
+}
+
+impl House {
+    async fn new() -> Self {
+        let admin = server().await;
+        let (kv, ca) = (admin.kv("secret").await, admin.pki().await);
+        let vault = client(&admin.address, &admin.root_token);
+        let issuer = VaultPki { vault: vault.clone(), mount: ca.mount.clone(), role: ca.role.clone() };
+        Self { admin, vault, kv, ca, issuer }
+    }
+
+    fn roots(&self) -> Arc<Roots> {
+        Arc::new(Roots::from_ders(Bundle::parse(self.ca.ca_pem.as_bytes()).unwrap().certificates))
+    }
+
+    fn store(&self, path: &str) -> VaultKvStore {
+        VaultKvStore { vault: self.vault.clone(), path: format!("{}/{path}", self.kv), roots: self.roots() }
+    }
+
+    async fn observe(&self, vault: &Arc<Vault>, paths: &[&str], exclude: &[&str]) -> Observed {
+        let globs =
+            |texts: &[&str]| texts.iter().map(|t| PathGlob::new(&format!("{}/{t}", self.kv)).unwrap()).collect();
+        let source = VaultKvSource {
+            name: SourceName::from("apps"),
+            environment: Some("prod".to_string()),
+            vault: vault.clone(),
+            paths: globs(paths),
+            exclude: globs(exclude),
+            concurrency: 4,
+            roots: self.roots(),
+        };
+        source.observe(now()).await
+    }
+
+    /// What was seen, a line each, in the order of places.
+    async fn seen(&self, paths: &[&str], exclude: &[&str]) -> Vec<String> {
+        let observed = self.observe(&self.vault, paths, exclude).await;
+        assert_eq!(observed.failures, []);
+        let mut lines: Vec<String> = observed
+            .observations
+            .iter()
+            .map(|o| format!("{} {}", o.location, in_a_word(&o.sighting)).replace(&format!("main:{}/", self.kv), ""))
+            .collect();
+        lines.sort();
+        lines
+    }
+}
+
+fn in_a_word(sighting: &Sighting) -> String {
+    match sighting {
+        Sighting::Absent => "absent".to_string(),
+        Sighting::Found(found) => format!("{} v{}", found.leaf().names[0], found.version.unwrap()),
+        Sighting::Unknown(obstacle) => obstacle.obstacle.as_str().to_string(),
+    }
+}
+
+fn found(sighting: Sighting) -> Found {
+    match sighting {
+        Sighting::Found(found) => *found,
+        other => panic!("not found: {other:?}"),
+    }
+}
+
+fn basis(sighting: &Sighting) -> Basis {
+    match sighting {
+        Sighting::Found(found) => Basis { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
+        Sighting::Absent | Sighting::Unknown(_) => Basis::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_glob_finds_certificates_at_any_depth_and_passes_over_other_secrets() {
+    let house = House::new().await;
+    let (web, api) =
+        (certified(&house.issuer, &["web.example.org"]).await, certified(&house.issuer, &["api.example.org"]).await);
+    for (path, data) in [
+        ("tls/web", fields(&web)),
+        ("tls/a/b/c/api", fields(&api)),
+        ("tls/old/web", fields(&web)),
+        ("tls/gone", fields(&web)),
+        ("tls/broken", json!({ "certificate": "hello" })),
+        ("tls/password", json!({ "password": "hunter2" })),
+        ("tls/both", json!({ "pem": pem::certificates(&[&web.ders()[0], &api.ders()[0]]) })),
+        ("other/web", fields(&web)),
+    ] {
+        house.admin.put(&house.kv, path, data).await;
+    }
+    house.admin.admin("DELETE", &format!("{}/data/tls/gone", house.kv), Value::Null).await;
+    let seen = house.seen(&["tls/**", "tls/web", "tls/none", "tls/gone", "tls/password"], &["tls/old/**"]).await;
+    assert_eq!(
+        seen,
+        [
+            "vault:tls/a/b/c/api api.example.org v1",
+            "vault:tls/both#1 web.example.org v1",
+            "vault:tls/both#2 api.example.org v1",
+            "vault:tls/broken not_understood",
+            "vault:tls/gone absent",
+            "vault:tls/none absent",
+            "vault:tls/password not_understood",
+            "vault:tls/web web.example.org v1",
+        ]
+    );
+    let below = house.seen(&["tls/*", "tls/a/**/api", "empty/**"], &["tls/both", "tls/broken"]).await;
+    assert_eq!(below, ["vault:tls/a/b/c/api api.example.org v1", "vault:tls/web web.example.org v1"]);
+}
+
+#[tokio::test]
+async fn what_is_found_says_whether_its_key_and_chain_fit() {
+    let house = House::new().await;
+    let (web, api) =
+        (certified(&house.issuer, &["web.example.org"]).await, certified(&house.issuer, &["api.example.org"]).await);
+    let mut mixed = fields(&web);
+    mixed["private_key"] = fields(&api)["private_key"].clone();
+    house.admin.put(&house.kv, "mixed", mixed).await;
+    house.admin.put(&house.kv, "web", fields(&web)).await;
+    let (mixed, whole) = (found(house.store("mixed").read().await), found(house.store("web").read().await));
+    assert_eq!((mixed.key_differs(), mixed.stored_key), (true, Some(api.key().public)));
+    assert_eq!((whole.key_differs(), whole.stored_key), (false, Some(web.key().public)));
+    assert_eq!((whole.trust, whole.version), (Trust::Verified, Some(1)));
+}
+
+#[tokio::test]
+async fn unknown_fields_of_a_secret_survive_byte_for_byte() {
+    let house = House::new().await;
+    let mut data = fields(&certified(&house.issuer, &["web.example.org"]).await);
+    let unknown = [
+        ("note", json!("<b>ü&\u{2028} \"quoted\"\n")),
+        ("ratio", json!(0.30000000000000004)),
+        ("large", json!(1.2345678901234568e29)),
+        ("count", json!(42)),
+        ("nested", json!({ "b": [1, 2.5, { "x": null }], "a": true })),
+        ("nothing", Value::Null),
+    ];
+    for (name, value) in &unknown {
+        data[*name] = value.clone();
+    }
+    house.admin.put(&house.kv, "web", data).await;
+    let store = house.store("web");
+    let texts = async || match house.vault.kv_read(&store.path).await.unwrap() {
+        KvRead::Present { data, .. } => unknown.clone().map(|(name, _)| data[name].get().to_string()),
+        KvRead::Absent { .. } => panic!("it was written"),
+    };
+    let before = texts().await;
+    let new = certified(&house.issuer, &["web.example.org"]).await;
+    let written = store.write(&new, &basis(&store.read().await)).await.unwrap();
+    assert_eq!(written, Written { version: Some(2), unchanged: false });
+    assert_eq!(texts().await, before);
+    let (after, _) = house.admin.get(&house.kv, "web").await;
+    assert_eq!(after["certificate"], fields(&new)["certificate"]);
+    assert_eq!(after["private_key"], fields(&new)["private_key"]);
+    let read_back = found(store.read().await);
+    assert_eq!((read_back.leaf().fingerprint, read_back.key_differs()), (new.chain().leaf.fingerprint, false));
+}
+
+#[tokio::test]
+async fn a_new_secret_is_written_once_and_then_left_alone() {
+    let house = House::new().await;
+    let store = house.store("tls/new");
+    assert_eq!(store.read().await, Sighting::Absent);
+    let new = certified(&house.issuer, &["new.example.org"]).await;
+    let written = store.write(&new, &Basis::default()).await.unwrap();
+    assert_eq!(written, Written { version: Some(1), unchanged: false });
+    let again = store.write(&new, &Basis::default()).await.unwrap();
+    assert_eq!(again, Written { version: Some(1), unchanged: true });
+    let (data, version) = house.admin.get(&house.kv, "tls/new").await;
+    assert_eq!((data, version), (fields(&new), 1));
+    assert_eq!(found(store.read().await).trust, Trust::Verified);
+}
+
+#[tokio::test]
+async fn what_somebody_wrote_in_between_is_not_overwritten() {
+    let house = House::new().await;
+    let store = house.store("web");
+    house.admin.put(&house.kv, "web", fields(&certified(&house.issuer, &["web.example.org"]).await)).await;
+    let before = basis(&store.read().await);
+    let theirs = fields(&certified(&house.issuer, &["web.example.org"]).await);
+    house.admin.put(&house.kv, "web", theirs.clone()).await;
+    let new = certified(&house.issuer, &["web.example.org"]).await;
+    let refused = store.write(&new, &before).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Conflict(_)), "{refused}");
+    assert_eq!(house.admin.get(&house.kv, "web").await, (theirs, 2));
+    house.admin.admin("DELETE", &format!("{}/data/web", house.kv), Value::Null).await;
+    let deleted = store.write(&new, &before).await.unwrap_err();
+    assert!(matches!(deleted, StoreError::Conflict(_)), "{deleted}");
+}
+
+#[tokio::test]
+async fn a_write_that_comes_second_is_a_conflict_and_is_counted() {
+    let house = House::new().await;
+    let path = format!("{}/web", house.kv);
+    house.admin.put(&house.kv, "web", json!({ "a": "theirs" })).await;
+    let refused = house.vault.kv_write(&path, Default::default(), 0).await.unwrap_err();
+    assert!(matches!(refused, VaultError::CasMismatch { .. }), "{refused}");
+    let status = house.vault.status();
+    assert_eq!(status.cas_conflicts, 1);
+    assert_eq!(status.requests, [("mount", 200, 1), ("write", 400, 1)]);
+}
+
+#[tokio::test]
+async fn a_deleted_secret_is_absent_and_keeps_its_version() {
+    let house = House::new().await;
+    let store = house.store("web");
+    house.admin.put(&house.kv, "web", json!({ "certificate": "old" })).await;
+    house.admin.admin("DELETE", &format!("{}/data/web", house.kv), Value::Null).await;
+    let read = house.vault.kv_read(&store.path).await.unwrap();
+    assert!(matches!(read, KvRead::Absent { version: Some(1) }), "{read:?}");
+    assert_eq!(store.read().await, Sighting::Absent);
+    let new = certified(&house.issuer, &["web.example.org"]).await;
+    let written = store.write(&new, &Basis::default()).await.unwrap();
+    assert_eq!(written, Written { version: Some(2), unchanged: false });
+}
+
+#[tokio::test]
+async fn other_secrets_and_secrets_that_would_be_torn_are_held() {
+    let house = House::new().await;
+    let web = certified(&house.issuer, &["web.example.org"]).await;
+    let mut twice = fields(&web);
+    twice["tls.crt"] = twice["certificate"].clone();
+    let mut keyless = fields(&web);
+    keyless.as_object_mut().unwrap().remove("private_key");
+    let new = certified(&house.issuer, &["web.example.org"]).await;
+    for (path, data, why) in [
+        ("password", json!({ "password": "x" }), "it holds other fields and no certificate"),
+        ("broken", json!({ "certificate": "x" }), "there is no certificate in it"),
+        ("number", json!({ "certificate": 7 }), "the field `certificate` is neither text nor a list of texts"),
+        ("twice", twice, "certificates under several names (`certificate`, `tls.crt`): remove all but one"),
+        ("keyless", keyless, "put it into the field `private_key`"),
+    ] {
+        house.admin.put(&house.kv, path, data.clone()).await;
+        let store = house.store(path);
+        let held = store.write(&new, &basis(&store.read().await)).await.unwrap_err();
+        assert!(matches!(&held, StoreError::Held(message) if message.contains(why)), "{path}: {held}");
+        assert_eq!(house.admin.get(&house.kv, path).await, (data, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_sealed_vault_is_an_obstacle_and_nothing_is_absent() {
+    let (admin, _server) = own_server().await;
+    let kv = admin.kv("secret").await;
+    let vault = client(&admin.address, &admin.root_token);
+    let store = VaultKvStore { vault: vault.clone(), path: format!("{kv}/web"), roots: Arc::new(Roots::none()) };
+    assert_eq!(store.read().await, Sighting::Absent);
+    admin.admin("PUT", "sys/seal", Value::Null).await;
+    let Sighting::Unknown(obstacle) = store.read().await else { panic!("it is sealed") };
+    assert_eq!(obstacle.obstacle, ObstacleKind::Sealed);
+    let expected = format!(
+        "could not read vault:main:{kv}/web: Vault at {} is sealed or not initialised: unseal it",
+        admin.address
+    );
+    assert_eq!(obstacle.message, expected);
+    let source = VaultKvSource {
+        name: "apps".into(),
+        environment: None,
+        vault: vault.clone(),
+        paths: vec![PathGlob::new(&format!("{kv}/**")).unwrap()],
+        exclude: Vec::new(),
+        concurrency: 4,
+        roots: Arc::new(Roots::none()),
+    };
+    let observed = source.observe(now()).await;
+    assert_eq!((observed.observations.len(), observed.failures[0].obstacle), (0, ObstacleKind::Sealed));
+    let issuer = VaultPki { vault, mount: "pki".to_string(), role: "servers".to_string() };
+    let key = key::generate(KeySpec::EcdsaP256).unwrap();
+    let names = names(&["web.example.org"]);
+    let csr = csr::make(&key, &names, None).unwrap();
+    let order = Order { csr, names, common_name: None, lifetime: None, now: now() };
+    let refused = issuer.sign(&order).await.unwrap_err();
+    assert!(matches!(refused, IssuerError::Unanswered { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_denied_token_is_told_which_capability_it_lacks() {
+    let house = House::new().await;
+    let web = certified(&house.issuer, &["web.example.org"]).await;
+    house.admin.put(&house.kv, "tls/web", fields(&web)).await;
+    let kv = &house.kv;
+    let token = house.admin.token(&format!("path \"{kv}/data/tls/*\" {{ capabilities = [\"read\"] }}")).await;
+    let vault = client(&house.admin.address, &token);
+    let listed = house.observe(&vault, &["tls/**"], &[]).await;
+    assert_eq!(listed.observations, []);
+    let message = &listed.failures[0].message;
+    assert!(message.contains(&format!("hint: give certd `list` on {kv}/metadata/tls/")), "{message}");
+    let read = house.observe(&vault, &["tls/web", "other"], &[]).await;
+    let [web_seen, other] = &read.observations[..] else { panic!("two places") };
+    let (web_seen, other) =
+        if in_a_word(&web_seen.sighting) == "denied" { (other, web_seen) } else { (web_seen, other) };
+    assert_eq!(in_a_word(&web_seen.sighting), "web.example.org v1");
+    let Sighting::Unknown(obstacle) = &other.sighting else { panic!("it is denied") };
+    assert!(obstacle.message.contains(&format!("hint: give certd `read` on {kv}/data/other")), "{}", obstacle.message);
+    let store = VaultKvStore { vault, path: format!("{kv}/tls/web"), roots: house.roots() };
+    let new = certified(&house.issuer, &["web.example.org"]).await;
+    let StoreError::Failed { source, .. } = store.write(&new, &basis(&store.read().await)).await.unwrap_err() else {
+        panic!("writing is denied")
+    };
+    assert!(source.to_string().contains(&format!("give certd `create` and `update` on {kv}/data/tls/web")), "{source}");
+}
+
+#[tokio::test]
+async fn a_dead_token_and_a_missing_mount_say_what_to_do() {
+    let house = House::new().await;
+    let dead = client(&house.admin.address, "s.dead").kv_read(&format!("{}/x", house.kv)).await.unwrap_err();
+    assert_eq!(dead.obstacle("read it").obstacle, ObstacleKind::Denied);
+    let nowhere = house.vault.kv_read("nowhere/x").await.unwrap_err().to_string();
+    assert!(nowhere.contains("hint: check that nowhere/x lies in a mount"), "{nowhere}");
+    let no_kv = house.vault.kv_read(&format!("{}/x", house.ca.mount)).await.unwrap_err();
+    assert!(matches!(&no_kv, VaultError::NoMount { words, .. } if words == "it is pki version 1"), "{no_kv}");
+}
+
+#[tokio::test]
+async fn a_path_that_would_reach_another_is_refused() {
+    let house = House::new().await;
+    for path in ["secret/../sys/seal", "secret//x", "secret/./x", "", "secret/a\nb"] {
+        let refused = house.vault.kv_read(path).await.unwrap_err();
+        assert!(matches!(refused, VaultError::Path(_)), "{path:?}: {refused}");
+    }
+    assert_eq!(house.vault.status().requests, []);
+    for path in ["a b", "ü%2e?x=1#y", "…"] {
+        house.vault.kv_write(&format!("{}/{path}", house.kv), Default::default(), 0).await.unwrap();
+    }
+    let mut listed = house.vault.kv_list(&house.kv).await.unwrap();
+    listed.sort();
+    assert_eq!(listed, ["a b", "ü%2e?x=1#y", "…"]);
+}
+
+#[tokio::test]
+async fn a_csr_is_signed_with_just_the_names_asked_for() {
+    let house = House::new().await;
+    let wanted = ["web.example.org", "*.web.example.org", "127.0.0.1"];
+    let certified = certified(&house.issuer, &wanted).await;
+    let leaf = &certified.chain().leaf;
+    let mut got = leaf.names.clone();
+    let mut expected = names(&wanted);
+    (got.sort(), expected.sort());
+    assert_eq!(got, expected);
+    assert_eq!((leaf.public_key, leaf.subject_cn.as_deref()), (certified.key().public, None));
+    assert!(leaf.lifetime() <= Duration::from_secs(24 * 60 * 60 + 60), "{:?}", leaf.lifetime());
+    // The root that signed it is no part of the chain, and is what the chain leads to.
+    assert_eq!(certified.ders().len(), 1);
+    let anchors = house.issuer.anchors().await.unwrap();
+    assert_eq!(anchors, Bundle::parse(house.ca.ca_pem.as_bytes()).unwrap().certificates);
+    assert_eq!(Roots::from_ders(anchors).judge(certified.ders()), Trust::Verified);
+}
+
+#[tokio::test]
+async fn an_intermediate_is_part_of_the_chain_and_of_the_secret() {
+    let house = House::new().await;
+    let (admin, root) = (&house.admin, &house.ca);
+    let inner = admin.pki().await;
+    let asked = json!({ "common_name": "inner CA", "key_type": "ec", "key_bits": 256 });
+    let csr = admin.admin("POST", &format!("{}/intermediate/generate/internal", inner.mount), asked).await;
+    let asked = json!({ "csr": csr["data"]["csr"], "common_name": "inner CA", "ttl": "720h" });
+    let signed = admin.admin("POST", &format!("{}/root/sign-intermediate", root.mount), asked).await;
+    let both = format!("{}\n{}", signed["data"]["certificate"].as_str().unwrap(), root.ca_pem);
+    let set =
+        admin.admin("POST", &format!("{}/intermediate/set-signed", inner.mount), json!({ "certificate": both })).await;
+    let issuers = set["data"]["mapping"].as_object().unwrap();
+    let (with_key, _) = issuers.iter().find(|(_, key)| key.as_str().is_some_and(|key| !key.is_empty())).unwrap();
+    admin.admin("POST", &format!("{}/config/issuers", inner.mount), json!({ "default": with_key })).await;
+
+    let issuer = VaultPki { vault: house.vault.clone(), mount: inner.mount, role: inner.role };
+    let certified = certified(&issuer, &["web.example.org"]).await;
+    let subjects: Vec<_> = certified.chain().intermediates.iter().map(|c| c.subject_cn.clone().unwrap()).collect();
+    assert_eq!(subjects, ["inner CA"]);
+    let anchors = issuer.anchors().await.unwrap();
+    assert_eq!(anchors, Bundle::parse(root.ca_pem.as_bytes()).unwrap().certificates);
+    let store = house.store("inner");
+    store.write(&certified, &Basis::default()).await.unwrap();
+    assert_eq!(house.admin.get(&house.kv, "inner").await.0, fields(&certified));
+    assert_eq!(found(store.read().await).trust, Trust::Verified);
+}
+
+#[tokio::test]
+async fn a_refusal_to_sign_is_told_in_vaults_words() {
+    let house = House::new().await;
+    let key = key::generate(KeySpec::EcdsaP256).unwrap();
+    let order = |name: &str| {
+        let names = names(&[name]);
+        Order { csr: csr::make(&key, &names, None).unwrap(), names, common_name: None, lifetime: None, now: now() }
+    };
+    let refused = house.issuer.sign(&order("www.example.net")).await.unwrap_err();
+    assert!(
+        matches!(&refused, IssuerError::Refused { message, .. } if message.contains("www.example.net not allowed")),
+        "{refused}"
+    );
+    let leased = json!({ "allow_any_name": true, "generate_lease": true, "require_cn": false, "key_type": "any" });
+    house.admin.admin("POST", &format!("{}/roles/leased", house.ca.mount), leased).await;
+    let issuer = VaultPki { vault: house.vault.clone(), mount: house.ca.mount.clone(), role: "leased".to_string() };
+    let stopped = issuer.sign(&order("www.example.org")).await.unwrap_err();
+    assert!(matches!(&stopped, IssuerError::Stopped(message) if message.contains("generate_lease=false")), "{stopped}");
+}
+
+#[tokio::test]
+async fn the_end_of_the_token_is_looked_up() {
+    let house = House::new().await;
+    assert_eq!(house.vault.token_lookup(now()).await.unwrap(), None);
+    let token = house.admin.token("path \"x\" { capabilities = [\"read\"] }").await;
+    let vault = client(&house.admin.address, &token);
+    let (from, expiry) = (now(), vault.token_lookup(now()).await.unwrap());
+    let left = from.until(expiry.unwrap());
+    assert!((3590..=3600).contains(&left.as_secs()), "{left:?}");
+    assert_eq!(vault.status().token_expiry, expiry);
+}
+
+/// Forwards to Vault, and hangs up instead of passing on the answer to a write.
+async fn that_loses_answers(upstream: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(upstream.trim_start_matches("http://")).await.unwrap();
+            tokio::spawn(forward(client, server));
+        }
+    });
+    address
+}
+
+async fn forward(mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
+    let (mut asked, mut answered, mut loses) = ([0; 65536], [0; 65536], false);
+    loop {
+        tokio::select! {
+            n = client.read(&mut asked) => match n? {
+                0 => return Ok(()),
+                n => {
+                    loses |= asked.starts_with(b"POST ");
+                    server.write_all(&asked[..n]).await?;
+                }
+            },
+            n = server.read(&mut answered) => match n? {
+                0 => return Ok(()),
+                _ if loses => return Ok(()),
+                n => client.write_all(&answered[..n]).await?,
+            },
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_recognised() {
+    let house = House::new().await;
+    let address = that_loses_answers(house.admin.address.clone()).await;
+    let vault = client(&address, &house.admin.root_token);
+    let store = VaultKvStore { vault, path: format!("{}/web", house.kv), roots: house.roots() };
+    let new = certified(&house.issuer, &["web.example.org"]).await;
+    let written = store.write(&new, &Basis::default()).await.unwrap();
+    assert_eq!(written, Written { version: Some(1), unchanged: false });
+    assert_eq!(house.admin.get(&house.kv, "web").await, (fields(&new), 1));
+}
+
+/// Answers every request with this; returns its address and where the requests can be read.
+async fn that_answers(answer: String) -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (heard, requests) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (mut asked, answer, heard) = ([0; 8192], answer.clone(), heard.clone());
+            tokio::spawn(async move {
+                let n = client.read(&mut asked).await.unwrap_or(0);
+                let _ = heard.send(String::from_utf8_lossy(&asked[..n]).to_string());
+                let _ = client.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    (address, requests)
+}
+
+fn answer(status: &str, kind: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn what_is_not_vault_is_never_taken_for_an_absent_secret() {
+    for (status, kind, body) in [
+        ("404 Not Found", "text/html", "<html>no such page</html>"),
+        ("404 Not Found", "application/json", "{\"message\":\"not found\"}"),
+        ("404 Not Found", "application/json", ""),
+        ("200 OK", "text/html", "<html>welcome</html>"),
+        ("200 OK", "application/json", "{}"),
+        ("502 Bad Gateway", "text/html", "<html>bad gateway</html>"),
+    ] {
+        let (address, _requests) = that_answers(answer(status, kind, body)).await;
+        let error = client(&address, "t").kv_read("secret/x").await.unwrap_err();
+        assert!(matches!(error, VaultError::NotVault { .. }), "{status} {body}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_told_and_its_target_hears_nothing() {
+    let (other, mut heard) = that_answers(answer("200 OK", "application/json", "{}")).await;
+    let redirect = format!("HTTP/1.1 307 x\r\nLocation: {other}/v1/secret/x?a=b\r\nContent-Length: 0\r\n\r\n");
+    let (address, mut asked) = that_answers(redirect).await;
+    let error = client(&address, "t0ken").kv_read("secret/x").await.unwrap_err();
+    assert!(matches!(&error, VaultError::Redirected { to } if *to == other), "{error:?}");
+    let request = asked.recv().await.unwrap().to_lowercase();
+    assert!(request.starts_with("get /v1/sys/internal/ui/mounts/secret/x "), "{request}");
+    assert!(request.contains("x-vault-token: t0ken") && request.contains("x-vault-request: true"), "{request}");
+    assert!(heard.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off_and_a_slow_one_is_a_timeout() {
+    let body = format!("{{\"data\":\"{}\"}}", "x".repeat(17 * 1024 * 1024));
+    let (address, _requests) = that_answers(answer("200 OK", "application/json", &body)).await;
+    let large = client(&address, "t").kv_read("secret/x").await.unwrap_err();
+    assert_eq!(large.obstacle("read it").obstacle, ObstacleKind::TooLarge);
+
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let settings = Settings {
+        name: "main".into(),
+        address: address.parse().unwrap(),
+        roots: None,
+        namespace: None,
+        token: TokenFrom::Given(Zeroizing::new("t".to_string())),
+        deadline: Duration::from_millis(100),
+    };
+    let slow = Vault::new(settings).unwrap().kv_read("secret/x").await.unwrap_err().obstacle("read it");
+    assert_eq!(slow.obstacle, ObstacleKind::Timeout);
+    drop(silent);
+    let gone = client(&address, "t").kv_read("secret/x").await.unwrap_err().obstacle("read it");
+    assert_eq!(gone.obstacle, ObstacleKind::Unreachable);
+    assert!(gone.message.ends_with("Connection refused (os error 111)"), "{}", gone.message);
+}
+
+#[tokio::test]
+async fn a_conflict_names_what_was_expected_and_what_is_there() {
+    let house = House::new().await;
+    let store = house.store("web");
+    let old = certified(&house.issuer, &["web.example.org"]).await;
+    house.admin.put(&house.kv, "web", fields(&old)).await;
+    let basis = Basis { version: Some(7), fingerprint: Some(Fingerprint([0; 32])) };
+    let new = certified(&house.issuer, &["web.example.org"]).await;
+    let conflict = store.write(&new, &basis).await.unwrap_err().to_string();
+    let expected = format!(
+        "it changed since it was read: vault:main:{} held version 7 with {} and now holds version 1 with {}",
+        store.path,
+        Fingerprint([0; 32]),
+        old.chain().leaf.fingerprint
+    );
+    assert_eq!(conflict, expected);
+}
