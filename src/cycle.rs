@@ -44,14 +44,17 @@ impl Cycle {
         Self { setup, now, memory: Memory::default(), issuers_up: BTreeMap::new() }
     }
 
-    /// The whole wheel.
+    /// The whole wheel; `None` when it was told to stop before it had seen everything.
     pub async fn turn(
         &mut self,
         journal: &Journal,
         requested: &BTreeMap<CertName, Request>,
-        stop: watch::Receiver<bool>,
-    ) -> Turn {
-        let (mut sweep, mut phases) = self.observed(|_| {}, self.setup.act).await;
+        mut stop: watch::Receiver<bool>,
+    ) -> Option<Turn> {
+        let (mut sweep, mut phases) = tokio::select! {
+            observed = self.observed(|_| {}, self.setup.act) => observed,
+            Ok(_) = stop.wait_for(|stop| *stop) => return None,
+        };
         let started = Instant::now();
         let planned = assess(&self.setup, (self.now)(), &sweep, &journal.view(), requested);
         phases.push(self.phase(Phase::Plan, started, true));
@@ -64,7 +67,7 @@ impl Cycle {
         let seen = self.look_again(&mut sweep, planned, &attempts, journal).await;
         self.note_issuers(&attempts);
         let snapshot = self.snapshot(sweep, seen, &journal.view(), phases).await;
-        Turn { snapshot, attempts }
+        Some(Turn { snapshot, attempts })
     }
 
     /// The wheel without its lower half: nothing is asked of an issuer and nothing is written.

@@ -2,7 +2,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod cycle;
+pub mod daemon;
 pub mod domain;
 pub mod issuer;
 pub mod journal;

@@ -98,7 +98,7 @@ fn below(mut directory: PathBuf, path: &Path) -> PathBuf {
 pub enum Roots {
     System,
     None,
-    Files(Vec<Spanned<FilePath>>),
+    Files(Vec<FilePath>),
 }
 
 /// Reads text by a function; the error then points at the text.

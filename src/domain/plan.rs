@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cert::{Fingerprint, Trust};
 use super::inventory::{Found, Inventory, Location, Observation, Obstacle, Sighting};
@@ -35,7 +35,7 @@ pub enum Origin {
 }
 
 /// What the journal knows of one certificate.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub consecutive_failures: u32,
     pub retry_at: Option<Timestamp>,
@@ -47,7 +47,7 @@ pub struct Record {
 }
 
 /// The fold over the journal's events that planning needs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct JournalView {
     pub records: BTreeMap<CertName, Record>,
     /// All acting stops until then.
@@ -66,7 +66,8 @@ pub struct World<'a> {
 }
 
 /// How a person asked for a renewal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Only if due, without waiting for the backoff.
     IfDue,
@@ -100,7 +101,7 @@ pub enum Action {
 }
 
 /// Why a certificate is renewed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The place is empty.

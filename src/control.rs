@@ -1,0 +1,178 @@
+//! The daemon's 0600 socket in the state directory: what `renew`, `pause` and `plan` ask of a certd that
+//! runs, because one process alone writes the journal. JSON over HTTP/1.1.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::name::CertName;
+use crate::domain::plan::{JournalView, Request};
+use crate::domain::time::Timestamp;
+use crate::journal::Journal;
+use crate::journal::event::Event;
+use crate::renew::in_one_line;
+
+/// A renewal waits for its whole turn, and a turn for its slowest endpoint.
+const LONGEST_ANSWER: Duration = Duration::from_secs(600);
+
+pub fn socket(state_dir: &Path) -> PathBuf {
+    state_dir.join("control.sock")
+}
+
+/// Asks the daemon's loop for a turn with these renewals; the answer is a line each.
+pub struct RenewCommand {
+    pub requested: BTreeMap<CertName, Request>,
+    pub answer: oneshot::Sender<Vec<Outcome>>,
+}
+
+/// How one requested renewal went, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub certificate: CertName,
+    pub ok: bool,
+    pub message: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PauseBody {
+    /// `None` for all.
+    pub certificate: Option<CertName>,
+    /// `None` ends the pause.
+    pub until: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RenewBody {
+    requested: BTreeMap<CertName, Request>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    journal: Arc<Journal>,
+    renewals: mpsc::Sender<RenewCommand>,
+    now: fn() -> Timestamp,
+}
+
+/// Serves until the runtime ends. A socket left by a crash is replaced: the journal's lock says that no
+/// other certd runs.
+pub fn serve(
+    state_dir: &Path,
+    journal: Arc<Journal>,
+    renewals: mpsc::Sender<RenewCommand>,
+    now: fn() -> Timestamp,
+) -> io::Result<()> {
+    let path = socket(state_dir);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let router = Router::new()
+        .route("/journal", get(journal_view))
+        .route("/pause", post(pause))
+        .route("/renew", post(renew))
+        .with_state(Shared { journal, renewals, now });
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!("the control socket ended: {error}");
+        }
+    });
+    Ok(())
+}
+
+async fn journal_view(State(shared): State<Shared>) -> Json<JournalView> {
+    Json(shared.journal.view())
+}
+
+async fn pause(State(shared): State<Shared>, Json(body): Json<PauseBody>) -> Result<(), (StatusCode, String)> {
+    write_pause(&shared.journal, (shared.now)(), &body)
+        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, in_one_line(&error)))
+}
+
+/// The pause as an event, whoever writes it.
+pub fn write_pause(journal: &Journal, now: Timestamp, body: &PauseBody) -> Result<(), crate::journal::JournalError> {
+    let event = body.until.map_or(Event::Resumed, |until| Event::Paused { until });
+    tracing::info!(cert = ?body.certificate, until = ?body.until.map(|until| until.to_string()), "pause");
+    journal.append(now, body.certificate.as_ref(), event)
+}
+
+async fn renew(
+    State(shared): State<Shared>,
+    Json(body): Json<RenewBody>,
+) -> Result<Json<Vec<Outcome>>, (StatusCode, String)> {
+    let stopping = || (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_string());
+    let (answer, answered) = oneshot::channel();
+    let command = RenewCommand { requested: body.requested, answer };
+    shared.renewals.send(command).await.map_err(|_| stopping())?;
+    answered.await.map(Json).map_err(|_| stopping())
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("could not ask the running certd by {}", socket.display())]
+    Unreachable {
+        socket: PathBuf,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error("the running certd refused: {0}")]
+    Refused(String),
+}
+
+/// The other end of the socket.
+pub struct Client {
+    http: reqwest::Client,
+    socket: PathBuf,
+}
+
+impl Client {
+    pub fn new(state_dir: &Path) -> Result<Self, ControlError> {
+        let socket = socket(state_dir);
+        let unreachable = |source| ControlError::Unreachable { socket: socket.clone(), source };
+        let http = reqwest::Client::builder()
+            .unix_socket(socket.as_path())
+            // Nothing here is encrypted, and a host without a CA bundle must be able to do this.
+            .tls_certs_only(Vec::new())
+            .timeout(LONGEST_ANSWER)
+            .build()
+            .map_err(unreachable)?;
+        Ok(Self { http, socket })
+    }
+
+    pub async fn journal(&self) -> Result<JournalView, ControlError> {
+        self.answer(self.http.get("http://certd/journal")).await?.json().await.map_err(|e| self.unreachable(e))
+    }
+
+    pub async fn pause(&self, body: &PauseBody) -> Result<(), ControlError> {
+        self.answer(self.http.post("http://certd/pause").json(body)).await.map(|_| ())
+    }
+
+    pub async fn renew(&self, requested: BTreeMap<CertName, Request>) -> Result<Vec<Outcome>, ControlError> {
+        let request = self.http.post("http://certd/renew").json(&RenewBody { requested });
+        self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ControlError> {
+        let answer = request.send().await.map_err(|e| self.unreachable(e))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(ControlError::Refused(answer.text().await.unwrap_or_default()))
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> ControlError {
+        ControlError::Unreachable { socket: self.socket.clone(), source }
+    }
+}

@@ -1,0 +1,352 @@
+//! When turns happen: a cron tick, signals, requests by the socket; readiness and watchdog to systemd.
+//!
+//! The cron scheduler only ticks. What is due is decided here by the wall clock, so a suspend, a jump of
+//! the clock or a turn that overran neither loses a turn nor runs two at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+
+use crate::config::{self, Config, ConfigErrors};
+use crate::control::{self, Outcome, RenewCommand};
+use crate::cycle::setup::Setup;
+use crate::cycle::{Cycle, Turn};
+use crate::domain::name::CertName;
+use crate::domain::plan::Request;
+use crate::domain::time::Timestamp;
+use crate::journal::{Journal, JournalError};
+use crate::metrics::listener::{ListenError, ListenSettings, Listener, TlsFiles};
+use crate::metrics::own::{Attempt, OwnMetrics};
+use crate::metrics::page::{Page, Readiness};
+use crate::metrics::render::{About, render};
+use crate::metrics::served::Reload;
+use crate::pulse;
+use crate::renew::{self, in_one_line};
+
+/// After SIGTERM the turn may end by itself for so long; a renewal inside it gives up earlier.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// Longer than any single item may take by its own deadline: beyond it the worker is stuck, and
+/// systemd is left to notice.
+const STUCK_AFTER: Duration = Duration::from_secs(180);
+
+/// Where turns are seconds apart, and where they are not.
+const TICK_EVERY_SECOND: &str = "* * * * * *";
+const TICK_EVERY_TEN_SECONDS: &str = "*/10 * * * * *";
+
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("could not open the control socket in {}", .0.display())]
+    Control(PathBuf, #[source] std::io::Error),
+    #[error("could not listen for signals")]
+    Signals(#[from] std::io::Error),
+    #[error("could not start the cron scheduler")]
+    Cron(#[from] JobSchedulerError),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<(), DaemonError> {
+    let setup = Arc::new(config::build::build(&config)?);
+    let journal = Arc::new(Journal::open(&config.state_dir)?);
+    let own = Arc::new(OwnMetrics::new(now()));
+    let page = Arc::new(Page::new(own.clone(), setup.interval));
+    let listener = listen(&config, &page)?;
+    let (renewals, commands) = mpsc::channel(16);
+    control::serve(&config.state_dir, journal.clone(), renewals, now)
+        .map_err(|source| DaemonError::Control(config.state_dir.clone(), source))?;
+    announce(path, &config, listener.as_ref());
+    let daemon = Daemon {
+        path: path.to_path_buf(),
+        cycle: Arc::new(Mutex::new(Cycle::new(setup.clone(), now))),
+        setup,
+        journal,
+        page,
+        own,
+        listener,
+        now,
+        stop: watch::channel(false).0,
+        asked: BTreeMap::new(),
+        waiting: Vec::new(),
+        next_turn: now(),
+    };
+    daemon.run(commands).await
+}
+
+fn listen(config: &Config, page: &Arc<Page>) -> Result<Option<Listener>, ListenError> {
+    let Some(settings) = listen_settings(config) else { return Ok(None) };
+    Listener::bind(settings, page.clone()).map(Some)
+}
+
+fn listen_settings(config: &Config) -> Option<ListenSettings> {
+    let listen = config.listen.as_ref()?;
+    let tls = listen.tls.as_ref().map(|tls| match tls {
+        config::ListenTls::Files { certificate, private_key } => {
+            TlsFiles { certificate: config.path(certificate), private_key: config.path(private_key) }
+        }
+        config::ListenTls::Directory(directory) => {
+            let directory = config.path(directory);
+            TlsFiles { certificate: directory.join("fullchain.pem"), private_key: directory.join("privkey.pem") }
+        }
+    });
+    Some(ListenSettings {
+        address: listen.address.get_ref().parse().expect("config::load accepts only socket addresses"),
+        tls,
+        bearer_token_file: listen.bearer_token_file.as_ref().map(|path| config.path(path)),
+    })
+}
+
+/// Says where to look, so that a person need not read the configuration for it.
+fn announce(path: &Path, config: &Config, listener: Option<&Listener>) {
+    tracing::info!(config = %path.display(), state_dir = %config.state_dir.display(), act = config.act, "certd is up");
+    if let Some(listener) = listener {
+        let (scheme, address) = (listener.scheme(), listener.address());
+        tracing::info!("metrics: {scheme}://{address}/metrics");
+        if scheme == "https" {
+            tracing::info!("in another terminal: certd check {address}");
+        }
+    }
+}
+
+struct Daemon {
+    path: PathBuf,
+    /// The worker holds it while a turn runs.
+    cycle: Arc<Mutex<Cycle>>,
+    setup: Arc<Setup>,
+    journal: Arc<Journal>,
+    page: Arc<Page>,
+    own: Arc<OwnMetrics>,
+    listener: Option<Listener>,
+    now: fn() -> Timestamp,
+    stop: watch::Sender<bool>,
+    /// What people asked for since the running turn began.
+    asked: BTreeMap<CertName, Request>,
+    waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Outcome>>)>,
+    next_turn: Timestamp,
+}
+
+/// A turn under way, and who waits for it.
+struct Worker {
+    task: JoinHandle<Option<Turn>>,
+    waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Outcome>>)>,
+}
+
+impl Daemon {
+    async fn run(mut self, mut commands: mpsc::Receiver<RenewCommand>) -> Result<(), DaemonError> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (tick, mut ticks) = mpsc::channel(1);
+        let mut cron = ticker(self.setup.interval, tick).await?;
+        let mut watchdog = tokio::time::interval(watchdog_period());
+        notify(&[NotifyState::Ready]);
+        let mut worker = Some(self.start());
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.reload(),
+                Some(command) = commands.recv() => {
+                    self.asked.extend(command.requested.iter().map(|(name, request)| (name.clone(), *request)));
+                    self.waiting.push((command.requested.into_keys().collect(), command.answer));
+                }
+                Some(()) = ticks.recv() => {}
+                ended = finished(&mut worker) => self.finish(ended),
+                _ = watchdog.tick() => feed_watchdog(worker.is_some()),
+            }
+            if worker.is_none() && self.is_due() {
+                worker = Some(self.start());
+            }
+        }
+        notify(&[NotifyState::Stopping]);
+        tracing::info!("stopping");
+        self.wind_down(worker).await;
+        if let Err(error) = cron.shutdown().await {
+            tracing::debug!("the cron scheduler did not end cleanly: {error}");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// By the wall clock; a clock that was set back must not put the next turn far away.
+    fn is_due(&mut self) -> bool {
+        let now = (self.now)();
+        self.next_turn = self.next_turn.min(now.plus(self.setup.interval));
+        now >= self.next_turn || !self.waiting.is_empty()
+    }
+
+    fn start(&mut self) -> Worker {
+        let now = (self.now)();
+        self.next_turn = now.plus(self.setup.interval);
+        pulse::beat();
+        let (cycle, setup, journal) = (self.cycle.clone(), self.setup.clone(), self.journal.clone());
+        let (requested, stop) = (std::mem::take(&mut self.asked), self.stop.subscribe());
+        let task = tokio::spawn(async move {
+            let mut cycle = cycle.lock().await;
+            cycle.setup = setup;
+            cycle.turn(&journal, &requested, stop).await
+        });
+        Worker { task, waiting: std::mem::take(&mut self.waiting) }
+    }
+
+    fn finish(&mut self, (worker, ended): (Worker, Result<Option<Turn>, tokio::task::JoinError>)) {
+        match ended {
+            Ok(Some(turn)) => {
+                for (names, answer) in worker.waiting {
+                    // Who asked may have gone meanwhile.
+                    let _ = answer.send(outcomes(&names, &turn));
+                }
+                self.publish(&turn);
+            }
+            Ok(None) => {}
+            Err(broken) => tracing::error!("the turn broke off, the next one begins anew: {broken}"),
+        }
+    }
+
+    fn publish(&mut self, turn: &Turn) {
+        for phase in &turn.snapshot.phases {
+            self.own.phase_took(phase.phase, phase.took);
+        }
+        for attempt in &turn.attempts {
+            let result = match &attempt.ended {
+                Ok(renew::Outcome::Renewed { .. }) => Attempt::Renewed,
+                Ok(renew::Outcome::Superseded { .. }) => Attempt::Pending,
+                Err(_) => Attempt::Failed,
+            };
+            self.own.renewal_attempted(&attempt.issuer, result, attempt.reason);
+        }
+        self.page.publish(render(&turn.snapshot, &about(&self.setup)));
+        let readiness = Readiness { last_completed: Some(turn.snapshot.taken_at), interval: self.setup.interval };
+        self.page.completed(readiness);
+        match self.listener.as_ref().map(Listener::reload) {
+            Some(Ok(Reload::Changed)) => tracing::info!("the listener serves a new certificate"),
+            Some(Err(error)) => tracing::warn!("{}", in_one_line(&error)),
+            Some(Ok(Reload::Unchanged)) | None => {}
+        }
+        let worst = turn.snapshot.worst().as_str();
+        tracing::info!(
+            certificates = turn.snapshot.entries.len(),
+            renewals = turn.attempts.len(),
+            worst,
+            "turn completed"
+        );
+    }
+
+    /// A bad new configuration is refused and the old one stays.
+    fn reload(&mut self) {
+        let reloading = NotifyState::monotonic_usec_now().map(|at| [NotifyState::Reloading, at]);
+        notify(reloading.as_ref().map_or(&[NotifyState::Reloading], |states| states.as_slice()));
+        match config::load(&self.path).and_then(|config| Ok((config::build::build(&config)?, config))) {
+            Ok((setup, config)) => {
+                self.setup = Arc::new(setup);
+                self.next_turn = (self.now)();
+                tracing::info!(hash = config.hash, "reloaded; `listen` and `state_dir` change with a restart only");
+            }
+            Err(errors) => tracing::error!("the new configuration is refused and the old one stays:\n{errors}"),
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    async fn wind_down(self, worker: Option<Worker>) {
+        // Without a receiver there is no turn that needs telling.
+        let _ = self.stop.send(true);
+        if let Some(mut worker) = worker
+            && tokio::time::timeout(STOP_WITHIN, &mut worker.task).await.is_err()
+        {
+            tracing::warn!(
+                "the turn did not end in time and is abandoned; what it left open is resumed on the next start"
+            );
+            worker.task.abort();
+        }
+        if let Some(listener) = self.listener {
+            listener.shut_down().await;
+        }
+    }
+}
+
+/// Waits for ever where there is no worker.
+async fn finished(worker: &mut Option<Worker>) -> (Worker, Result<Option<Turn>, tokio::task::JoinError>) {
+    let Some(running) = worker else { return std::future::pending().await };
+    let ended = (&mut running.task).await;
+    (worker.take().expect("it ended just now"), ended)
+}
+
+fn outcomes(names: &[CertName], turn: &Turn) -> Vec<Outcome> {
+    names.iter().map(|name| outcome(name, turn)).collect()
+}
+
+/// What came of one requested renewal, in words.
+pub fn outcome(name: &CertName, turn: &Turn) -> Outcome {
+    let of = |ok, message: String| Outcome { certificate: name.clone(), ok, message };
+    let attempt = turn.attempts.iter().find(|attempt| attempt.certificate == *name);
+    match attempt.map(|attempt| &attempt.ended) {
+        Some(Ok(renew::Outcome::Renewed { not_after, issuer, .. })) => {
+            of(true, format!("renewed by {issuer}, ends on {not_after}"))
+        }
+        Some(Ok(renew::Outcome::Superseded { why })) => of(true, format!("not renewed: {why}")),
+        Some(Err(failure)) => of(false, failure.message.clone()),
+        None => {
+            let entry = turn
+                .snapshot
+                .entries
+                .iter()
+                .find_map(|entry| entry.managed.as_ref().filter(|m| m.decision.certificate == *name));
+            match entry {
+                Some(managed) => of(true, crate::cli::words::action(&managed.decision.action)),
+                None => of(false, "certd manages no such certificate".to_string()),
+            }
+        }
+    }
+}
+
+pub fn about(setup: &Setup) -> About {
+    About {
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        commit: option_env!("CERTD_COMMIT").unwrap_or("unknown").to_string(),
+        config_hash: Some(setup.hash.clone()).filter(|hash| !hash.is_empty()),
+    }
+}
+
+async fn ticker(interval: Duration, tick: mpsc::Sender<()>) -> Result<JobScheduler, JobSchedulerError> {
+    let schedule = if interval < Duration::from_secs(60) { TICK_EVERY_SECOND } else { TICK_EVERY_TEN_SECONDS };
+    let cron = JobScheduler::new().await?;
+    let job = Job::new(schedule, move |_, _| {
+        // A tick that is still waiting says the same.
+        let _ = tick.try_send(());
+    })?;
+    cron.add(job).await?;
+    cron.start().await?;
+    Ok(cron)
+}
+
+/// Half of what systemd asks for; without it, any period does.
+fn watchdog_period() -> Duration {
+    sd_notify::watchdog_enabled().map_or(Duration::from_secs(30), |asked| (asked / 2).max(Duration::from_millis(100)))
+}
+
+/// An outage lets every item fail by its deadline and so feeds the dog; a stuck worker does not.
+fn feed_watchdog(working: bool) {
+    if !working || pulse::age() < STUCK_AFTER {
+        notify(&[NotifyState::Watchdog]);
+    } else {
+        tracing::error!("the worker has finished nothing for {} s: the watchdog is not fed", pulse::age().as_secs());
+    }
+}
+
+fn notify(states: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("could not notify systemd: {error}");
+    }
+}
