@@ -23,7 +23,7 @@ use crate::renew::{Outcome, in_one_line};
 
 use assess::{Assessment, assess};
 use execute::{Attempt, Execution};
-use observe::{Memory, Sweep, look, observe};
+use observe::{Heard, Memory, Sweep, look, observe};
 use setup::Setup;
 
 pub struct Cycle {
@@ -60,7 +60,7 @@ impl Cycle {
         mut stop: watch::Receiver<bool>,
     ) -> Option<Turn> {
         let (mut sweep, mut phases) = tokio::select! {
-            observed = self.observed(|_| {}, self.setup.act) => observed,
+            observed = self.observed(&|_| {}, self.setup.act) => observed,
             Ok(_) = stop.wait_for(|stop| *stop) => return None,
         };
         let started = Instant::now();
@@ -86,7 +86,7 @@ impl Cycle {
     }
 
     /// The wheel without its lower half: nothing is asked of an issuer and nothing is written.
-    pub async fn look(&mut self, journal: &JournalView, on: impl Fn(&Observation)) -> Snapshot {
+    pub async fn look(&mut self, journal: &JournalView, on: Heard<'_>) -> Snapshot {
         let (sweep, phases) = self.observed(on, false).await;
         let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new());
         self.snapshot(sweep, planned.entries, journal, phases).await
@@ -94,18 +94,18 @@ impl Cycle {
 
     /// The same, with what certd manages.
     pub async fn look_with_managed(&mut self, journal: &JournalView) -> (Snapshot, Vec<Managed>) {
-        let (sweep, phases) = self.observed(|_| {}, false).await;
+        let (sweep, phases) = self.observed(&|_| {}, false).await;
         let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new());
         let snapshot = self.snapshot(sweep, planned.entries, journal, phases).await;
         (snapshot, planned.managed)
     }
 
-    async fn observed(&mut self, on: impl Fn(&Observation), may_create: bool) -> (Sweep, Vec<PhaseStatus>) {
+    async fn observed(&mut self, on: Heard<'_>, may_create: bool) -> (Sweep, Vec<PhaseStatus>) {
         let (started, now) = (Instant::now(), (self.now)());
-        let mut sweep = observe(&self.setup, now, &mut self.memory, &on).await;
+        let mut sweep = observe(&self.setup, now, &mut self.memory, on).await;
         // Roots of a local CA are known only once it is open, and it opens only on what the stores hold.
         if self.open_issuers(now, &sweep, may_create) {
-            sweep = observe(&self.setup, now, &mut self.memory, &on).await;
+            sweep = observe(&self.setup, now, &mut self.memory, on).await;
         }
         let succeeded = sweep.sources.iter().all(|source| source.up);
         let phase = self.phase(Phase::Observe, started, succeeded);

@@ -69,7 +69,7 @@ pub async fn run(arguments: CheckArguments, now: fn() -> Timestamp) -> anyhow::R
     };
     let setup = Arc::new(Setup { thresholds, ..setup });
     let progress = progress(named.len());
-    let mut snapshot = Cycle::new(setup.clone(), now).look(&journal, |_| progress.inc(1)).await;
+    let mut snapshot = Cycle::new(setup.clone(), now).look(&journal, &|_| progress.inc(1)).await;
     progress.finish_and_clear();
     targets::note_empty(&mut snapshot, &named);
     print(&arguments, &setup, &snapshot)?;

@@ -52,7 +52,8 @@ fn explained(entry: &Entry, managed: Option<&Managed>) -> String {
         (Some(managed), Some(decided)) => {
             lines.push(("managed", format!("{:?} as {}", managed.origin, managed.name).to_lowercase()));
             lines.push(("asks for", wanted(managed)));
-            lines.push(("issuers", managed.issuers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ")));
+            lines
+                .push(("issuers", managed.issuers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ")));
             lines.push(("decision", words::action(&decided.decision.action)));
             if let Some(error) = &decided.record.last_error {
                 lines.push(("last error", error.clone()));

@@ -62,7 +62,9 @@ async fn write(
 fn until(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
     let until = match config::duration(text) {
         Ok(span) => now.plus(span),
-        Err(_) => text.parse().context("--until takes an instant such as 2027-01-31T12:00:00Z, or a duration such as 2h")?,
+        Err(_) => {
+            text.parse().context("--until takes an instant such as 2027-01-31T12:00:00Z, or a duration such as 2h")?
+        }
     };
     if until <= now {
         bail!("--until has passed already: {until}");

@@ -44,7 +44,7 @@ struct Plan<'a> {
 pub async fn run(arguments: PlanArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
-    let snapshot = Cycle::new(setup, now).look(&journal_view(&config).await?, |_| {}).await;
+    let snapshot = Cycle::new(setup, now).look(&journal_view(&config).await?, &|_| {}).await;
     match arguments.format {
         PlanFormat::Text => print!("{}", text(&snapshot)),
         PlanFormat::Json => println!("{}", serde_json::to_string_pretty(&plan(&snapshot))?),

@@ -69,7 +69,10 @@ async fn by_ourselves(
     request: Request,
     now: fn() -> Timestamp,
 ) -> anyhow::Result<Vec<Outcome>> {
-    super::log_to_stderr(LogFormat::Human, if config.log.level == Level::Info { Level::Warn } else { config.log.level });
+    super::log_to_stderr(
+        LogFormat::Human,
+        if config.log.level == Level::Info { Level::Warn } else { config.log.level },
+    );
     let names = match names.is_empty() {
         true => managed(&setup, &journal.view(), now).await,
         false => names,
@@ -88,7 +91,7 @@ async fn managed(
     journal: &crate::domain::plan::JournalView,
     now: fn() -> Timestamp,
 ) -> Vec<String> {
-    let snapshot = Cycle::new(setup.clone(), now).look(journal, |_| {}).await;
+    let snapshot = Cycle::new(setup.clone(), now).look(journal, &|_| {}).await;
     let managed = snapshot.entries.into_iter().filter_map(|entry| entry.managed);
     managed.map(|managed| managed.decision.certificate.0).collect()
 }

@@ -29,6 +29,9 @@ const STORES_AT_ONCE: usize = 16;
 const SERVES_TIMEOUT: Duration = Duration::from_secs(10);
 const SERVES_AT_ONCE: usize = 32;
 
+/// Hears of each location as it was looked at.
+pub type Heard<'a> = &'a (dyn Fn(&Observation) + Sync);
+
 /// What is known of the sources from one turn to the next.
 #[derive(Default)]
 pub struct Memory {
@@ -45,7 +48,7 @@ pub struct Sweep {
     pub sources: Vec<SourceStatus>,
 }
 
-pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: impl Fn(&Observation)) -> Sweep {
+pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Heard<'_>) -> Sweep {
     let heard = |observation: &Observation| {
         pulse::beat();
         on(observation);
@@ -54,7 +57,7 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: imp
     let rules = join_all(setup.adopted.iter().map(|adopted| adopted.source.observe(now)));
     let endpoints = serves(setup);
     let (sources, rules, stores, serves) =
-        tokio::join!(sources, rules, stores(setup, now), endpoints.observe_each(now, heard));
+        tokio::join!(sources, rules, stores(setup, now), endpoints.observe_each(now, &heard));
     pulse::beat();
 
     let mut sweep = Sweep { inventory: Inventory::default(), adoptable: Vec::new(), sources: Vec::new() };
@@ -76,12 +79,13 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: imp
     sweep
 }
 
-async fn named<'a>(source: &'a Source, now: Timestamp, on: &impl Fn(&Observation)) -> (SourceName, Observed) {
+async fn named<'a>(source: &'a Source, now: Timestamp, on: Heard<'_>) -> (SourceName, Observed) {
     (source.name().clone(), source.observe(now, on).await)
 }
 
 async fn stores(setup: &Setup, now: Timestamp) -> Observed {
-    let looks = setup.declared.iter().map(|managed| look(setup, managed, now));
+    // Collected first: a borrowing stream is not `Send` for every lifetime.
+    let looks: Vec<_> = setup.declared.iter().map(|managed| look(setup, managed, now)).collect();
     let looks = stream::iter(looks).buffer_unordered(STORES_AT_ONCE).inspect(|_| pulse::beat());
     Observed { observations: looks.collect::<Vec<_>>().await.into_iter().flatten().collect(), failures: Vec::new() }
 }
@@ -158,7 +162,8 @@ impl Memory {
 
     /// What a failed listing hides is unknown, not gone.
     fn keep_unseen(&self, sweep: &mut Sweep, now: Timestamp, name: &SourceName, failure: &Obstacle) {
-        let hidden = |before: &&Observation| before.source == *name && !matches!(before.location, Location::Listing { .. });
+        let hidden =
+            |before: &&Observation| before.source == *name && !matches!(before.location, Location::Listing { .. });
         for before in self.inventory.iter().filter(hidden) {
             let sighting = Sighting::Unknown(failure.clone());
             sweep.inventory.insert(Observation { sighting, observed_at: now, ..before.clone() });

@@ -111,6 +111,9 @@ pub fn place_hash(observation: &Observation) -> String {
             let path = path.as_os_str().as_encoded_bytes().to_vec();
             [b"file".to_vec(), Vec::new(), path, part(field)]
         }
+        Location::Listing { source, part: field } => {
+            [b"listing".to_vec(), Vec::new(), source.0.clone().into_bytes(), part(field)]
+        }
     };
     let whole = [observation.source.0.as_bytes(), &fields.join(&0)].join(&0);
     digest(&SHA256, &whole).as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()

@@ -31,7 +31,7 @@ impl Source {
     }
 
     /// `on` hears of each location; from endpoints as soon as it was looked at.
-    pub async fn observe(&self, now: Timestamp, on: impl Fn(&Observation)) -> Observed {
+    pub async fn observe(&self, now: Timestamp, on: &(dyn Fn(&Observation) + Sync)) -> Observed {
         let observed = match self {
             Self::Tls(source) => return source.observe_each(now, on).await,
             Self::VaultKv(source) => source.observe(now).await,

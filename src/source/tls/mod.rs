@@ -53,7 +53,7 @@ impl TlsSource {
         let started = Instant::now();
         let served = match &target {
             Location::Endpoint { host, port, sni } => probe::probe(host, *port, sni.as_deref(), self.timeout).await,
-            Location::Secret { .. } | Location::File { .. } => {
+            Location::Secret { .. } | Location::File { .. } | Location::Listing { .. } => {
                 Err(Obstacle::new(ObstacleKind::NotUnderstood, format!("not an endpoint: {target}")))
             }
         };
