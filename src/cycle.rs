@@ -5,7 +5,7 @@ pub mod execute;
 pub mod observe;
 pub mod setup;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use crate::domain::cert::Certificate;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
-use crate::domain::plan::{JournalView, Request};
-use crate::domain::snapshot::{IssuerStatus, Phase, PhaseStatus, Snapshot, VaultStatus};
+use crate::domain::plan::{JournalView, Managed, Request};
+use crate::domain::snapshot::{Entry, IssuerStatus, Phase, PhaseStatus, Snapshot, VaultStatus};
 use crate::domain::time::Timestamp;
 use crate::issuer::Issuer;
 use crate::journal::Journal;
@@ -31,6 +31,8 @@ pub struct Cycle {
     pub now: fn() -> Timestamp,
     memory: Memory,
     issuers_up: BTreeMap<IssuerName, bool>,
+    /// Where set, nothing else is acted on.
+    only: Option<BTreeSet<CertName>>,
 }
 
 /// What a turn did and how things stand after it.
@@ -41,7 +43,13 @@ pub struct Turn {
 
 impl Cycle {
     pub fn new(setup: Arc<Setup>, now: fn() -> Timestamp) -> Self {
-        Self { setup, now, memory: Memory::default(), issuers_up: BTreeMap::new() }
+        Self { setup, now, memory: Memory::default(), issuers_up: BTreeMap::new(), only: None }
+    }
+
+    /// Acts on these alone; everything is still observed.
+    pub fn only(mut self, names: BTreeSet<CertName>) -> Self {
+        self.only = Some(names);
+        self
     }
 
     /// The whole wheel; `None` when it was told to stop before it had seen everything.
@@ -60,13 +68,20 @@ impl Cycle {
         phases.push(self.phase(Phase::Plan, started, true));
 
         let started = Instant::now();
-        let execution = Execution { setup: &self.setup, journal, inventory: &sweep.inventory, now: self.now, stop };
+        let execution = Execution {
+            setup: &self.setup,
+            journal,
+            inventory: &sweep.inventory,
+            now: self.now,
+            stop,
+            only: self.only.as_ref(),
+        };
         let attempts = execution.run(&planned.managed, &planned.decisions).await;
         phases.push(self.phase(Phase::Execute, started, attempts.iter().all(|attempt| attempt.ended.is_ok())));
 
         let seen = self.look_again(&mut sweep, planned, &attempts, journal).await;
         self.note_issuers(&attempts);
-        let snapshot = self.snapshot(sweep, seen, &journal.view(), phases).await;
+        let snapshot = self.snapshot(sweep, seen.entries, &journal.view(), phases).await;
         Some(Turn { snapshot, attempts })
     }
 
@@ -74,7 +89,15 @@ impl Cycle {
     pub async fn look(&mut self, journal: &JournalView, on: impl Fn(&Observation)) -> Snapshot {
         let (sweep, phases) = self.observed(on, false).await;
         let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new());
-        self.snapshot(sweep, planned, journal, phases).await
+        self.snapshot(sweep, planned.entries, journal, phases).await
+    }
+
+    /// The same, with what certd manages.
+    pub async fn look_with_managed(&mut self, journal: &JournalView) -> (Snapshot, Vec<Managed>) {
+        let (sweep, phases) = self.observed(|_| {}, false).await;
+        let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new());
+        let snapshot = self.snapshot(sweep, planned.entries, journal, phases).await;
+        (snapshot, planned.managed)
     }
 
     async fn observed(&mut self, on: impl Fn(&Observation), may_create: bool) -> (Sweep, Vec<PhaseStatus>) {
@@ -158,14 +181,14 @@ impl Cycle {
     async fn snapshot(
         &self,
         sweep: Sweep,
-        assessment: Assessment,
+        entries: Vec<Entry>,
         journal: &JournalView,
         phases: Vec<PhaseStatus>,
     ) -> Snapshot {
         let taken_at = (self.now)();
         Snapshot {
             taken_at,
-            entries: assessment.entries,
+            entries,
             sources: sweep.sources,
             issuers: self.setup.issuers.iter().map(|(name, issuer)| self.issuer_status(name, issuer)).collect(),
             vaults: self.vaults(taken_at).await,

@@ -231,7 +231,7 @@ impl Daemon {
         let readiness = Readiness { last_completed: Some(turn.snapshot.taken_at), interval: self.setup.interval };
         self.page.completed(readiness);
         match self.listener.as_ref().map(Listener::reload) {
-            Some(Ok(Reload::Changed)) => tracing::info!("the listener serves a new certificate"),
+            Some(Ok(Reload::Swapped)) => tracing::info!("the listener serves a new certificate"),
             Some(Err(error)) => tracing::warn!("{}", in_one_line(&error)),
             Some(Ok(Reload::Unchanged)) | None => {}
         }

@@ -1,1 +1,46 @@
-fn main() {}
+//! Parses the arguments, reads the clock, sets the exit code.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use certd::cli::{self, Arguments};
+use certd::domain::time::Timestamp;
+use clap::Parser;
+use clap::error::ErrorKind;
+
+/// Nagios takes 2 for CRITICAL, so a usage error is UNKNOWN like everything that could not be seen.
+const UNKNOWN: u8 = 3;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // There is nobody to tell when the terminal is gone.
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return ExitCode::from(if asked { 0 } else { UNKNOWN });
+        }
+    };
+    match start(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("certd: {}", cli::words::one_line(&error));
+            ExitCode::from(UNKNOWN)
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> anyhow::Result<u8> {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(cli::run(arguments, now));
+    // A look at a file system that hangs must not keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+/// The one place where the wall clock is read.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp(since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)))
+}

@@ -1,8 +1,10 @@
 //! The packaged unit: systemd understands every line of it, and finds little to reach from inside.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/certd.service");
+
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/certd.service.d/example.conf");
 
 /// What `systemd-analyze security` may say at most; a plain root unit is 9.6.
 const MOST_EXPOSURE: f64 = 1.5;
@@ -19,22 +21,44 @@ fn the_sandbox_leaves_an_exposure_of_at_most_one_and_a_half() {
 
 #[test]
 fn systemd_complains_of_nothing_but_the_program_not_being_installed() {
-    let (_, text) = systemd_analyze(&["verify", "--man=no", UNIT]);
+    assert_eq!(complaints(Path::new(UNIT)), only_the_program());
+}
 
-    let installed = Path::new("/usr/bin/certd").exists();
-    let complaints: Vec<&str> = text.lines().filter(|line| line.contains("certd")).collect();
-    let expected = "certd.service: Command /usr/bin/certd is not executable: No such file or directory";
-    assert_eq!(complaints, if installed { vec![] } else { vec![expected] });
+#[test]
+fn every_line_that_the_example_drop_in_offers_is_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("certd.service");
+    let drop_in = folder.path().join("certd.service.d/example.conf");
+    // `#Setting=` is an offer, `# Words` are a comment.
+    let offered = fs::read_to_string(EXAMPLE).unwrap().replace("\n#", "\n").replace("\n ", "\n# ");
+    fs::copy(UNIT, &unit).unwrap();
+    fs::create_dir(drop_in.parent().unwrap()).unwrap();
+
+    fs::write(&drop_in, &offered).unwrap();
+    assert_eq!(complaints(&unit), only_the_program(), "{offered}");
+
+    fs::write(&drop_in, offered.replace("ReadWritePaths", "RedWritePaths")).unwrap();
+    assert_eq!(complaints(&unit).len(), only_the_program().len() + 1, "a mistake in a drop-in would have been seen");
 }
 
 /// A missing credential without a path is skipped; one with a path stops the unit, so the packaged unit has none.
 #[test]
 fn the_unit_starts_on_a_host_without_any_credential() {
-    let unit = std::fs::read_to_string(UNIT).unwrap();
+    let unit = fs::read_to_string(UNIT).unwrap();
 
     let credentials: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("LoadCredential=")).collect();
 
-    assert_eq!(credentials, ["vault-token", "role-id", "secret-id"]);
+    assert_eq!(credentials, ["vault-token", "role-id", "secret-id", "metrics-token"]);
+}
+
+fn complaints(unit: &Path) -> Vec<String> {
+    let (_, text) = systemd_analyze(&["verify", "--man=no", unit.to_str().unwrap()]);
+    text.lines().filter(|line| line.contains("certd")).map(str::to_owned).collect()
+}
+
+fn only_the_program() -> Vec<String> {
+    let missing = "certd.service: Command /usr/bin/certd is not executable: No such file or directory".to_owned();
+    if Path::new("/usr/bin/certd").exists() { vec![] } else { vec![missing] }
 }
 
 fn systemd_analyze(arguments: &[&str]) -> (bool, String) {

@@ -295,8 +295,12 @@ async fn three_hundred_endpoints_are_looked_at_with_bounded_concurrency() {
     }
     let mut source = source(&targets, Arc::new(Roots::none()));
     source.concurrency = AT_ONCE;
-    let mut heard = 0;
-    let observed = source.observe_each(NOW, |_| heard += 1).await;
+    // In a task of its own, as the daemon does it.
+    let sweep = async move {
+        let mut heard = 0;
+        (source.observe_each(NOW, |_| heard += 1).await, heard)
+    };
+    let (observed, heard) = tokio::spawn(sweep).await.unwrap();
     assert_eq!((observed.observations.len(), heard), (ENDPOINTS, ENDPOINTS));
     observed.observations.iter().for_each(|seen| assert_eq!(found(seen).leaf().fingerprint.0, identity.fingerprint(0)));
     assert!(observed.observations.is_sorted_by_key(|seen| &seen.location));

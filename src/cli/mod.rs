@@ -1,1 +1,144 @@
 //! One file per command.
+
+pub mod check;
+pub mod explain;
+pub mod pause;
+pub mod plan;
+pub mod renew;
+pub mod words;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Config, Level, LogFormat};
+use crate::control::Client;
+use crate::domain::plan::JournalView;
+use crate::domain::time::Timestamp;
+use crate::journal::{Journal, JournalError};
+
+/// Keeps certificates fresh: looks at them, knows when each is due, gets a new one, stores it.
+#[derive(Debug, Parser)]
+#[command(name = "certd", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look once and report: exit 0 ok, 1 warning, 2 critical, 3 unknown or usage error
+    Check(check::CheckArguments),
+    /// The daemon
+    Run(ConfigFile),
+    /// What would be done and why; changes nothing
+    Plan(plan::PlanArguments),
+    /// Renew now: the certificates named, or all that are due
+    Renew(renew::RenewArguments),
+    /// When a certificate is renewed, why, and from what that follows
+    Explain(explain::ExplainArguments),
+    /// Stop all acting, or that on one certificate, until a time
+    Pause(pause::PauseArguments),
+    /// End a pause
+    Resume(pause::ResumeArguments),
+    /// About the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Read it and everything it names: line and column, what is wrong, what to do
+    Check(ConfigFile),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/certd/certd.toml")]
+    config: PathBuf,
+}
+
+pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
+    match arguments.command {
+        Command::Check(arguments) => check::run(arguments, now).await,
+        Command::Run(file) => daemon(&file.config, now).await,
+        Command::Plan(arguments) => plan::run(arguments, now).await,
+        Command::Renew(arguments) => renew::run(arguments, now).await,
+        Command::Explain(arguments) => explain::run(arguments, now).await,
+        Command::Pause(arguments) => pause::pause(arguments, now).await,
+        Command::Resume(arguments) => pause::resume(arguments, now).await,
+        Command::Config(ConfigCommand::Check(file)) => check_config(&file.config),
+    }
+}
+
+async fn daemon(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
+    let config = config::load(path)?;
+    log_to_stderr(config.log.format, config.log.level);
+    crate::daemon::run(path, config, now).await?;
+    Ok(0)
+}
+
+fn check_config(path: &Path) -> anyhow::Result<u8> {
+    let config = config::load(path)?;
+    let setup = config::build::build(&config)?;
+    let (certificates, rules) = (setup.declared.len(), setup.adopted.len());
+    println!(
+        "{}: ok, {} sources, {} issuers, {certificates} certificates, {rules} adopt rules",
+        path.display(),
+        setup.sources.len(),
+        setup.issuers.len(),
+    );
+    Ok(0)
+}
+
+/// Other crates speak only of warnings, because some of them put what they send into their logs.
+fn log_to_stderr(format: LogFormat, level: Level) {
+    let level = match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    };
+    let filter = EnvFilter::new(format!("error,certd={level}"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+    }
+}
+
+/// The journal of this host: in our hands, or in those of a certd that runs.
+enum JournalAccess {
+    Ours(Box<Journal>),
+    Daemon(Client),
+}
+
+impl JournalAccess {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        match Journal::open(&config.state_dir) {
+            Ok(journal) => Ok(Self::Ours(Box::new(journal))),
+            Err(JournalError::InUse(_)) => Ok(Self::Daemon(Client::new(&config.state_dir)?)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn view(&self) -> anyhow::Result<JournalView> {
+        match self {
+            Self::Ours(journal) => Ok(journal.view()),
+            Self::Daemon(client) => Ok(client.journal().await?),
+        }
+    }
+}
+
+/// For commands that change nothing: a journal that was never begun is not begun by looking.
+async fn journal_view(config: &Config) -> anyhow::Result<JournalView> {
+    if !Journal::exists(&config.state_dir) {
+        return Ok(JournalView::default());
+    }
+    JournalAccess::open(config)?.view().await.context("could not learn what was attempted so far")
+}

@@ -166,7 +166,7 @@ impl Builder<'_> {
             Roots::System => Anchors::system(),
             Roots::None => Ok(Anchors::none()),
             Roots::Files(paths) => {
-                Anchors::from_files(&paths.iter().map(|path| self.config.path(path.get_ref())).collect::<Vec<_>>())
+                Anchors::from_files(&paths.iter().map(|path| self.config.path(path)).collect::<Vec<_>>())
             }
         };
         self.noted(table, table.span.clone(), made.map_err(|error| in_one_line(&error))).map(Arc::new)

@@ -1,5 +1,6 @@
 //! The second half of a turn: decisions are carried out, one at a time, until told to stop.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -36,6 +37,8 @@ pub struct Execution<'a> {
     pub now: fn() -> Timestamp,
     /// Turns true when certd is to stop.
     pub stop: watch::Receiver<bool>,
+    /// Where set, nothing else is acted on.
+    pub only: Option<&'a BTreeSet<CertName>>,
 }
 
 impl Execution<'_> {
@@ -46,7 +49,7 @@ impl Execution<'_> {
             if *self.stop.borrow() {
                 break;
             }
-            if self.is_paused(&managed.name) {
+            if self.is_paused(&managed.name) || self.only.is_some_and(|only| !only.contains(&managed.name)) {
                 continue;
             }
             match self.renew(managed, decision, reason).await {

@@ -142,14 +142,24 @@ impl Memory {
         for observation in observed.observations {
             sweep.inventory.insert(observation);
         }
-        for failure in observed.failures {
+        for (nth, failure) in observed.failures.into_iter().enumerate() {
             tracing::warn!(source = %name, obstacle = failure.obstacle.as_str(), "{}", failure.message);
+            let part = (nth > 0).then(|| (nth + 1).to_string());
+            sweep.inventory.insert(Observation {
+                location: Location::Listing { source: name.clone(), part },
+                source: name.clone(),
+                environment: None,
+                observed_at: now,
+                sighting: Sighting::Unknown(failure),
+                took: None,
+            });
         }
     }
 
     /// What a failed listing hides is unknown, not gone.
     fn keep_unseen(&self, sweep: &mut Sweep, now: Timestamp, name: &SourceName, failure: &Obstacle) {
-        for before in self.inventory.iter().filter(|before| before.source == *name) {
+        let hidden = |before: &&Observation| before.source == *name && !matches!(before.location, Location::Listing { .. });
+        for before in self.inventory.iter().filter(hidden) {
             let sighting = Sighting::Unknown(failure.clone());
             sweep.inventory.insert(Observation { sighting, observed_at: now, ..before.clone() });
         }

@@ -105,3 +105,149 @@ fn managed(rule: &Rule, observation: &Observation, found: &Found) -> Managed {
         held: key.is_none().then(|| Held::UnsupportedKey(leaf.key.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::cert::{Certificate, KeyDigest, KeyType};
+    use crate::domain::inventory::Location;
+    use crate::domain::sample::{DAY, NOW, SECOND, chain, found, leaf, obstacle, sans, secret, seen, seen_found};
+
+    fn rule() -> Rule {
+        Rule {
+            name: "prod".into(),
+            names: ["*.example.org", "10.0.0.1"].iter().map(|text| NamePattern::new(text).unwrap()).collect(),
+            issuers: vec!["internal".into(), "fallback".into()],
+            lifetime: Some(20 * DAY),
+            renewal: RenewalPolicy::default(),
+            owner: Some("team".into()),
+            environment: Some("prod".into()),
+        }
+    }
+
+    fn adopted(found: Found) -> Managed {
+        match adopt(NOW, &rule(), &seen_found(secret("web"), found)) {
+            Adoption::Adopted(managed) => *managed,
+            other => panic!("not adopted: {other:?}"),
+        }
+    }
+
+    fn refused(found: Found) -> Problem {
+        match adopt(NOW, &rule(), &seen_found(secret("web"), found)) {
+            Adoption::Refused(problem) => problem,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    fn foreign(change: impl FnOnce(&mut Found)) -> String {
+        let mut found = found(leaf(&["a.example.org"]));
+        change(&mut found);
+        let problem = refused(found);
+        assert_eq!(
+            (problem.problem, problem.severity),
+            (ProblemKind::Foreign, crate::domain::check::Severity::Warning)
+        );
+        problem.message
+    }
+
+    #[test]
+    fn what_is_adopted_keeps_its_names_its_kind_of_key_and_its_place() {
+        let key = KeyType::Rsa(3_072);
+        let found = found(Certificate { key, ..leaf(&["a.example.org", "10.0.0.1"]) });
+        let managed = adopted(found);
+        assert_eq!(managed.name, "vault:main:web".into());
+        assert_eq!(managed.location, secret("web"));
+        assert_eq!(managed.origin, Origin::Adopted);
+        assert_eq!(managed.spec.names, sans(&["a.example.org", "10.0.0.1"]));
+        assert_eq!(managed.spec.key, KeySpec::Rsa3072);
+        assert_eq!(managed.spec.lifetime, Some(20 * DAY));
+        assert_eq!(managed.issuers, ["internal".into(), "fallback".into()]);
+        assert_eq!(managed.owner.as_deref(), Some("team"));
+        assert_eq!(managed.environment.as_deref(), Some("prod"));
+        assert_eq!(managed.held, None);
+    }
+
+    #[test]
+    fn a_common_name_is_asked_for_again_only_where_it_is_one_of_the_names() {
+        let named = |cn: &str| {
+            let leaf = Certificate { subject_cn: Some(cn.into()), ..leaf(&["a.example.org"]) };
+            adopted(found(leaf)).spec.common_name
+        };
+        assert_eq!(named("a.example.org").as_deref(), Some("a.example.org"));
+        assert_eq!(named("b.example.org"), None);
+        assert_eq!(named("Payments"), None);
+        assert_eq!(adopted(found(leaf(&["a.example.org"]))).spec.common_name, None);
+    }
+
+    #[test]
+    fn a_kind_of_key_that_certd_does_not_make_is_held() {
+        let managed = adopted(found(Certificate { key: KeyType::EcdsaP521, ..leaf(&["a.example.org"]) }));
+        assert_eq!(managed.held, Some(Held::UnsupportedKey("ecdsa-p521".into())));
+    }
+
+    #[test]
+    fn a_deleted_secret_is_never_recreated_and_an_unseen_one_is_left_alone() {
+        let unknown = Sighting::Unknown(obstacle());
+        for sighting in [Sighting::Absent, unknown] {
+            assert_eq!(adopt(NOW, &rule(), &seen(secret("web"), sighting)), Adoption::Nothing);
+        }
+    }
+
+    #[test]
+    fn a_ca_is_foreign() {
+        let ca = Certificate { is_ca: true, ..leaf(&["a.example.org"]) };
+        assert_eq!(foreign(|f| f.chain = chain(ca)), "it is a CA certificate");
+    }
+
+    #[test]
+    fn a_certificate_without_names_is_foreign() {
+        assert_eq!(foreign(|f| f.chain = chain(leaf(&[]))), "it holds no name");
+    }
+
+    #[test]
+    fn one_name_that_the_rule_does_not_allow_makes_it_foreign() {
+        let named = |names: &[&str]| foreign(|f| f.chain = chain(leaf(names)));
+        assert_eq!(named(&["a.example.org", "evil.com"]), "prod allows no such name: evil.com");
+        assert_eq!(named(&["example.org"]), "prod allows no such name: example.org");
+        assert_eq!(named(&["a.example.org", "10.0.0.2"]), "prod allows no such name: 10.0.0.2");
+        assert_eq!(named(&["spiffe://a.example.org/x"]), "prod allows no such name: spiffe://a.example.org/x");
+        assert_eq!(named(&["\u{1b}[31m"]), "prod allows no such name: \\u{1b}[31m");
+    }
+
+    #[test]
+    fn what_does_not_lead_to_the_rules_roots_is_foreign() {
+        let unverified = foreign(|f| f.trust = Trust::Unverified("no path".into()));
+        assert_eq!(unverified, "it does not verify to the roots of prod: no path");
+        assert_eq!(foreign(|f| f.trust = Trust::NotJudged), "prod names no roots to verify it to");
+    }
+
+    #[test]
+    fn without_its_own_key_beside_it_is_foreign() {
+        assert_eq!(foreign(|f| f.stored_key = None), "no private key is kept beside it");
+        let other = foreign(|f| f.stored_key = Some(KeyDigest([2; 32])));
+        assert_eq!(other, "the private key beside it belongs to another certificate");
+    }
+
+    #[test]
+    fn expired_for_thirty_days_is_adopted_and_a_second_more_is_abandoned() {
+        let ended = |ago| {
+            let not_after = NOW.minus(ago);
+            found(Certificate { not_before: not_after.minus(90 * DAY), not_after, ..leaf(&["a.example.org"]) })
+        };
+        assert_eq!(adopted(ended(30 * DAY - SECOND)).held, None);
+        assert_eq!(adopted(ended(30 * DAY)).held, None);
+        let problem = refused(ended(30 * DAY + SECOND));
+        assert_eq!(problem.problem, ProblemKind::Abandoned);
+        assert!(problem.message.contains("since 2026-12-16T07:59:59Z"), "{}", problem.message);
+    }
+
+    #[test]
+    fn parts_of_one_place_are_certificates_of_their_own() {
+        let part = |part: &str| Location::with_part(&secret("web"), Some(part.into()));
+        let name = |location| match adopt(NOW, &rule(), &seen_found(location, found(leaf(&["a.example.org"])))) {
+            Adoption::Adopted(managed) => managed.name.0,
+            other => panic!("not adopted: {other:?}"),
+        };
+        assert_eq!([name(part("a")), name(part("b"))], ["vault:main:web#a", "vault:main:web#b"]);
+    }
+}

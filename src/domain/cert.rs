@@ -187,3 +187,71 @@ macro_rules! shown_as_hex {
 }
 
 shown_as_hex! { Fingerprint KeyDigest }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::sample::*;
+
+    #[test]
+    fn digests_show_as_lower_case_hexadecimal() {
+        let mut bytes = [0; 32];
+        (bytes[0], bytes[31]) = (0xab, 0x01);
+        let text = format!("ab{}01", "00".repeat(30));
+        assert_eq!(Fingerprint(bytes).to_string(), text);
+        assert_eq!(format!("{:?}", KeyDigest(bytes)), text);
+        assert_eq!(serde_json::to_value(Fingerprint(bytes)).unwrap(), text);
+    }
+
+    #[test]
+    fn a_chain_ends_when_its_first_certificate_ends() {
+        let mut chain = chain(leaf(&["a"]));
+        assert_eq!(chain.not_after(), chain.leaf.not_after);
+        let end = chain.leaf.not_after;
+        chain.intermediates = vec![Arc::new(intermediate())];
+        assert_eq!(chain.not_after(), end);
+        chain.intermediates.push(Arc::new(Certificate { not_after: end.minus(SECOND), ..intermediate() }));
+        assert_eq!(chain.not_after(), end.minus(SECOND));
+    }
+
+    #[test]
+    fn a_validity_the_wrong_way_round_lasts_no_time() {
+        assert_eq!(leaf(&[]).lifetime(), 90 * DAY);
+        assert_eq!(Certificate { not_after: NOW.minus(11 * DAY), ..leaf(&[]) }.lifetime(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_parent_is_known_by_its_name_and_by_key_identifiers_where_both_have_one() {
+        let with = |authority: Option<u8>, subject: Option<u8>| {
+            let child = Certificate { authority_key_id: authority.map(|id| vec![id]), ..leaf(&["a"]) };
+            child.names_as_issuer(&Certificate { subject_key_id: subject.map(|id| vec![id]), ..intermediate() })
+        };
+        assert!(with(None, None));
+        assert!(with(Some(1), None));
+        assert!(with(None, Some(1)));
+        assert!(with(Some(1), Some(1)));
+        assert!(!with(Some(1), Some(2)));
+        assert!(!leaf(&["a"]).names_as_issuer(&leaf(&["b"])));
+        assert!(!intermediate().is_self_issued());
+        assert!(Certificate { issuer: "CN=Example CA".into(), ..intermediate() }.is_self_issued());
+    }
+
+    #[test]
+    fn kinds_of_keys_have_the_names_that_are_configured() {
+        use crate::domain::key::KeySpec;
+        for (spec, name) in [
+            (KeySpec::EcdsaP256, "ecdsa-p256"),
+            (KeySpec::EcdsaP384, "ecdsa-p384"),
+            (KeySpec::Rsa2048, "rsa-2048"),
+            (KeySpec::Rsa3072, "rsa-3072"),
+            (KeySpec::Rsa4096, "rsa-4096"),
+            (KeySpec::Ed25519, "ed25519"),
+        ] {
+            assert_eq!(spec.key_type().to_string(), name);
+            assert_eq!(serde_json::to_value(spec).unwrap(), name);
+            assert_eq!(KeySpec::like(&spec.key_type()), Some(spec));
+        }
+        assert_eq!(KeySpec::like(&KeyType::Rsa(1_024)), None);
+        assert_eq!(KeySpec::like(&KeyType::EcdsaP521), None);
+    }
+}

@@ -263,7 +263,7 @@ mod tests {
     fn it_is_valid_through_its_last_second_and_expired_the_second_after() {
         let ending = |left| of_leaf(ending_in(left, leaf(&["a"])));
         assert_eq!(ending(SECOND), [(ProblemKind::Expiring, CRITICAL)]);
-        assert_eq!(ending(0 * SECOND), [(ProblemKind::Expiring, CRITICAL)]);
+        assert_eq!(ending(std::time::Duration::ZERO), [(ProblemKind::Expiring, CRITICAL)]);
         let expired = Certificate { not_after: NOW.minus(SECOND), ..leaf(&["a"]) };
         assert_eq!(of_leaf(expired), [(ProblemKind::Expired, CRITICAL)]);
     }

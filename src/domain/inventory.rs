@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::cert::{Certificate, Chain, Fingerprint, KeyDigest, Trust};
 use super::name::{SourceName, VaultName};
-use super::text::printable;
+use super::text::{one_line, printable};
 use super::time::Timestamp;
 
 /// A place, and a part of it where it holds several certificates. Displays as one unique line.
@@ -22,6 +22,8 @@ pub enum Location {
     Secret { vault: VaultName, path: String, part: Option<String> },
     /// A file, or a directory that holds `cert.pem` and its fellows.
     File { path: PathBuf, part: Option<String> },
+    /// What a source could not list: certificates below it may be there or not.
+    Listing { source: SourceName, part: Option<String> },
 }
 
 impl Location {
@@ -30,7 +32,9 @@ impl Location {
         let mut location = self.clone();
         match &mut location {
             Self::Endpoint { .. } => {}
-            Self::Secret { part: slot, .. } | Self::File { part: slot, .. } => *slot = part,
+            Self::Secret { part: slot, .. } | Self::File { part: slot, .. } | Self::Listing { part: slot, .. } => {
+                *slot = part;
+            }
         }
         location
     }
@@ -39,7 +43,7 @@ impl Location {
     pub fn expected_host(&self) -> Option<&str> {
         match self {
             Self::Endpoint { host, sni, .. } => Some(sni.as_deref().unwrap_or(host)),
-            Self::Secret { .. } | Self::File { .. } => None,
+            Self::Secret { .. } | Self::File { .. } | Self::Listing { .. } => None,
         }
     }
 }
@@ -47,29 +51,34 @@ impl Location {
 /// The vault that `certd check` takes from the environment, left out where it is shown.
 pub const ENVIRONMENT_VAULT: &str = "";
 
+/// Never cut, whatever the length: a certificate that is adopted is named by its place.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = match self {
             Self::Endpoint { host, port, sni } => {
                 match host.contains(':') {
-                    true => write!(f, "[{}]:{port}", printable(host))?,
-                    false => write!(f, "{}:{port}", printable(host))?,
+                    true => write!(f, "[{}]:{port}", one_line(host))?,
+                    false => write!(f, "{}:{port}", one_line(host))?,
                 }
-                return sni.iter().try_for_each(|sni| write!(f, " sni={}", printable(sni)));
+                return sni.iter().try_for_each(|sni| write!(f, " sni={}", one_line(sni)));
             }
             Self::Secret { vault, path, part } => {
                 match vault.0 == ENVIRONMENT_VAULT {
-                    true => write!(f, "vault:{}", printable(path))?,
-                    false => write!(f, "vault:{}:{}", printable(&vault.0), printable(path))?,
+                    true => write!(f, "vault:{}", one_line(path))?,
+                    false => write!(f, "vault:{}:{}", one_line(&vault.0), one_line(path))?,
                 }
                 part
             }
             Self::File { path, part } => {
-                f.write_str(&printable(&path.to_string_lossy()))?;
+                f.write_str(&one_line(&path.to_string_lossy()))?;
+                part
+            }
+            Self::Listing { source, part } => {
+                write!(f, "listing of {}", printable(&source.0))?;
                 part
             }
         };
-        part.iter().try_for_each(|part| write!(f, "#{}", printable(part)))
+        part.iter().try_for_each(|part| write!(f, "#{}", one_line(part)))
     }
 }
 
@@ -228,5 +237,100 @@ impl Inventory {
 
     pub fn is_empty(&self) -> bool {
         self.observations.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::sample::*;
+
+    #[test]
+    fn each_place_shows_as_one_line_of_its_own() {
+        let file = |path: &str| Location::File { path: path.into(), part: None };
+        let served = |host: &str, sni: Option<&str>| Location::Endpoint {
+            host: host.into(),
+            port: 443,
+            sni: sni.map(str::to_string),
+        };
+        let of_environment = Location::Secret { vault: ENVIRONMENT_VAULT.into(), path: "secret/a".into(), part: None };
+        for (location, line) in [
+            (served("example.org", None), "example.org:443"),
+            (served("::1", None), "[::1]:443"),
+            (served("10.0.0.1", Some("example.org")), "10.0.0.1:443 sni=example.org"),
+            (secret("secret/a"), "vault:main:secret/a"),
+            (secret("secret/a").with_part(Some("old".into())), "vault:main:secret/a#old"),
+            (of_environment, "vault:secret/a"),
+            (file("/etc/a.pem"), "/etc/a.pem"),
+            (file("/etc/a.pem").with_part(Some("2".into())), "/etc/a.pem#2"),
+            (file("/etc/a\n.pem"), "/etc/a\\u{a}.pem"),
+        ] {
+            assert_eq!(location.to_string(), line);
+            assert_eq!(serde_json::to_value(&location).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn long_paths_that_differ_only_at_their_ends_stay_two_places() {
+        let deep = "directory/".repeat(100);
+        let [a, b] = ["a", "b"].map(|name| secret(&format!("{deep}{name}")).to_string());
+        assert_ne!(a, b);
+        assert!(a.ends_with("directory/a"), "{a}");
+    }
+
+    #[test]
+    fn a_part_is_of_secrets_and_files_and_an_endpoint_has_none() {
+        let www = endpoint("www.example.org");
+        assert_eq!(www.with_part(Some("a".into())), www);
+        assert_eq!(secret("a").with_part(Some("b".into())).with_part(None), secret("a"));
+    }
+
+    #[test]
+    fn a_client_of_an_endpoint_expects_its_sni_or_its_host() {
+        assert_eq!(endpoint("www.example.org").expected_host(), Some("www.example.org"));
+        let other = Location::Endpoint { host: "10.0.0.1".into(), port: 1, sni: Some("a.example.org".into()) };
+        assert_eq!(other.expected_host(), Some("a.example.org"));
+        assert_eq!(secret("www.example.org").expected_host(), None);
+    }
+
+    #[test]
+    fn a_message_stays_one_safe_line_however_long_it_is() {
+        let obstacle = Obstacle::new(
+            ObstacleKind::Server,
+            format!("{}answered\n\u{1b}[2J{}", "word ".repeat(100), "x".repeat(300)),
+        );
+        assert!(!obstacle.message.contains(['\n', '\u{1b}']), "{}", obstacle.message);
+        assert!(obstacle.message.starts_with("word word "));
+        assert!(obstacle.message.contains("answered\\u{a}\\u{1b}[2Jxxx"), "{}", obstacle.message);
+    }
+
+    #[test]
+    fn a_later_look_replaces_the_earlier_and_places_come_in_order() {
+        let mut inventory = Inventory::default();
+        assert!(inventory.is_empty());
+        for (path, sighting) in [("b", Sighting::Absent), ("a", Sighting::Absent), ("b", Sighting::Unknown(obstacle()))]
+        {
+            inventory.insert(seen(secret(path), sighting));
+        }
+        assert_eq!((inventory.len(), inventory.is_empty()), (2, false));
+        let places: Vec<_> = inventory.iter().map(|o| o.location.clone()).collect();
+        assert_eq!(places, [secret("a"), secret("b")]);
+        assert_eq!(inventory.at(&secret("b")).unwrap().sighting, Sighting::Unknown(obstacle()));
+        assert_eq!(inventory.at(&secret("c")), None);
+    }
+
+    #[test]
+    fn equal_intermediates_are_kept_once() {
+        let mut inventory = Inventory::default();
+        for path in ["a", "b"] {
+            let mut found = found(leaf(&[path]));
+            found.chain.intermediates = vec![Arc::new(intermediate())];
+            inventory.insert(seen_found(secret(path), found));
+        }
+        let of = |path: &str| match &inventory.at(&secret(path)).unwrap().sighting {
+            Sighting::Found(found) => found.chain.intermediates[0].clone(),
+            other => panic!("not found: {other:?}"),
+        };
+        assert!(Arc::ptr_eq(&of("a"), &of("b")));
     }
 }

@@ -159,3 +159,65 @@ impl Snapshot {
         self.entries.iter().map(|entry| entry.state).max().unwrap_or(State::Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::check::Severity;
+    use crate::domain::plan::{Basis, Deferral, Held, Reason};
+    use crate::domain::sample::*;
+
+    fn watched(sighting: Sighting) -> Entry {
+        Entry { observation: seen(secret("a"), sighting), problems: Vec::new(), state: State::Ok, managed: None }
+    }
+
+    fn kept(action: Action) -> Entry {
+        let decision = Decision { certificate: "a".into(), location: secret("a"), action, based_on: Basis::default() };
+        let managed = ManagedEntry { origin: Origin::Declared, owner: None, decision, record: Record::default() };
+        Entry { managed: Some(managed), ..watched(Sighting::Found(Box::new(found(leaf(&["a"]))))) }
+    }
+
+    fn with(mut entry: Entry, problem: ProblemKind) -> Entry {
+        entry.problems.push(Problem { problem, severity: Severity::Critical, message: String::new() });
+        entry
+    }
+
+    const RENEW: Action = Action::Renew { reason: Reason::Due };
+    const KEEP: Action = Action::Keep { renew_at: NOW };
+
+    #[test]
+    fn each_standing_has_its_cause() {
+        let deferred = Action::Defer { until: NOW, reason: Deferral::Cap, renew: Reason::Due };
+        assert_eq!(kept(KEEP).standing(), Standing::Ok);
+        assert_eq!(kept(RENEW).standing(), Standing::Due);
+        assert_eq!(with(kept(RENEW), ProblemKind::Expired).standing(), Standing::Overdue);
+        assert_eq!(with(kept(RENEW), ProblemKind::Expiring).standing(), Standing::Due);
+        assert_eq!(kept(deferred).standing(), Standing::Deferred);
+        assert_eq!(kept(Action::Hold { held: Held::ActIsOff }).standing(), Standing::Held);
+        assert_eq!(with(kept(KEEP), ProblemKind::NotDeployed).standing(), Standing::Drifted);
+        assert_eq!(watched(Sighting::Absent).standing(), Standing::Unmanaged);
+    }
+
+    #[test]
+    fn unknown_goes_before_failing_and_failing_before_the_decision() {
+        let mut failing = kept(RENEW);
+        failing.managed.as_mut().unwrap().record.consecutive_failures = 1;
+        assert_eq!(failing.standing(), Standing::Failing);
+        failing.observation.sighting = Sighting::Unknown(obstacle());
+        assert_eq!(failing.standing(), Standing::Unknown);
+        assert_eq!(watched(Sighting::Unknown(obstacle())).standing(), Standing::Unknown);
+    }
+
+    #[test]
+    fn the_worst_state_of_all_counts_and_nothing_at_all_is_ok() {
+        let worst = |states: &[State]| {
+            let entries = states.iter().map(|state| Entry { state: *state, ..watched(Sighting::Absent) }).collect();
+            let (sources, issuers, vaults, phases) = Default::default();
+            Snapshot { taken_at: NOW, entries, sources, issuers, vaults, phases, act: true, paused_until: None }.worst()
+        };
+        assert_eq!(worst(&[]), State::Ok);
+        assert_eq!(worst(&[State::Ok, State::Warning]), State::Warning);
+        assert_eq!(worst(&[State::Unknown, State::Warning]), State::Unknown);
+        assert_eq!(worst(&[State::Unknown, State::Critical, State::Ok]), State::Critical);
+    }
+}

@@ -3,16 +3,20 @@
 /// The most bytes that one piece of foreign text may take.
 pub const LONGEST_TEXT: usize = 256;
 
-/// Control and direction-changing characters escaped, cut at [`LONGEST_TEXT`] bytes.
+/// Control and direction-changing characters escaped, nothing cut: for what must stay distinct.
+pub fn one_line(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        push(&mut out, c);
+        out
+    })
+}
+
+/// As [`one_line`], cut at [`LONGEST_TEXT`] bytes.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(LONGEST_TEXT));
     for c in text.chars() {
         let start = out.len();
-        if is_hostile(c) {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
+        push(&mut out, c);
         if out.len() > LONGEST_TEXT {
             out.truncate(start);
             break;
@@ -21,10 +25,18 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+fn push(out: &mut String, c: char) {
+    if is_hostile(c) {
+        out.extend(c.escape_unicode());
+    } else {
+        out.push(c);
+    }
+}
+
 /// Characters that move the cursor, hide text or turn its direction (Unicode UTR 36, section 3.1).
 fn is_hostile(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -43,5 +55,36 @@ mod tests {
         assert_eq!(printable(&"a".repeat(300)).len(), LONGEST_TEXT);
         assert_eq!(printable(&"ü".repeat(300)).len(), LONGEST_TEXT);
         assert_eq!(printable(&format!("{}\n", "a".repeat(255))), "a".repeat(255));
+    }
+
+    #[test]
+    fn invisible_and_direction_changing_characters_are_escaped() {
+        for c in [
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{feff}',
+            '\u{e0041}',
+            '\u{7f}',
+            '\u{9b}',
+        ] {
+            assert_eq!(printable(&c.to_string()), c.escape_unicode().to_string());
+        }
+        assert_eq!(printable("\u{2010}\u{2030}é漢"), "\u{2010}\u{2030}é漢");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_one_short_safe_line(text: String) {
+            let shown = printable(&text);
+            proptest::prop_assert!(shown.len() <= LONGEST_TEXT);
+            proptest::prop_assert!(!shown.contains(is_hostile));
+            proptest::prop_assert!(one_line(&text).starts_with(&shown));
+        }
     }
 }

@@ -101,4 +101,22 @@ mod tests {
         assert_eq!(Timestamp(10).until(Timestamp(14)), Duration::from_secs(4));
         assert_eq!(Timestamp(14).until(Timestamp(10)), Duration::ZERO);
     }
+
+    #[test]
+    fn text_that_is_no_instant_is_refused() {
+        for text in ["", "tomorrow", "2027-01-31", "2027-13-01T00:00:00Z", "9999-12-31T23:59:59"] {
+            assert_eq!(text.parse::<Timestamp>().unwrap_err().0, text);
+        }
+        assert_eq!("2027-01-15T10:00:00+02:00".parse::<Timestamp>().unwrap(), Timestamp(1_800_000_000));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_instant_of_x509_is_read_back(second in -62_135_596_800_i64..=253_402_300_799) {
+            let shown = Timestamp(second).to_string();
+            proptest::prop_assert_eq!(shown.parse::<Timestamp>().unwrap(), Timestamp(second));
+            let json = serde_json::to_string(&Timestamp(second)).unwrap();
+            proptest::prop_assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), Timestamp(second));
+        }
+    }
 }

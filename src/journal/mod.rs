@@ -19,6 +19,8 @@ use pending::PendingKeys;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const EVENTS: TableDefinition<u64, &str> = TableDefinition::new("events");
 
+const FILE: &str = "journal.redb";
+
 /// Raised when an older certd could not understand what is written.
 const FORMAT: u64 = 1;
 
@@ -45,9 +47,13 @@ pub struct Journal {
 }
 
 impl Journal {
+    pub fn exists(state_dir: &Path) -> bool {
+        state_dir.join(FILE).exists()
+    }
+
     /// Opens or creates it in the state directory, for this process alone.
     pub fn open(state_dir: &Path) -> Result<Self, JournalError> {
-        let path = state_dir.join("journal.redb");
+        let path = state_dir.join(FILE);
         let failed = |doing| failure(&path, doing);
         create_private_dir(state_dir).map_err(|e| failed("make the directory of")(e.into()))?;
         let database = Database::create(&path).map_err(|error| match error {

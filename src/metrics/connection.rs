@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep};
 const MOST_CONNECTIONS: usize = 64;
 
 /// A client that takes nothing for so long while a page is written to it is gone.
-const WRITE_STALL: Duration = Duration::from_secs(10);
+const WRITE_STALL: Duration = Duration::from_secs(5);
 
 /// Closes at once what comes when all places are taken.
 #[derive(Clone)]

@@ -222,7 +222,8 @@ async fn authorised(State(token_file): State<Arc<Path>>, request: Request, next:
         Ok(Ok(token)) => token,
         Ok(Err(why)) => {
             let file = token_file.display();
-            warn!(%file, error = &why as &dyn std::error::Error, "requests are refused: could not read the bearer token");
+            let error = &why as &dyn std::error::Error;
+            warn!(%file, error, "requests are refused: could not read the bearer token");
             return refused();
         }
         Err(why) => {

@@ -121,7 +121,7 @@ impl ResolvesServerCert for ServedCertificate {
         let current = self.current.load_full();
         if current.is_none() && !self.missing_said.swap(true, Ordering::Relaxed) {
             let certificate = self.files.certificate.display();
-            warn!(%certificate, "connections are refused until this file and its key are there: there is nothing to show");
+            warn!(%certificate, "connections are refused until this file and its key are there");
         }
         current
     }

@@ -33,12 +33,11 @@ pub(super) fn walk(pattern: &str) -> Walk {
         Ok(steps) => walk.follow(root, &steps),
         Err(error) => {
             let message = format!("not a glob, {error}: {pattern}");
-            walk.failures.push(Obstacle::new(ObstacleKind::NotUnderstood, message));
+            walk.fail(Obstacle::new(ObstacleKind::NotUnderstood, message));
         }
     }
     walk.paths.sort();
     walk.paths.dedup();
-    walk.failures.dedup();
     walk
 }
 
@@ -90,14 +89,18 @@ impl Walk {
         match fs::symlink_metadata(path) {
             Ok(_) if self.paths.len() >= MOST_MATCHES => self.stop(),
             Ok(_) => self.paths.push(path.to_path_buf()),
-            Err(error) => self.note(path, &error),
+            Err(error) => self.note(path.parent().unwrap_or(path), &error),
         }
     }
 
     fn stop(&mut self) {
         let message = format!("the glob matches more than {MOST_MATCHES} files: make it narrower");
-        let obstacle = Obstacle::new(ObstacleKind::TooLarge, message);
-        if self.failures.last() != Some(&obstacle) {
+        self.fail(Obstacle::new(ObstacleKind::TooLarge, message));
+    }
+
+    /// A directory that several steps come by is told once.
+    fn fail(&mut self, obstacle: Obstacle) {
+        if !self.failures.contains(&obstacle) {
             self.failures.push(obstacle);
         }
     }
@@ -123,7 +126,7 @@ impl Walk {
     fn note(&mut self, path: &Path, error: &io::Error) {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
-            _ => self.failures.push(disk::obstacle("look into", path, error)),
+            _ => self.fail(disk::obstacle("look into", path, error)),
         }
     }
 }

@@ -36,8 +36,10 @@ impl TlsSource {
 
     /// `on` hears of each endpoint as soon as it was looked at.
     pub async fn observe_each(&self, now: Timestamp, mut on: impl FnMut(&Observation)) -> Observed {
-        let mut looks =
-            stream::iter(&self.targets).map(|target| self.look(now, target)).buffer_unordered(self.concurrency.max(1));
+        // Each look owns its target: over borrowed ones this future could not move between threads.
+        let mut looks = stream::iter(self.targets.clone())
+            .map(|target| self.look(now, target))
+            .buffer_unordered(self.concurrency.max(1));
         let mut observations = Vec::with_capacity(self.targets.len());
         while let Some(observation) = looks.next().await {
             on(&observation);
@@ -47,21 +49,21 @@ impl TlsSource {
         Observed { observations, failures: Vec::new() }
     }
 
-    async fn look(&self, now: Timestamp, target: &Location) -> Observation {
+    async fn look(&self, now: Timestamp, target: Location) -> Observation {
         let started = Instant::now();
-        let served = match target {
+        let served = match &target {
             Location::Endpoint { host, port, sni } => probe::probe(host, *port, sni.as_deref(), self.timeout).await,
             Location::Secret { .. } | Location::File { .. } => {
                 Err(Obstacle::new(ObstacleKind::NotUnderstood, format!("not an endpoint: {target}")))
             }
         };
         let took = started.elapsed();
-        let sighting = match served.and_then(|ders| self.found(target, &ders)) {
+        let sighting = match served.and_then(|ders| self.found(&target, &ders)) {
             Ok(found) => Sighting::Found(Box::new(found)),
             Err(obstacle) => Sighting::Unknown(obstacle),
         };
         Observation {
-            location: target.clone(),
+            location: target,
             source: self.name.clone(),
             environment: self.environment.clone(),
             observed_at: now,

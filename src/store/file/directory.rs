@@ -87,6 +87,8 @@ fn absent_or_partial(missing: &[&str], path: &Path) -> Result<Option<Contents>, 
 }
 
 pub(super) fn replace(path: &Path, new: &Texts) -> Result<(), StoreError> {
+    // With a slash at its end the link would be taken for what it leads to.
+    let path = &path.components().collect::<PathBuf>();
     let place = Place::of(path)?;
     insist_on_nothing_else(path, &place.current)?;
     let name = place.begin()?;
@@ -127,7 +129,7 @@ impl Place {
         let generations = disk::beside(path, "certd")?;
         let current = match disk::look_at(path)? {
             None => Current::Nothing,
-            Some(found) if found.is_symlink() => linked(path, &parent, &generations)?,
+            Some(found) if found.is_symlink() => linked(path, &generations)?,
             Some(found) if found.is_dir() => match is_empty(path)? {
                 true => Current::Empty(found),
                 false => return Err(full_directory(path)),
@@ -231,22 +233,21 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// A link of somebody else's making is not ours to move.
-fn linked(path: &Path, parent: &Path, generations: &Path) -> Result<Current, StoreError> {
+fn linked(path: &Path, generations: &Path) -> Result<Current, StoreError> {
     let target = fs::read_link(path).map_err(disk::failed("follow", path))?;
-    let target = parent.join(target);
-    let name = target.file_name().map(|name| name.to_string_lossy().into_owned());
-    match name {
-        Some(name) if number(&name).is_some() && target.parent() == Some(generations) => {
-            match disk::look_at(&target)? {
-                Some(_) => Ok(Current::Generation { name, path: target }),
-                None => Ok(Current::Nothing),
-            }
-        }
-        _ => Err(StoreError::Held(format!(
+    let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = generations.file_name().map(Path::new);
+    if number(&name).is_none() || target.parent() != folder {
+        return Err(StoreError::Held(format!(
             "{} is a link that certd did not make, to {}: name that place instead, or remove the link",
             path.display(),
             target.display()
-        ))),
+        )));
+    }
+    let generation = generations.join(&name);
+    match disk::look_at(&generation)? {
+        Some(_) => Ok(Current::Generation { name, path: generation }),
+        None => Ok(Current::Nothing),
     }
 }
 

@@ -1,0 +1,97 @@
+//! `certd explain NAME`: when, why, and from what that follows.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use clap::Args;
+
+use crate::config;
+use crate::cycle::Cycle;
+use crate::domain::inventory::{Found, Sighting};
+use crate::domain::plan::Managed;
+use crate::domain::snapshot::Entry;
+use crate::domain::time::Timestamp;
+
+use super::{ConfigFile, journal_view, words};
+
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// The `name` of a certificate, or a location as `certd check` shows it
+    name: String,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+pub async fn run(arguments: ExplainArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
+    let config = config::load(&arguments.file.config)?;
+    let setup = Arc::new(config::build::build(&config)?);
+    let mut cycle = Cycle::new(setup, now);
+    let (snapshot, managed) = cycle.look_with_managed(&journal_view(&config).await?).await;
+    let named = |entry: &&Entry| {
+        entry.observation.location.to_string() == arguments.name
+            || entry.managed.as_ref().is_some_and(|managed| managed.decision.certificate.0 == arguments.name)
+    };
+    let Some(entry) = snapshot.entries.iter().find(named) else {
+        bail!("certd sees nothing of this name: {} (`certd plan` and `certd check` list what it sees)", arguments.name);
+    };
+    let managed = managed.iter().find(|managed| managed.location == entry.observation.location);
+    print!("{}", super::pause::banner(snapshot.act, snapshot.paused_until));
+    print!("{}", explained(entry, managed));
+    Ok(0)
+}
+
+fn explained(entry: &Entry, managed: Option<&Managed>) -> String {
+    let mut lines = vec![("location", entry.observation.location.to_string())];
+    match &entry.observation.sighting {
+        Sighting::Absent => lines.push(("seen", "nothing is there".to_string())),
+        Sighting::Unknown(obstacle) => lines.push(("seen", format!("unknown: {}", obstacle.message))),
+        Sighting::Found(found) => lines.extend(seen(found)),
+    }
+    lines.extend(entry.problems.iter().map(|problem| ("problem", problem.message.clone())));
+    match (managed, &entry.managed) {
+        (Some(managed), Some(decided)) => {
+            lines.push(("managed", format!("{:?} as {}", managed.origin, managed.name).to_lowercase()));
+            lines.push(("asks for", wanted(managed)));
+            lines.push(("issuers", managed.issuers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ")));
+            lines.push(("decision", words::action(&decided.decision.action)));
+            if let Some(error) = &decided.record.last_error {
+                lines.push(("last error", error.clone()));
+            }
+            if let Some(at) = decided.record.last_success {
+                lines.push(("renewed", at.to_string()));
+            }
+        }
+        _ => lines.push(("managed", "no: it is only watched".to_string())),
+    }
+    if let (Some(managed), Sighting::Found(found)) = (managed, &entry.observation.sighting) {
+        lines.push(("due", due(managed, found)));
+    }
+    lines.iter().map(|(what, text)| format!("{what:<11} {text}\n")).collect()
+}
+
+fn seen(found: &Found) -> Vec<(&'static str, String)> {
+    let leaf = found.leaf();
+    let version = found.version.map_or(String::new(), |version| format!(", version {version}"));
+    vec![
+        ("seen", format!("serial {}, sha256 {}{version}", leaf.serial, leaf.fingerprint)),
+        ("names", leaf.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        ("issuer", leaf.issuer.clone()),
+        ("valid", format!("from {} to {}", leaf.not_before, leaf.not_after)),
+    ]
+    .into_iter()
+    .map(|(what, text)| (what, crate::domain::text::printable(&text)))
+    .collect()
+}
+
+fn wanted(managed: &Managed) -> String {
+    let names: Vec<String> = managed.spec.names.iter().map(ToString::to_string).collect();
+    format!("{} with a new {} key", names.join(", "), managed.spec.key.key_type())
+}
+
+fn due(managed: &Managed, found: &Found) -> String {
+    let rule = match managed.spec.renewal.0 {
+        Some(_) => "renew_when_left of the configuration",
+        None => "a third of the lifetime left, a half under ten days",
+    };
+    format!("{} ({rule}, less a spread taken from the fingerprint)", managed.spec.renewal.due_at(found.leaf()))
+}

@@ -1,0 +1,86 @@
+//! `certd plan`: what would be done and why. Reads everything, changes nothing.
+
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::config;
+use crate::cycle::Cycle;
+use crate::domain::plan::{Action, Decision};
+use crate::domain::snapshot::Snapshot;
+use crate::domain::time::Timestamp;
+
+use super::{ConfigFile, journal_view, words};
+
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: PlanFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum PlanFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Plan<'a> {
+    schema: u32,
+    planned_at: Timestamp,
+    act: bool,
+    paused_until: Option<Timestamp>,
+    decisions: Vec<&'a Decision>,
+}
+
+pub async fn run(arguments: PlanArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
+    let config = config::load(&arguments.file.config)?;
+    let setup = Arc::new(config::build::build(&config)?);
+    let snapshot = Cycle::new(setup, now).look(&journal_view(&config).await?, |_| {}).await;
+    match arguments.format {
+        PlanFormat::Text => print!("{}", text(&snapshot)),
+        PlanFormat::Json => println!("{}", serde_json::to_string_pretty(&plan(&snapshot))?),
+    }
+    Ok(0)
+}
+
+fn plan(snapshot: &Snapshot) -> Plan<'_> {
+    Plan {
+        schema: 1,
+        planned_at: snapshot.taken_at,
+        act: snapshot.act,
+        paused_until: snapshot.paused_until,
+        decisions: decisions(snapshot),
+    }
+}
+
+/// What is to be done first, what is kept last.
+fn decisions(snapshot: &Snapshot) -> Vec<&Decision> {
+    let managed = snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
+    let mut decisions: Vec<&Decision> = managed.map(|managed| &managed.decision).collect();
+    decisions.sort_by_key(|decision| match &decision.action {
+        Action::Renew { .. } => (0, None),
+        Action::Hold { .. } => (1, None),
+        Action::Defer { until, .. } => (2, Some(*until)),
+        Action::Keep { renew_at } => (3, Some(*renew_at)),
+    });
+    decisions
+}
+
+fn text(snapshot: &Snapshot) -> String {
+    let mut out = super::pause::banner(snapshot.act, snapshot.paused_until);
+    let decisions = decisions(snapshot);
+    for decision in &decisions {
+        out.push_str(&format!("{}: {}\n", decision.certificate, words::action(&decision.action)));
+    }
+    let renewals = decisions.iter().filter(|d| matches!(d.action, Action::Renew { .. })).count();
+    out + &format!("{} managed, {renewals} to renew\n", decisions.len())
+}

@@ -1,0 +1,94 @@
+//! `certd renew`: by the daemon where one runs, else by a turn of our own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::bail;
+use clap::Args;
+use tokio::sync::watch;
+
+use crate::config::{self, Config, Level, LogFormat};
+use crate::control::Outcome;
+use crate::cycle::Cycle;
+use crate::cycle::setup::Setup;
+use crate::daemon;
+use crate::domain::name::CertName;
+use crate::domain::plan::Request;
+use crate::domain::time::Timestamp;
+use crate::journal::Journal;
+
+use super::{ConfigFile, JournalAccess};
+
+#[derive(Debug, Args)]
+pub struct RenewArguments {
+    /// The certificates: a `name`, or the location of an adopted one
+    names: Vec<String>,
+    /// Only what is due, without waiting for a backoff; the default without names
+    #[arg(long, conflicts_with = "force")]
+    due: bool,
+    /// Whatever its age; the default for names
+    #[arg(long, requires = "names")]
+    force: bool,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
+    let config = config::load(&arguments.file.config)?;
+    let setup = Arc::new(config::build::build(&config)?);
+    if !setup.act {
+        bail!("act = false in the configuration: certd renews nothing");
+    }
+    let request = if arguments.due || arguments.names.is_empty() { Request::IfDue } else { Request::Force };
+    let outcomes = match JournalAccess::open(&config)? {
+        JournalAccess::Daemon(client) => {
+            let names = match arguments.names.is_empty() {
+                true => managed(&setup, &client.journal().await?, now).await,
+                false => arguments.names,
+            };
+            client.renew(requested(names, request)).await?
+        }
+        JournalAccess::Ours(journal) => by_ourselves(&config, setup, &journal, arguments.names, request, now).await?,
+    };
+    for Outcome { certificate, message, .. } in &outcomes {
+        println!("{certificate}: {message}");
+    }
+    // A renewal that failed is as bad as a certificate that is: 2, as `check` says it.
+    Ok(if outcomes.iter().all(|outcome| outcome.ok) { 0 } else { 2 })
+}
+
+fn requested(names: Vec<String>, request: Request) -> BTreeMap<CertName, Request> {
+    names.into_iter().map(|name| (CertName(name), request)).collect()
+}
+
+async fn by_ourselves(
+    config: &Config,
+    setup: Arc<Setup>,
+    journal: &Journal,
+    names: Vec<String>,
+    request: Request,
+    now: fn() -> Timestamp,
+) -> anyhow::Result<Vec<Outcome>> {
+    super::log_to_stderr(LogFormat::Human, if config.log.level == Level::Info { Level::Warn } else { config.log.level });
+    let names = match names.is_empty() {
+        true => managed(&setup, &journal.view(), now).await,
+        false => names,
+    };
+    let requested = requested(names, request);
+    let only = requested.keys().cloned().collect();
+    let (_keep, stop) = watch::channel(false);
+    let turn = Cycle::new(setup, now).only(only).turn(journal, &requested, stop).await;
+    let Some(turn) = turn else { bail!("it was stopped") };
+    Ok(requested.keys().map(|name| daemon::outcome(name, &turn)).collect())
+}
+
+/// The names of everything that certd manages now, adopted ones among them.
+async fn managed(
+    setup: &Arc<Setup>,
+    journal: &crate::domain::plan::JournalView,
+    now: fn() -> Timestamp,
+) -> Vec<String> {
+    let snapshot = Cycle::new(setup.clone(), now).look(journal, |_| {}).await;
+    let managed = snapshot.entries.into_iter().filter_map(|entry| entry.managed);
+    managed.map(|managed| managed.decision.certificate.0).collect()
+}
