@@ -336,7 +336,9 @@ mod tests {
         let keyed = |key| of_leaf(Certificate { key, ..leaf(&["a"]) });
         assert_eq!(keyed(KeyType::Rsa(2047)), [(ProblemKind::WeakKey, WARNING)]);
         assert_eq!(keyed(KeyType::Rsa(2048)), []);
-        assert_eq!(keyed(KeyType::Other("ecdsa-p224".into())), [(ProblemKind::WeakKey, WARNING)]);
+        for weak in ["dsa", "ecdsa-p192", "ecdsa-p224"] {
+            assert_eq!(keyed(KeyType::Other(weak.into())), [(ProblemKind::WeakKey, WARNING)], "{weak}");
+        }
         assert_eq!(keyed(KeyType::Other("ed448".into())), []);
         let signed = |name: &str| of_leaf(Certificate { signature: SignatureAlgorithm(name.into()), ..leaf(&["a"]) });
         for weak in ["rsa-md5", "rsa-sha1", "ecdsa-sha1", "rsa-md2"] {
