@@ -263,7 +263,8 @@ async fn a_csr_is_signed_with_just_the_names_asked_for() {
     let leaf = &certified.chain().leaf;
     let mut got = leaf.names.clone();
     let mut expected = names(&wanted);
-    (got.sort(), expected.sort());
+    got.sort();
+    expected.sort();
     assert_eq!(got, expected);
     assert_eq!((leaf.public_key, leaf.subject_cn.as_deref()), (certified.key().public, None));
     assert!(leaf.lifetime() <= Duration::from_secs(24 * 60 * 60 + 60), "{:?}", leaf.lifetime());

@@ -184,14 +184,14 @@ impl Builder<'_> {
 
     fn issuer(&mut self, table: &Declared<Issuer>) -> Option<Signer> {
         match &**table {
-            Issuer::LocalCa(ca) => Some(Signer::LocalCa(LocalCaSlot::new(LocalCaSettings {
+            Issuer::LocalCa(ca) => Some(Signer::LocalCa(Box::new(LocalCaSlot::new(LocalCaSettings {
                 directory: self.config.path(&ca.directory),
                 create: ca.create,
                 common_name: ca.common_name.get_ref().clone(),
                 lifetime: ca.lifetime.get_ref().0,
                 leaf_lifetime: ca.leaf_lifetime.get_ref().0,
                 permitted_names: ca.permitted_names.iter().map(|name| name.get_ref().clone()).collect(),
-            }))),
+            })))),
             Issuer::VaultPki(pki) => {
                 let files: Vec<_> = pki.roots.iter().map(|path| self.config.path(path)).collect();
                 let roots = match files.is_empty() {

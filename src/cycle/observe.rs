@@ -79,7 +79,7 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Hea
     sweep
 }
 
-async fn named<'a>(source: &'a Source, now: Timestamp, on: Heard<'_>) -> (SourceName, Observed) {
+async fn named(source: &Source, now: Timestamp, on: Heard<'_>) -> (SourceName, Observed) {
     (source.name().clone(), source.observe(now, on).await)
 }
 

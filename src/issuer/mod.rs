@@ -15,7 +15,7 @@ use local_ca::{LocalCa, LocalCaSettings};
 use vault_pki::VaultPki;
 
 pub enum Issuer {
-    LocalCa(LocalCaSlot),
+    LocalCa(Box<LocalCaSlot>),
     VaultPki {
         pki: VaultPki,
         /// What a chain must verify to; `None` takes the mount's own CA.

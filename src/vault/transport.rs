@@ -207,7 +207,9 @@ impl Transport {
         }
     }
 
+    /// An answer of any kind is an item finished; so is a deadline that passed.
     fn count(&self, operation: Operation, status: u16) {
+        crate::pulse::beat();
         *locked(&self.counts).entry((operation, status)).or_default() += 1;
     }
 
