@@ -1,3 +1,5 @@
+//! Every layout is found, read and written back in kind.
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 
