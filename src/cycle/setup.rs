@@ -76,7 +76,8 @@ impl Setup {
             return Some(place.store(self.roots(managed)));
         }
         let Location::Secret { vault, path, part: None } = &managed.location else { return None };
-        let adopted = self.adopted.iter().find(|adopted| adopted.vault.name == *vault)?;
+        let covers = |adopted: &&AdoptedSource| adopted.vault.name == *vault && adopted.source.covers(path);
+        let adopted = self.adopted.iter().find(covers)?;
         let place = Place::VaultKv { vault: adopted.vault.clone(), path: path.clone() };
         Some(place.store(adopted.roots.clone()))
     }

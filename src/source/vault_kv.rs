@@ -61,6 +61,11 @@ impl VaultKvSource {
         Observed { observations: seen.into_iter().flatten().map(observation).collect(), failures }
     }
 
+    /// Whether a secret of this path is meant.
+    pub fn covers(&self, path: &str) -> bool {
+        self.paths.iter().any(|glob| glob.matches(path)) && !self.is_excluded(path)
+    }
+
     /// Every path that is meant, and what kept certd from listing some.
     async fn list(&self) -> (BTreeMap<String, Because>, Vec<Obstacle>) {
         let mut listed = BTreeMap::new();
