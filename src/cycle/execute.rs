@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use crate::journal::event::Event;
 use crate::renew::{Failure, Outcome, Renewal, in_one_line};
+use crate::store::Store;
 
 use super::setup::Setup;
 
@@ -52,7 +53,11 @@ impl Execution<'_> {
             if self.is_paused(&managed.name) || self.only.is_some_and(|only| !only.contains(&managed.name)) {
                 continue;
             }
-            match self.renew(managed, decision, reason).await {
+            let Some(store) = self.setup.store(managed) else {
+                tracing::error!(cert = %managed.name, "no store of the configuration is its place");
+                continue;
+            };
+            match self.renew(managed, &store, decision, reason).await {
                 Some(attempt) => attempts.push(attempt),
                 None => break,
             }
@@ -68,14 +73,13 @@ impl Execution<'_> {
     }
 
     /// `None` when it was left open because certd stops.
-    async fn renew(&self, managed: &Managed, decision: &Decision, reason: Reason) -> Option<Attempt> {
+    async fn renew(&self, managed: &Managed, store: &Store, decision: &Decision, reason: Reason) -> Option<Attempt> {
         let issuers = self.setup.issuers_of(managed);
-        let store = self.setup.store(managed)?;
         let renewal = Renewal {
             managed,
             reason,
             based_on: decision.based_on,
-            store: &store,
+            store,
             issuers: &issuers,
             journal: self.journal,
             now: self.now,
