@@ -10,7 +10,7 @@ use crate::domain::cert::Fingerprint;
 use crate::domain::inventory::Sighting;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
-use crate::domain::plan::{Basis, Managed, Reason};
+use crate::domain::plan::{Basis, Managed, Origin, Reason};
 use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed};
 use crate::domain::time::Timestamp;
 use crate::issuer::{Issuer, Order};
@@ -235,10 +235,24 @@ impl Renewal<'_> {
 
     /// A newer certificate is never replaced by an older one.
     fn superseded(&self, open: &InFlight, signed: &Signed, current: &Sighting) -> Option<String> {
-        let Sighting::Found(found) = current else { return None };
+        let adopted = self.managed.origin == Origin::Adopted;
+        let found = match current {
+            Sighting::Found(found) => found,
+            Sighting::Absent if adopted => {
+                return Some("it was deleted, and what was adopted is never recreated".into());
+            }
+            Sighting::Absent | Sighting::Unknown(_) => return None,
+        };
         let (ours, theirs) = (&signed.chain.leaf, found.leaf());
         let planned_on = open.replaces.as_deref() == Some(theirs.fingerprint.to_string().as_str());
-        if planned_on || theirs.fingerprint == ours.fingerprint || theirs.not_after < ours.not_after {
+        if planned_on || theirs.fingerprint == ours.fingerprint {
+            return None;
+        }
+        // What is adopted takes its names from what is stored, so ours are those of the past.
+        if adopted && !theirs.names.iter().all(|name| ours.names.contains(name)) {
+            return Some("somebody stored a certificate with other names meanwhile".into());
+        }
+        if theirs.not_after < ours.not_after {
             return None;
         }
         Some(format!("a certificate that ends on {} is there already", theirs.not_after))
