@@ -38,6 +38,9 @@ fn held(held: &Held) -> String {
         Held::Paused { until } => format!("paused until {until}"),
         Held::TwoRules(rules) => format!("two rules adopt it: {}", rules.join(", ")),
         Held::UnsupportedKey(key) => format!("certd makes no keys of this kind: {key}"),
+        Held::SeveralCertificates => {
+            "several certificates are kept in one place: give each a place of its own".to_string()
+        }
         Held::NotObserved => "it was not looked at yet".to_string(),
     }
 }

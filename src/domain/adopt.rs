@@ -87,6 +87,9 @@ fn abandoned(now: Timestamp, found: &Found) -> Option<Problem> {
 fn managed(rule: &Rule, observation: &Observation, found: &Found) -> Managed {
     let leaf = found.leaf();
     let key = KeySpec::like(&leaf.key);
+    let unsupported = key.is_none().then(|| Held::UnsupportedKey(leaf.key.to_string()));
+    // What is no CA can be no intermediate, so it is another leaf, and a write would lose it.
+    let several = found.chain.intermediates.iter().any(|other| !other.is_ca).then_some(Held::SeveralCertificates);
     Managed {
         name: CertName(observation.location.to_string()),
         location: observation.location.clone(),
@@ -102,7 +105,7 @@ fn managed(rule: &Rule, observation: &Observation, found: &Found) -> Managed {
         serves: Vec::new(),
         owner: rule.owner.clone(),
         environment: rule.environment.clone(),
-        held: key.is_none().then(|| Held::UnsupportedKey(leaf.key.to_string())),
+        held: several.or(unsupported),
     }
 }
 
@@ -183,6 +186,18 @@ mod tests {
     fn a_kind_of_key_that_certd_does_not_make_is_held() {
         let managed = adopted(found(Certificate { key: KeyType::EcdsaP521, ..leaf(&["a.example.org"]) }));
         assert_eq!(managed.held, Some(Held::UnsupportedKey("ecdsa-p521".into())));
+    }
+
+    #[test]
+    fn one_of_several_leaves_in_one_place_is_held() {
+        let held_with = |other: Certificate| {
+            let mut found = found(leaf(&["a.example.org"]));
+            found.chain.intermediates = vec![std::sync::Arc::new(other)];
+            adopted(found).held
+        };
+        let other = leaf(&["b.example.org"]);
+        assert_eq!(held_with(Certificate { is_ca: true, ..other.clone() }), None);
+        assert_eq!(held_with(other), Some(Held::SeveralCertificates));
     }
 
     #[test]

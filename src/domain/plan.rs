@@ -166,6 +166,8 @@ pub enum Held {
     TwoRules(Vec<String>),
     /// A kind of key that certd does not make.
     UnsupportedKey(String),
+    /// Several certificates are kept in one place, and a write replaces the place whole.
+    SeveralCertificates,
     /// It was declared or adopted, but has not been looked at yet.
     NotObserved,
 }

@@ -72,6 +72,15 @@ impl Bundle {
         self.unread_keys.first().map_or(Ok(()), |why| Err(NotUnderstood::new(why)))
     }
 
+    /// Why it must not be replaced by one certificate: another that is no CA's is there, and would be lost.
+    pub fn insist_on_one(&self) -> Result<(), NotUnderstood> {
+        let leaves = self.parsed()?.iter().filter(|parsed| !parsed.certificate.is_ca).count();
+        match leaves {
+            0 | 1 => Ok(()),
+            n => Err(NotUnderstood(format!("{n} certificates that are no CA's: give each a place of its own"))),
+        }
+    }
+
     /// One chain a leaf. The leaf is the certificate of a key found here; else whatever signed no
     /// other certificate here, certificates of CAs counting only when there is nothing else.
     pub fn chains(&self) -> Result<Vec<Kept>, NotUnderstood> {

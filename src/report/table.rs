@@ -99,6 +99,7 @@ fn what(now: Timestamp, entry: &Entry) -> String {
     if let Some(managed) = &entry.managed {
         lines.extend(failures(managed));
         lines.extend(intention(now, managed));
+        lines.extend(pause(now, managed));
     }
     lines.join("\n")
 }
@@ -129,6 +130,14 @@ fn intention(now: Timestamp, managed: &ManagedEntry) -> Option<String> {
     }
 }
 
+/// `None` where its decision says it.
+fn pause(now: Timestamp, managed: &ManagedEntry) -> Option<String> {
+    match &managed.decision.action {
+        Action::Hold { held: Held::Paused { .. } } => None,
+        _ => managed.paused_until(now).map(|until| format!("is paused until {until}")),
+    }
+}
+
 /// `None` where the line would only repeat another.
 fn on_hold(held: &Held) -> Option<String> {
     match held {
@@ -137,6 +146,7 @@ fn on_hold(held: &Held) -> Option<String> {
         Held::Paused { until } => Some(format!("paused until {until}")),
         Held::TwoRules(rules) => Some(format!("two rules name it: {}", one_line(&rules.join(", ")))),
         Held::UnsupportedKey(key) => Some(format!("certd makes no keys of its kind: {}", one_line(key))),
+        Held::SeveralCertificates => Some("several certificates are kept in one place".to_string()),
         Held::NotObserved => Some("there is nothing to renew".to_string()),
     }
 }

@@ -85,6 +85,7 @@ impl Layout {
         }
         let bundle = self.bundle(fields)?;
         bundle.insist_on_keys()?;
+        bundle.insist_on_one()?;
         if bundle.keys.is_empty() {
             let why = format!("there is no private key beside the certificate: put it into the field `{}`", self.key);
             return Err(NotUnderstood(why));
