@@ -100,7 +100,11 @@ async fn journal_view(State(shared): State<Shared>) -> Json<JournalView> {
 
 async fn pause(State(shared): State<Shared>, Json(body): Json<PauseBody>) -> Result<(), (StatusCode, String)> {
     write_pause(&shared.journal, (shared.now)(), &body)
-        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, in_one_line(&error)))
+        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, in_one_line(&error)))?;
+    // A turn now, so that the metrics show it and what waited for the end of a pause begins. Where the loop
+    // has enough to do already, it will turn without this.
+    let _ = shared.renewals.try_send(RenewCommand { requested: BTreeMap::new(), answer: oneshot::channel().0 });
+    Ok(())
 }
 
 /// The pause as an event, whoever writes it.

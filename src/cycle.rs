@@ -78,7 +78,7 @@ impl Cycle {
         let attempts = execution.run(&planned.managed, &planned.decisions).await;
         phases.push(self.phase(Phase::Execute, started, attempts.iter().all(|attempt| attempt.ended.is_ok())));
 
-        let seen = self.look_again(&mut sweep, planned, &attempts, journal).await;
+        let seen = self.look_again(&mut sweep, planned, &attempts, journal, requested).await;
         self.note_issuers(&attempts);
         let snapshot = self.snapshot(sweep, seen.entries, &journal.view(), phases).await;
         Some(Turn { snapshot, attempts })
@@ -142,6 +142,7 @@ impl Cycle {
         planned: Assessment,
         attempts: &[Attempt],
         journal: &Journal,
+        requested: &BTreeMap<CertName, Request>,
     ) -> Assessment {
         if attempts.is_empty() {
             return planned;
@@ -157,7 +158,11 @@ impl Cycle {
                 sweep.inventory.insert(seen);
             }
         }
-        assess(&self.setup, now, sweep, &journal.view(), &BTreeMap::new())
+        // Whoever asked for what was not tried is told why it was not.
+        let tried = |name: &CertName| attempts.iter().any(|attempt| attempt.certificate == *name);
+        let untried =
+            requested.iter().filter(|(name, _)| !tried(name)).map(|(name, how)| (name.clone(), *how)).collect();
+        assess(&self.setup, now, sweep, &journal.view(), &untried)
     }
 
     fn note_issuers(&mut self, attempts: &[Attempt]) {

@@ -95,6 +95,7 @@ fn every_family_says_its_kind_once_and_keeps_its_series_together() {
         ("certd_renewal_attempts_total", "counter"),
         ("certd_renewal_consecutive_failures", "gauge"),
         ("certd_renewal_last_success_timestamp_seconds", "gauge"),
+        ("certd_acting", "gauge"),
         ("certd_source_up", "gauge"),
         ("certd_source_last_success_timestamp_seconds", "gauge"),
         ("certd_source_items", "gauge"),

@@ -81,6 +81,11 @@ fn text(snapshot: &Snapshot) -> String {
     for decision in &decisions {
         out.push_str(&format!("{}: {}\n", decision.certificate, words::action(&decision.action)));
     }
+    for managed in snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref()) {
+        if let Some(until) = managed.paused_until(snapshot.taken_at) {
+            out.push_str(&format!("{} is paused until {until}\n", managed.decision.certificate));
+        }
+    }
     let renewals = decisions.iter().filter(|d| matches!(d.action, Action::Renew { .. })).count();
     out + &format!("{} managed, {renewals} to renew\n", decisions.len())
 }

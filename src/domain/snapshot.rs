@@ -26,6 +26,13 @@ pub struct ManagedEntry {
     pub record: Record,
 }
 
+impl ManagedEntry {
+    /// Its own pause, while it lasts.
+    pub fn paused_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.record.paused_until.filter(|until| now < *until)
+    }
+}
+
 /// The one word of `certd_certificate_state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {

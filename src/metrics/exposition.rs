@@ -35,6 +35,10 @@ impl<'a> Family<'a> {
             self.header();
         }
         self.out.push_str(self.name);
+        if ready.is_empty() && labels.is_empty() {
+            writeln!(self.out, " {value}").expect("a String takes all that is written to it");
+            return;
+        }
         self.out.push('{');
         self.out.push_str(ready);
         for (i, (name, text)) in labels.iter().enumerate() {

@@ -35,6 +35,7 @@ pub fn render(snapshot: &Snapshot, about: &About) -> String {
     last_observed(rows(), &mut out);
     renewal_due(rows(), &mut out);
     renewal_records(rows(), &mut out);
+    acting(snapshot, rows(), &mut out);
     probes(snapshot, &mut out);
     sources(snapshot, &mut out);
     issuers(snapshot, &mut out);
@@ -224,6 +225,26 @@ fn renewal_records<'a>(rows: impl Iterator<Item = (&'a Entry, &'a str)> + Clone,
     for (record, cert) in records() {
         if let Some(at) = record.last_success {
             family.series(cert, &[], at.0);
+        }
+    }
+}
+
+/// The pauses are there only while they last.
+fn acting<'a>(snapshot: &Snapshot, rows: impl Iterator<Item = (&'a Entry, &'a str)>, out: &mut String) {
+    let paused = snapshot.paused_until.filter(|until| snapshot.taken_at < *until);
+    let may_act = snapshot.act && paused.is_none();
+    let help = "Whether certd may renew: 0 by act = false or while it is paused.";
+    Family::gauge(out, "certd_acting", help).series("", &[], u8::from(may_act));
+    let name = "certd_acting_paused_until_timestamp_seconds";
+    let mut family = Family::gauge(out, name, "When the pause of all acting ends; absent without one.");
+    if let Some(until) = paused {
+        family.series("", &[], until.0);
+    }
+    let name = "certd_certificate_paused_until_timestamp_seconds";
+    let mut family = Family::gauge(out, name, "When the pause of this certificate ends; absent without one.");
+    for (entry, cert) in rows {
+        if let Some(until) = entry.managed.as_ref().and_then(|managed| managed.paused_until(snapshot.taken_at)) {
+            family.series(cert, &[], until.0);
         }
     }
 }

@@ -42,9 +42,9 @@ async fn an_expired_certificate_under_a_path_is_found_renewed_written_back_and_i
     assert_eq!(daemon.metric("certd_renewal_attempts_total", "result").await, []);
 
     assert_eq!(home.certd(&["resume"]).await.code, 0);
-    let renewed = home.certd(&["renew"]).await;
-    assert_eq!(renewed.code, 0, "{renewed:?}");
-    assert!(renewed.out.starts_with(&format!("{name}: renewed by internal, ends on ")), "{renewed:?}");
+    let said = daemon.until("renewed, stored and read back");
+    assert!(said.contains(&name), "{said}");
+    daemon.until("turn completed");
 
     let after = (home.fields("tls/prod/web").await, leaf(&home, "tls/prod/web").await);
     assert_eq!(home.version("tls/prod/web").await, 3);
@@ -125,10 +125,26 @@ async fn two_rules_on_one_secret_are_held_and_a_declared_certificate_beats_them(
     assert_eq!(home.plan().await, [planned, rows(&[("tls/deep/one", "renew due")])].concat());
     let renewed = home.certd(&["renew"]).await;
     assert_eq!(renewed.code, 0, "{renewed:?}");
-    assert!(renewed.out.contains("both: hold: two rules adopt it: apps, all\n"), "{renewed:?}");
+    assert!(renewed.out.ends_with("\n3 managed, 2 were due\n"), "{renewed:?}");
+    let explained = home.certd(&["explain", &home.location("tls/both")]).await;
+    assert!(explained.out.contains("hold: two rules adopt it: apps, all\n"), "{explained:?}");
     assert_eq!(home.signed().await, 2);
     let versions = [home.version("tls/mine").await, home.version("tls/both").await, home.version("tls/deep/one").await];
     assert_eq!(versions, [2, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_secret_with_several_certificates_is_held_and_keeps_no_other_from_being_renewed() {
+    let home = Home::new(ADOPT).await;
+    let (one, two) = (home.old.secret(Leaf::expired("one.example.org")), home.old.secret(Leaf::due("two.example.org")));
+    let both = |field: &str| format!("{}{}", one[field].as_str().unwrap(), two[field].as_str().unwrap());
+    let secret = json!({ "certificate": both("certificate"), "private_key": both("private_key") });
+    home.house.admin.put(&home.house.kv, "tls/both", secret).await;
+    home.put("tls/web", Leaf::due("web.example.org")).await;
+    let planned = rows(&[("tls/both", "hold several_certificates"), ("tls/web", "renew due")]);
+    assert_eq!(home.plan().await, planned);
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    assert_eq!((home.version("tls/both").await, home.version("tls/web").await, home.signed().await), (1, 2, 1));
 }
 
 #[tokio::test]

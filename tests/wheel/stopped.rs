@@ -42,8 +42,9 @@ async fn a_pause_stops_all_acting_until_it_is_resumed() {
     assert!(page.contains("\ncertd_acting_paused_until_timestamp_seconds "), "{page}");
     assert_eq!((home.version("tls/old").await, home.version("tls/web").await, home.signed().await), (1, 0, 0));
 
+    daemon.until("turn completed");
     assert_eq!(home.certd(&["resume"]).await.code, 0);
-    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    daemon.until("turn completed");
     assert_eq!((home.version("tls/old").await, home.version("tls/web").await, home.signed().await), (2, 1, 2));
     let page = daemon.page().await;
     assert!(page.contains("\ncertd_acting 1\n"), "{page}");
@@ -56,15 +57,23 @@ async fn a_pause_of_one_certificate_leaves_the_others_alone_and_survives_a_resta
     let daemon = home.run().await;
     assert_eq!(home.certd(&["pause", "web", "--until", "2099-01-01T00:00:00Z"]).await.code, 0);
     assert!(daemon.stop().success());
-    let _daemon = home.run().await;
+    let daemon = home.run().await;
     let renewed = home.certd(&["renew", "web", "api"]).await;
     let lines: Vec<&str> = renewed.out.lines().collect();
     assert!(lines[0].starts_with("api: renewed by internal"), "{lines:?}");
     assert_eq!(lines[1], "web: hold: paused until 2099-01-01T00:00:00Z");
-    let explained = home.certd(&["explain", "web"]).await;
-    assert!(explained.out.contains("paused until 2099-01-01T00:00:00Z"), "{explained:?}");
+    let shown =
+        [("explain", "paused      until 20"), ("plan", "web is paused until 20"), ("check", "is paused until 20")];
+    for (command, words) in shown {
+        let arguments = if command == "explain" { vec!["explain", "web"] } else { vec![command] };
+        let ran = home.certd(&arguments).await;
+        assert!(ran.out.contains(words), "{ran:?}");
+    }
+    let paused = daemon.metric("certd_certificate_paused_until_timestamp_seconds", "cert").await;
+    assert_eq!(paused, [("web".into(), 4_070_908_800.0)]);
     assert_eq!((home.version("tls/web").await, home.version("tls/api").await), (1, 2));
     assert_eq!(home.certd(&["resume", "web"]).await.code, 0);
     assert_eq!(home.certd(&["renew", "web"]).await.code, 0);
     assert_eq!(home.version("tls/web").await, 2);
+    assert_eq!(daemon.metric("certd_certificate_paused_until_timestamp_seconds", "cert").await, []);
 }
