@@ -55,7 +55,7 @@ async fn a_person_may_renew_at_any_time_by_a_running_certd_or_without_one() {
 async fn what_somebody_else_wrote_between_decision_and_write_survives() {
     let home = Home::new(ADOPT).await;
     home.put("tls/web", Leaf::due("web.example.org")).await;
-    let mut gate = Gate::before(&home.house.admin.address, &["POST /v1/pki-"]);
+    let gate = Gate::before(&home.house.admin.address, &["POST /v1/pki-"]);
     home.configure_by(&gate.address, ADOPT);
     let daemon = home.start();
     gate.wait();
@@ -74,7 +74,7 @@ async fn what_somebody_else_wrote_right_before_the_write_is_a_conflict_and_survi
     let home = Home::new(ADOPT).await;
     home.put("tls/web", Leaf::due("web.example.org")).await;
     let write = format!("POST /v1/{}/data/", home.house.kv);
-    let mut gate = Gate::before(&home.house.admin.address, &[&write]);
+    let gate = Gate::before(&home.house.admin.address, &[&write]);
     home.configure_by(&gate.address, ADOPT);
     let daemon = home.start();
     gate.wait();
@@ -92,10 +92,25 @@ async fn what_somebody_else_wrote_right_before_the_write_is_a_conflict_and_survi
 }
 
 #[tokio::test]
+async fn names_that_somebody_else_gave_it_between_decision_and_write_are_not_taken_back() {
+    let home = Home::new(ADOPT).await;
+    home.put("tls/web", Leaf::due("web.example.org")).await;
+    let gate = Gate::before(&home.house.admin.address, &["POST /v1/pki-"]);
+    home.configure_by(&gate.address, ADOPT);
+    let daemon = home.start();
+    gate.wait();
+    // It ends before the one that is being signed.
+    assert_eq!(home.put("tls/web", Leaf { days: (-1, 20), ..Leaf::fresh("new.example.org") }).await, 2);
+    gate.open();
+    daemon.until("turn completed");
+    assert_eq!((names(&home, "tls/web").await, home.version("tls/web").await), (vec!["new.example.org".into()], 2));
+}
+
+#[tokio::test]
 async fn a_secret_deleted_between_decision_and_write_stays_deleted_when_it_was_adopted() {
     let home = Home::new(ADOPT).await;
     home.put("tls/web", Leaf::due("web.example.org")).await;
-    let mut gate = Gate::before(&home.house.admin.address, &["POST /v1/pki-"]);
+    let gate = Gate::before(&home.house.admin.address, &["POST /v1/pki-"]);
     home.configure_by(&gate.address, ADOPT);
     let daemon = home.start();
     gate.wait();

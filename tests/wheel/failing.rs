@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::home::{ADOPT, Home, declared, leased, rows};
+use crate::home::{ADOPT, Home, declared, rows};
 use crate::leaves::Leaf;
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn a_refused_renewal_leaves_what_is_there_as_it_is() {
 #[tokio::test]
 async fn a_role_that_leases_its_certificates_is_an_alarm_and_nothing_is_stored() {
     let home = Home::new(&declared("web")).await;
-    home.change_role(leased()).await;
+    home.change_role(json!({ "generate_lease": true })).await;
     let renewed = home.certd(&["renew"]).await;
     assert_eq!(renewed.code, 2, "{renewed:?}");
     assert!(renewed.out.contains("set generate_lease=false on the role `servers`"), "{renewed:?}");

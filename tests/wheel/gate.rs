@@ -1,7 +1,8 @@
 //! A way to Vault that can be closed at one request, so that a story can stand in the middle of a renewal.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -13,7 +14,8 @@ pub struct Gate {
     /// `http://HOST:PORT`.
     pub address: String,
     reached: Receiver<()>,
-    open: Option<Sender<()>>,
+    open: Sender<()>,
+    shut: Arc<AtomicBool>,
 }
 
 struct Closing {
@@ -32,16 +34,21 @@ impl Gate {
         let steps = steps.iter().map(ToString::to_string).collect();
         let closing = Arc::new(Mutex::new(Closing { steps, reached, opened }));
         let upstream = upstream.trim_start_matches("http://").to_string();
+        let shut = Arc::new(AtomicBool::new(false));
+        let is_shut = shut.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
+                if is_shut.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let server = TcpStream::connect(&upstream).unwrap();
                 let (back, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-                thread::spawn(move || pump(back, to_client, |_| ()));
+                thread::spawn(move || pump(back, to_client, |_| true));
                 let closing = closing.clone();
                 thread::spawn(move || pump(client, server, |asked| closing.lock().unwrap().pass(asked)));
             }
         });
-        Self { address, reached: when_reached, open: Some(open) }
+        Self { address, reached: when_reached, open, shut }
     }
 
     /// Returns when the request stands at the gate.
@@ -50,32 +57,41 @@ impl Gate {
     }
 
     /// Lets it through, and everything after it.
-    pub fn open(&mut self) {
-        self.open = None;
+    pub fn open(&self) {
+        self.open.send(()).unwrap();
+    }
+
+    /// What stands at the gate never gets through, and nothing after it.
+    pub fn shut(self) {
+        self.shut.store(true, Ordering::SeqCst);
     }
 }
 
 impl Closing {
-    fn pass(&mut self, asked: &[u8]) {
+    /// Whether it goes on to Vault.
+    fn pass(&mut self, asked: &[u8]) -> bool {
         if !self.steps.first().is_some_and(|step| asked.starts_with(step.as_bytes())) {
-            return;
+            return true;
         }
         self.steps.remove(0);
-        if self.steps.is_empty() {
-            // Nobody may be waiting, and whoever could open it may be gone, which opens it.
-            let _ = self.reached.send(());
-            let _ = self.opened.recv();
+        if !self.steps.is_empty() {
+            return true;
         }
+        // Nobody may be waiting for it, and nobody may be left who could open.
+        let _ = self.reached.send(());
+        self.opened.recv().is_ok()
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, before: impl Fn(&[u8])) {
+fn pump(mut from: TcpStream, mut to: TcpStream, goes_on: impl Fn(&[u8]) -> bool) {
     let mut bytes = vec![0; 65_536];
     while let Ok(n @ 1..) = from.read(&mut bytes) {
-        before(&bytes[..n]);
-        if to.write_all(&bytes[..n]).is_err() {
+        if !goes_on(&bytes[..n]) || to.write_all(&bytes[..n]).is_err() {
             break;
         }
     }
-    let _ = to.shutdown(std::net::Shutdown::Both);
+    for end in [from, to] {
+        // It may be closed already.
+        let _ = end.shutdown(Shutdown::Both);
+    }
 }

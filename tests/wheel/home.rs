@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use certd::vault::{Fields, KvRead};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::house::House;
@@ -256,6 +256,16 @@ impl Daemon {
         http.get(&self.metrics).send().await.unwrap().text().await.unwrap()
     }
 
+    /// Has it read its configuration again, which brings a turn.
+    pub fn reload(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
     /// As `kill -9` does, in the middle of whatever it does.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
@@ -264,8 +274,7 @@ impl Daemon {
 
     /// As systemd does.
     pub fn stop(mut self) -> ExitStatus {
-        let asked = Command::new("/bin/sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status().unwrap();
-        assert!(asked.success());
+        self.signal("TERM");
         let deadline = Instant::now() + WITHIN;
         loop {
             match self.child.try_wait().unwrap() {
@@ -296,9 +305,4 @@ pub fn declared(name: &str) -> String {
 /// Two columns, as the tests write them.
 pub fn rows(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect()
-}
-
-/// `{}` where a role is left as it is.
-pub fn leased() -> Value {
-    json!({ "generate_lease": true })
 }

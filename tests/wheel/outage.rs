@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::gate::Gate;
 use crate::home::{ADOPT, Home, declared, rows};
 use crate::leaves::Leaf;
 use crate::support::vault::own_server;
@@ -62,6 +63,30 @@ async fn a_vault_that_is_gone_holds_what_is_in_it_until_it_is_back() {
     home.configure(&config);
     assert_eq!(home.plan().await, rows(&[("disk", "keep"), ("tls/old", "keep"), ("web", "keep")]));
     assert_eq!((home.version("tls/web").await, home.version("tls/old").await, home.signed().await), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_vault_that_goes_in_the_middle_of_a_renewal_gets_the_same_certificate_when_it_is_back() {
+    let config = format!("{}{ON_DISK}", declared("web"));
+    let home = Home::new(&config).await;
+    let write = format!("POST /v1/{}/data/", home.house.kv);
+    let gate = Gate::before(&home.house.admin.address, &[&write]);
+    home.configure_by(&gate.address, &config);
+    let daemon = home.start();
+    gate.wait();
+    gate.shut();
+    daemon.until("turn completed");
+    assert!(home.path("disk.pem").exists());
+    assert_eq!((home.version("tls/web").await, home.signed().await), (0, 1));
+    let failures = daemon.metric("certd_renewal_consecutive_failures", "cert").await;
+    assert_eq!(failures, [("web".into(), 1.0)]);
+
+    home.configure(&config);
+    daemon.reload();
+    daemon.until("turn completed");
+    assert_eq!((home.version("tls/web").await, home.signed().await), (0, 1), "it waits for its backoff");
+    assert_eq!(home.certd(&["renew", "--due", "web"]).await.code, 0);
+    assert_eq!((home.version("tls/web").await, home.signed().await), (1, 1));
 }
 
 #[tokio::test]
