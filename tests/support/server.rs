@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fs,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{self, Child, Command, Stdio},
@@ -72,7 +72,7 @@ impl Server {
             .unwrap_or_else(|e| panic!("could not start a container of {image}: {e}\n\n{HOW_TO_GET_ONE}"));
         let host = container.get_host().await.unwrap();
         let port = container.get_host_port_ipv4(PORT_INSIDE).await.unwrap();
-        let address = format!("http://{host}:{port}");
+        let address = format!("http://{}:{port}", loopback(port).unwrap_or_else(|| host.to_string()));
         Self { address, root_token, log: None, _lifeline: lifeline, _container: Some(container) }
     }
 
@@ -99,6 +99,12 @@ impl Server {
         let text = fs::read_to_string(log).unwrap_or_default();
         text.lines().rev().take(20).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
     }
+}
+
+/// certd speaks plain http on loopback only, and an engine on this host publishes its ports there, too, even
+/// where it is asked from inside a container and names its gateway.
+fn loopback(port: u16) -> Option<String> {
+    TcpStream::connect(("127.0.0.1", port)).is_ok().then(|| "127.0.0.1".to_owned())
 }
 
 fn image() -> String {
