@@ -70,9 +70,8 @@ impl Server {
             .start()
             .await
             .unwrap_or_else(|e| panic!("could not start a container of {image}: {e}\n\n{HOW_TO_GET_ONE}"));
-        let host = container.get_host().await.unwrap();
         let port = container.get_host_port_ipv4(PORT_INSIDE).await.unwrap();
-        let address = format!("http://{host}:{port}");
+        let address = format!("http://{}:{port}", reachable(&container, port).await);
         Self { address, root_token, log: None, _lifeline: lifeline, _container: Some(container) }
     }
 
@@ -98,6 +97,15 @@ impl Server {
         let Some(log) = &self.log else { return "see `docker logs` of the container".to_owned() };
         let text = fs::read_to_string(log).unwrap_or_default();
         text.lines().rev().take(20).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Loopback wherever the port is published there, since certd speaks plain http to no other host: from within a
+/// container the library names the engine's bridge, even where the engine runs in that same container.
+async fn reachable(container: &ContainerAsync<GenericImage>, port: u16) -> String {
+    match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
+        Ok(_) => "127.0.0.1".to_owned(),
+        Err(_) => container.get_host().await.unwrap().to_string(),
     }
 }
 
