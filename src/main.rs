@@ -1,5 +1,6 @@
 //! Parses the arguments, reads the clock, sets the exit code.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,7 +25,8 @@ fn main() -> ExitCode {
     match start(arguments) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("certd: {}", cli::words::one_line(&error));
+            // The exit code says it all the same where nobody can be told.
+            let _ = writeln!(std::io::stderr(), "certd: {}", cli::words::one_line(&error));
             ExitCode::from(UNKNOWN)
         }
     }

@@ -3,7 +3,8 @@
 mod targets;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::config::{self, Config};
 use crate::cycle::Cycle;
 use crate::cycle::setup::Setup;
 use crate::daemon::about;
+use crate::domain::inventory::Observation;
 use crate::domain::plan::JournalView;
 use crate::domain::policy::{Threshold, Thresholds};
 use crate::domain::snapshot::Snapshot;
@@ -22,11 +24,15 @@ use crate::domain::time::Timestamp;
 use crate::report::{self, Format, table::Look};
 
 use super::{journal_view, words};
+use targets::Looks;
 
 const DEFAULT_CONFIG: &str = "/etc/certd/certd.toml";
 
 /// A scan that takes longer than this shows that it lives.
 const QUIET_FOR: Duration = Duration::from_secs(1);
+
+/// As often as it is drawn.
+const TICK: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
 pub struct CheckArguments {
@@ -59,38 +65,68 @@ pub struct CheckArguments {
 }
 
 pub async fn run(arguments: CheckArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    let named = targets::named(&arguments)?;
-    let config = configuration(&arguments, named.is_empty())?;
-    let thresholds = thresholds(&arguments, &config);
+    let checked = check(&arguments, now).await;
+    if let (Err(error), Format::Nagios) = (&checked, arguments.format) {
+        // Nagios shows what a plugin prints there, and nothing else.
+        write(&report::nagios::failed(&words::one_line(error)))?;
+    }
+    checked
+}
+
+async fn check(arguments: &CheckArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
+    let named = targets::named(arguments)?;
+    let config = configuration(arguments, named.is_empty())?;
+    let thresholds = thresholds(arguments, &config)?;
     let journal = if named.is_empty() { journal_of(&config).await } else { JournalView::default() };
-    let setup = match named.is_empty() {
-        true => config::build::build(&config)?,
-        false => targets::setup(&arguments, &config, &named)?,
+    let (setup, looks) = match named.is_empty() {
+        true => (config::build::build(&config)?, Looks::default()),
+        false => targets::setup(arguments, &config, &named)?,
     };
     let setup = Arc::new(Setup { thresholds, ..setup });
-    let progress = progress(named.len());
-    let mut snapshot = Cycle::new(setup.clone(), now).look(&journal, &|_| progress.inc(1)).await;
-    progress.finish_and_clear();
-    targets::note_empty(&mut snapshot, &named);
-    print(&arguments, &setup, &snapshot)?;
+    let mut snapshot = look(setup.clone(), &journal, now).await;
+    looks.complete(&mut snapshot);
+    print(arguments, &setup, &snapshot)?;
     Ok(snapshot.worst().exit_code())
 }
 
 fn configuration(arguments: &CheckArguments, needed: bool) -> anyhow::Result<Config> {
-    match &arguments.config {
-        Some(path) => Ok(config::load(path)?),
-        None if !needed => Ok(config::minimal()),
-        None => config::load(DEFAULT_CONFIG.as_ref())
-            .context("nothing to check: name targets such as example.org:443, or a configuration by --config"),
+    let default = Path::new(DEFAULT_CONFIG);
+    let path = match &arguments.config {
+        Some(path) => path,
+        None if !needed => return Ok(config::minimal()),
+        None if matches!(default.try_exists(), Ok(false)) => bail!(
+            "nothing to check: name targets such as example.org:443, or a configuration by --config \
+             (there is none at {DEFAULT_CONFIG})"
+        ),
+        None => default,
+    };
+    let config = config::load(path)?;
+    if needed && config.sources.is_empty() && config.certificates.is_empty() && config.adopt.is_empty() {
+        bail!("nothing to check: there is no source, no certificate and no adopt rule in {}", path.display());
     }
+    Ok(config)
 }
 
-/// What is given on the command line beats the configuration; a mark alone must still leave them in order.
-fn thresholds(arguments: &CheckArguments, config: &Config) -> Thresholds {
+/// What is given on the command line beats the configuration. A share and a time cannot be compared
+/// without a lifetime; for what reaches both at once, critical wins.
+fn thresholds(arguments: &CheckArguments, config: &Config) -> anyhow::Result<Thresholds> {
     let configured = config.check.thresholds();
-    Thresholds {
+    let thresholds = Thresholds {
         warning: arguments.warn.unwrap_or(configured.warning),
         critical: arguments.critical.unwrap_or(configured.critical),
+    };
+    let is_below = match (thresholds.warning, thresholds.critical) {
+        (Threshold::Share(warning), Threshold::Share(critical)) => warning < critical,
+        (Threshold::Left(warning), Threshold::Left(critical)) => warning < critical,
+        (Threshold::Share(_), Threshold::Left(_)) | (Threshold::Left(_), Threshold::Share(_)) => false,
+    };
+    match (is_below, arguments.warn.and(arguments.critical)) {
+        (false, _) => Ok(thresholds),
+        (true, Some(_)) => bail!("--warn is below --critical: the warning comes first, so give it the larger value"),
+        (true, None) => bail!(
+            "the warning threshold is below the critical one: give both --warn and --critical, the larger to --warn \
+             (without them: those of the configuration, or a sixth and a twentieth of the lifetime)"
+        ),
     }
 }
 
@@ -102,19 +138,31 @@ async fn journal_of(config: &Config) -> JournalView {
     })
 }
 
-fn progress(targets: usize) -> ProgressBar {
+async fn look(setup: Arc<Setup>, journal: &JournalView, now: fn() -> Timestamp) -> Snapshot {
+    let progress = ProgressBar::hidden();
+    let mut cycle = Cycle::new(setup, now);
+    let heard = |_: &Observation| progress.inc(1);
+    let mut look = pin!(cycle.look(journal, &heard));
+    let snapshot = match tokio::time::timeout(QUIET_FOR, &mut look).await {
+        Ok(snapshot) => snapshot,
+        Err(_) => {
+            show(&progress);
+            look.await
+        }
+    };
+    progress.finish_and_clear();
+    snapshot
+}
+
+fn show(progress: &ProgressBar) {
     if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+        return;
     }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} looked at, {elapsed}") {
-        bar.set_style(style);
+        progress.set_style(style);
     }
-    // A handful answers before anybody wonders.
-    if targets > 1 || targets == 0 {
-        bar.enable_steady_tick(QUIET_FOR);
-    }
-    bar
+    progress.set_draw_target(ProgressDrawTarget::stderr_with_hz(4));
+    progress.enable_steady_tick(TICK);
 }
 
 fn print(arguments: &CheckArguments, setup: &Setup, snapshot: &Snapshot) -> anyhow::Result<()> {
@@ -123,10 +171,15 @@ fn print(arguments: &CheckArguments, setup: &Setup, snapshot: &Snapshot) -> anyh
         color: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         width: if terminal { comfy_table::Table::new().width() } else { None },
     };
-    let text = report::render(arguments.format, snapshot, look, &about(setup));
+    write(&report::render(arguments.format, snapshot, look, &about(setup)))
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         // `certd check | head` is no failure of ours, and the exit code still tells the state.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => bail!("could not print the report: {error}"),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("could not print the report")
+        }
         _ => Ok(()),
     }
 }

@@ -1,8 +1,9 @@
 //! Decisions and errors as a person reads them.
 
 use crate::domain::plan::{Action, Deferral, Held};
+use crate::domain::text;
 
-/// An error and its causes, each said once. A list of mistakes keeps its lines.
+/// An error and its causes, each said once and safe for a terminal. A list of mistakes keeps its lines.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut said: Vec<String> = Vec::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -10,7 +11,8 @@ pub fn one_line(error: &anyhow::Error) -> String {
             said.push(cause);
         }
     }
-    said.join(": ")
+    let lines: Vec<String> = said.join(": ").lines().map(text::one_line).collect();
+    lines.join("\n")
 }
 
 pub fn action(action: &Action) -> String {

@@ -32,6 +32,12 @@ pub fn render(snapshot: &Snapshot) -> String {
     out
 }
 
+/// When there was nothing to report on.
+pub fn failed(why: &str) -> String {
+    let lines: Vec<String> = why.lines().map(|line| harmless(&super::one_line(line.trim()))).collect();
+    format!("UNKNOWN: {}\n", lines.join("; "))
+}
+
 fn all_well(snapshot: &Snapshot) -> String {
     let first =
         snapshot.entries.iter().filter_map(|entry| Some((not_after(entry)?, entry))).min_by_key(|(end, _)| *end);

@@ -152,7 +152,7 @@ fn port_number(text: &str) -> Result<u16, String> {
 }
 
 /// What `certd check` is asked to look at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CheckTarget {
     /// Always a [`Location::Endpoint`].
     Endpoint(Location),

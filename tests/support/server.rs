@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{self, Child, Command, Stdio},
@@ -70,9 +70,8 @@ impl Server {
             .start()
             .await
             .unwrap_or_else(|e| panic!("could not start a container of {image}: {e}\n\n{HOW_TO_GET_ONE}"));
-        let host = container.get_host().await.unwrap();
         let port = container.get_host_port_ipv4(PORT_INSIDE).await.unwrap();
-        let address = format!("http://{}:{port}", loopback(port).unwrap_or_else(|| host.to_string()));
+        let address = format!("http://{}:{port}", reachable(&container, port).await);
         Self { address, root_token, log: None, _lifeline: lifeline, _container: Some(container) }
     }
 
@@ -101,10 +100,13 @@ impl Server {
     }
 }
 
-/// certd speaks plain http on loopback only, and an engine on this host publishes its ports there, too, even
-/// where it is asked from inside a container and names its gateway.
-fn loopback(port: u16) -> Option<String> {
-    TcpStream::connect(("127.0.0.1", port)).is_ok().then(|| "127.0.0.1".to_owned())
+/// Loopback wherever the port is published there, since certd speaks plain http to no other host: from within a
+/// container the library names the engine's bridge, even where the engine runs in that same container.
+async fn reachable(container: &ContainerAsync<GenericImage>, port: u16) -> String {
+    match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
+        Ok(_) => "127.0.0.1".to_owned(),
+        Err(_) => container.get_host().await.unwrap().to_string(),
+    }
 }
 
 fn image() -> String {

@@ -1,6 +1,6 @@
 //! Targets as they are named on the command line, made into sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use zeroize::Zeroizing;
 use crate::config::{self, Config};
 use crate::cycle::setup::Setup;
 use crate::domain::check::{Problem, ProblemKind, State};
-use crate::domain::inventory::{ENVIRONMENT_VAULT, Location, Observation, Sighting};
+use crate::domain::inventory::{ENVIRONMENT_VAULT, Location, Observation, Obstacle, ObstacleKind, Sighting};
 use crate::domain::name::{SourceName, VaultName};
-use crate::domain::snapshot::{Entry, Snapshot};
+use crate::domain::snapshot::{Entry, Snapshot, SourceStatus};
+use crate::domain::time::Timestamp;
 use crate::pki::bundle::Bundle;
 use crate::pki::roots::Roots;
 use crate::source::Source;
@@ -24,56 +25,87 @@ use crate::source::path_glob::PathGlob;
 use crate::source::target::CheckTarget;
 use crate::source::tls::TlsSource;
 use crate::source::vault_kv::{CONCURRENCY, VaultKvSource};
-use crate::vault::{Settings, TokenFrom, Vault};
+use crate::vault::{Settings, TokenFrom, Vault, VaultError};
 
 use super::CheckArguments;
+use crate::cli::words;
 
-/// Lists of targets are small; this is a wrong file.
-const LARGEST_LIST: u64 = 64 * 1024 * 1024;
+/// In bytes. Half a million targets fit; more is a wrong file.
+const LARGEST_LIST: u64 = 16 * 1024 * 1024;
 
-/// The targets of the command line and of `--targets-file`, in their order.
+/// The targets of the command line and of `--targets-file`, in their order, each once.
 pub fn named(arguments: &CheckArguments) -> anyhow::Result<Vec<CheckTarget>> {
-    let mut texts = arguments.targets.clone();
-    if let Some(path) = &arguments.targets_file {
-        let list = read_list(path).with_context(|| format!("could not read the targets: {}", path.display()))?;
-        let lines = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let before = texts.len();
-        texts.extend(lines.map(str::to_string));
-        if texts.len() == before {
-            bail!("there is no target in the list: {}", path.display());
-        }
+    let mut targets = Vec::new();
+    for text in &arguments.targets {
+        targets.push(text.parse()?);
     }
-    texts.iter().map(|text| Ok(text.parse()?)).collect()
+    if let Some(path) = &arguments.targets_file {
+        targets.extend(listed(path)?);
+    }
+    let mut seen = HashSet::new();
+    targets.retain(|target: &CheckTarget| seen.insert(target.clone()));
+    Ok(targets)
 }
 
-fn read_list(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    match path.as_os_str() == "-" {
-        true => std::io::stdin().lock().take(LARGEST_LIST).read_to_string(&mut text)?,
-        false => std::fs::File::open(path)?.take(LARGEST_LIST).read_to_string(&mut text)?,
+fn listed(path: &Path) -> anyhow::Result<Vec<CheckTarget>> {
+    let list = match path.as_os_str() == "-" {
+        true => read_list(std::io::stdin().lock()),
+        false => std::fs::File::open(path).map_err(Into::into).and_then(read_list),
     };
-    Ok(text)
+    let list = list.with_context(|| format!("could not read the targets: {}", path.display()))?;
+    let mut targets = Vec::new();
+    // Editors of Windows begin a file with a mark that shows nowhere.
+    for (i, line) in list.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = line.trim();
+        if !line.is_empty() && !line.starts_with('#') {
+            targets.push(line.parse().with_context(|| format!("line {} of {}", i + 1, path.display()))?);
+        }
+    }
+    match targets.is_empty() {
+        true => bail!("there is no target in the list: {}", path.display()),
+        false => Ok(targets),
+    }
+}
+
+fn read_list(from: impl Read) -> anyhow::Result<String> {
+    let mut text = String::new();
+    from.take(LARGEST_LIST + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > LARGEST_LIST {
+        true => bail!("it has more than {LARGEST_LIST} bytes, which a list of targets has not"),
+        false => Ok(text),
+    }
+}
+
+/// What the sweep itself does not tell of the targets that somebody wrote out.
+#[derive(Default)]
+pub struct Looks {
+    /// Whatever is found to be empty here was named all the same.
+    places: Vec<(SourceName, Location)>,
+    /// There is nothing to look with.
+    blind: Vec<(SourceName, Location, Obstacle)>,
 }
 
 /// One source for the endpoints, one for each other target, named as the target is.
-pub fn setup(arguments: &CheckArguments, config: &Config, named: &[CheckTarget]) -> anyhow::Result<Setup> {
-    let mut build = Builder { arguments, config, vaults: BTreeMap::new() };
-    let mut sources = Vec::new();
+pub fn setup(arguments: &CheckArguments, config: &Config, named: &[CheckTarget]) -> anyhow::Result<(Setup, Looks)> {
+    let mut build =
+        Builder { arguments, config, vaults: BTreeMap::new(), sources: Vec::new(), looks: Looks::default() };
     let endpoints: Vec<Location> = named.iter().filter_map(endpoint).collect();
     if !endpoints.is_empty() {
-        sources.push(Source::Tls(TlsSource {
+        let roots = build.roots("system")?;
+        build.sources.push(Source::Tls(TlsSource {
             name: SourceName::from("tls"),
             environment: None,
             targets: endpoints,
             timeout: arguments.timeout,
             concurrency: usize::from(arguments.concurrency),
-            roots: build.roots("system")?,
+            roots,
         }));
     }
     for target in named {
-        sources.extend(build.source(target)?);
+        build.add(target)?;
     }
-    Ok(Setup {
+    let Builder { sources, looks, .. } = build;
+    let setup = Setup {
         act: true,
         interval: Duration::ZERO,
         max_renewals: 0,
@@ -85,7 +117,8 @@ pub fn setup(arguments: &CheckArguments, config: &Config, named: &[CheckTarget])
         issuers: BTreeMap::new(),
         vaults: BTreeMap::new(),
         hash: config.hash.clone(),
-    })
+    };
+    Ok((setup, looks))
 }
 
 fn endpoint(target: &CheckTarget) -> Option<Location> {
@@ -95,48 +128,52 @@ fn endpoint(target: &CheckTarget) -> Option<Location> {
     }
 }
 
-fn source_name(target: &CheckTarget) -> SourceName {
-    match target {
-        CheckTarget::Endpoint(_) => SourceName::from("tls"),
-        CheckTarget::File(path) => SourceName(path.display().to_string()),
-        CheckTarget::Glob(glob) => SourceName(glob.clone()),
-        CheckTarget::Vault(path) => SourceName(format!("vault:{path}")),
-    }
-}
-
 struct Builder<'a> {
     arguments: &'a CheckArguments,
     config: &'a Config,
     vaults: BTreeMap<VaultName, Arc<Vault>>,
+    sources: Vec<Source>,
+    looks: Looks,
 }
 
 impl Builder<'_> {
-    fn source(&mut self, target: &CheckTarget) -> anyhow::Result<Option<Source>> {
-        let pattern = match target {
-            CheckTarget::Endpoint(_) => return Ok(None),
-            CheckTarget::Vault(path) => return self.vault_source(target, path).map(Some),
-            CheckTarget::File(path) => path.display().to_string(),
-            CheckTarget::Glob(glob) => glob.clone(),
-        };
-        Ok(Some(Source::File(FileSource {
-            name: source_name(target),
-            environment: None,
-            patterns: vec![pattern],
-            roots: self.roots("none")?,
-        })))
+    fn add(&mut self, target: &CheckTarget) -> anyhow::Result<()> {
+        match target {
+            CheckTarget::Endpoint(_) => Ok(()),
+            CheckTarget::File(path) => self.add_file(path.display().to_string()),
+            CheckTarget::Glob(glob) => self.add_file(glob.clone()),
+            CheckTarget::Vault(path) => self.add_secret(path),
+        }
     }
 
-    fn vault_source(&mut self, target: &CheckTarget, path: &str) -> anyhow::Result<Source> {
-        let (name, path) = self.vault_and_path(path)?;
-        Ok(Source::VaultKv(VaultKvSource {
-            name: source_name(target),
-            environment: None,
-            vault: self.vault(name)?,
-            paths: vec![PathGlob::new(path)?],
-            exclude: Vec::new(),
-            concurrency: CONCURRENCY,
-            roots: self.roots("none")?,
-        }))
+    fn add_file(&mut self, pattern: String) -> anyhow::Result<()> {
+        let name = SourceName(pattern.clone());
+        let location = Location::File { path: PathBuf::from(&pattern), part: None };
+        let roots = self.roots("none")?;
+        self.looks.places.push((name.clone(), location));
+        self.sources.push(Source::File(FileSource { name, environment: None, patterns: vec![pattern], roots }));
+        Ok(())
+    }
+
+    fn add_secret(&mut self, written: &str) -> anyhow::Result<()> {
+        let name = SourceName(format!("vault:{written}"));
+        let (vault_name, path) = self.vault_and_path(written)?;
+        let paths = vec![PathGlob::new(path)?];
+        let location = Location::Secret { vault: vault_name.clone(), path: path.to_string(), part: None };
+        let roots = self.roots("none")?;
+        match self.vault(vault_name) {
+            Err(error) => {
+                let obstacle = obstacle(&location, &error);
+                self.looks.blind.push((name, location, obstacle));
+            }
+            Ok(vault) => {
+                self.looks.places.push((name.clone(), location));
+                let (exclude, concurrency) = (Vec::new(), CONCURRENCY);
+                let source = VaultKvSource { name, environment: None, vault, paths, exclude, concurrency, roots };
+                self.sources.push(Source::VaultKv(source));
+            }
+        }
+        Ok(())
     }
 
     /// `vault:NAME:path` where the configuration has several.
@@ -176,30 +213,48 @@ impl Builder<'_> {
     }
 }
 
+/// Why there is no Vault to ask; the other targets are looked at all the same.
+fn obstacle(location: &Location, error: &anyhow::Error) -> Obstacle {
+    match error.downcast_ref::<VaultError>() {
+        Some(error) => error.obstacle(&format!("read {location}")),
+        None => {
+            let message = format!("could not read {location}: {}", words::one_line(error));
+            Obstacle::new(ObstacleKind::NotUnderstood, message)
+        }
+    }
+}
+
 /// As the `vault` and `bao` commands read it: VAULT_ADDR, VAULT_TOKEN or ~/.vault-token, VAULT_CACERT,
 /// VAULT_NAMESPACE.
 fn environment(deadline: Duration) -> anyhow::Result<Settings> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let address = variable("VAULT_ADDR").context("a vault: target needs VAULT_ADDR, or a configuration by --config")?;
+    let address = variable("VAULT_ADDR")
+        .context("set VAULT_ADDR to the address of Vault, or give a configuration by --config")?;
+    let address = Url::parse(&address)
+        .with_context(|| format!("VAULT_ADDR is not an address such as https://vault.example.org:8200: {address:?}"))?;
     let token = match variable("VAULT_TOKEN") {
         Some(token) => TokenFrom::Given(Zeroizing::new(token)),
-        None => {
-            let home = variable("HOME").context("a vault: target needs VAULT_TOKEN, or HOME for ~/.vault-token")?;
-            let file = PathBuf::from(home).join(".vault-token");
-            if !file.exists() {
-                bail!("a vault: target needs a token: set VAULT_TOKEN, or log in with `vault login` or `bao login`");
-            }
-            TokenFrom::File(file)
-        }
+        None => TokenFrom::File(token_file(variable("HOME"))?),
     };
     Ok(Settings {
         name: VaultName::from(ENVIRONMENT_VAULT),
-        address: Url::parse(&address).with_context(|| format!("VAULT_ADDR is not an address: {address:?}"))?,
+        address,
         roots: variable("VAULT_CACERT").map(|path| ca_file(&path)).transpose()?,
         namespace: variable("VAULT_NAMESPACE"),
         token,
         deadline,
     })
+}
+
+/// Where `vault login` and `bao login` leave it.
+fn token_file(home: Option<String>) -> Result<PathBuf, VaultError> {
+    let why = "set VAULT_TOKEN, or log in by `vault login` or `bao login`; there is nothing in";
+    let file = home.map(|home| PathBuf::from(home).join(".vault-token"));
+    match file {
+        Some(file) if !matches!(file.try_exists(), Ok(false)) => Ok(file),
+        Some(file) => Err(VaultError::Token { place: file.display().to_string(), why }),
+        None => Err(VaultError::Token { place: "~/.vault-token".to_string(), why }),
+    }
 }
 
 fn ca_file(path: &str) -> anyhow::Result<Vec<Vec<u8>>> {
@@ -211,32 +266,37 @@ fn ca_file(path: &str) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(bundle.certificates)
 }
 
-/// A glob that somebody typed and that matches nothing was read and is empty, which is not ok.
-pub fn note_empty(snapshot: &mut Snapshot, named: &[CheckTarget]) {
-    for target in named {
-        let name = source_name(target);
-        let is_empty = snapshot.sources.iter().any(|source| source.source == name && source.up && source.items == 0);
-        let location = match target {
-            CheckTarget::Endpoint(_) => continue,
-            CheckTarget::File(path) => Location::File { path: path.clone(), part: None },
-            CheckTarget::Glob(glob) => Location::File { path: PathBuf::from(glob), part: None },
-            CheckTarget::Vault(path) => {
-                Location::Secret { vault: VaultName::from(ENVIRONMENT_VAULT), path: path.clone(), part: None }
-            }
-        };
-        if is_empty && snapshot.entries.iter().all(|entry| entry.observation.location != location) {
-            snapshot.entries.push(missing(location, name, snapshot));
+impl Looks {
+    /// A glob that somebody wrote and that matches nothing was read and is empty, which is not ok.
+    pub fn complete(self, snapshot: &mut Snapshot) {
+        let empty: HashSet<&SourceName> =
+            snapshot.sources.iter().filter(|source| source.up && source.items == 0).map(|it| &it.source).collect();
+        let told: HashSet<&Location> = snapshot.entries.iter().map(|entry| &entry.observation.location).collect();
+        let mut places = self.places;
+        places.retain(|(name, location)| empty.contains(name) && !told.contains(location));
+        let missing = |(name, location)| entry(snapshot.taken_at, name, location, Sighting::Absent);
+        let mut added: Vec<Entry> = places.into_iter().map(missing).collect();
+        for (name, location, obstacle) in self.blind {
+            let errors = vec![(obstacle.obstacle, 1)];
+            snapshot.sources.push(SourceStatus {
+                source: name.clone(),
+                up: false,
+                last_success: None,
+                items: 1,
+                errors,
+            });
+            added.push(entry(snapshot.taken_at, name, location, Sighting::Unknown(obstacle)));
         }
+        snapshot.entries.extend(added);
+        snapshot.entries.sort_by(|a, b| a.observation.location.cmp(&b.observation.location));
     }
 }
 
-fn missing(location: Location, source: SourceName, snapshot: &Snapshot) -> Entry {
-    let sighting = Sighting::Absent;
-    let observed_at = snapshot.taken_at;
-    Entry {
-        observation: Observation { location, source, environment: None, observed_at, sighting, took: None },
-        problems: vec![Problem::critical(ProblemKind::Missing, "no certificate was found here")],
-        state: State::Critical,
-        managed: None,
-    }
+fn entry(observed_at: Timestamp, source: SourceName, location: Location, sighting: Sighting) -> Entry {
+    let observation = Observation { location, source, environment: None, observed_at, sighting, took: None };
+    let problems = match observation.sighting {
+        Sighting::Absent => vec![Problem::critical(ProblemKind::Missing, "no certificate was found here")],
+        Sighting::Unknown(_) | Sighting::Found(_) => Vec::new(),
+    };
+    Entry { state: State::of(&observation, &problems), observation, problems, managed: None }
 }

@@ -1,0 +1,92 @@
+//! With a configuration: its targets, its thresholds, and whether certd may act.
+
+use crate::certd::{BINARY, Place, lines, run};
+use crate::made::identity;
+
+fn place(config: &str) -> Place {
+    let place = Place::new();
+    place.write("certd.toml", format!("state_dir = \"state\"\n{config}"));
+    place.write("a.pem", identity("a.example", -75, 15).pem());
+    place.write("b.pem", identity("b.example", -10, 80).pem());
+    place
+}
+
+const SOURCE: &str = "[source.disk.file]\npaths = [\"*.pem\"]\n";
+
+const MANAGED: &str = r#"
+[issuer.local.local_ca]
+directory = "ca"
+create = true
+
+[[certificate]]
+name = "web"
+names = ["a.example"]
+issuer = "local"
+store.file = { bundle = "a.pem" }
+"#;
+
+#[test]
+fn without_targets_those_of_the_configuration_are_looked_at() {
+    let place = place(SOURCE);
+    let (code, told) = place.report(&["--config", "certd.toml"]);
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let wanted = [format!("{} warning expiring", path("a.pem")), format!("{} ok", path("b.pem"))];
+    assert_eq!((code, lines(&told)), (1, wanted.to_vec()));
+    assert_eq!(told["certificates"][0]["source"], "disk");
+    let (code, told) = place.report(&["--config", "certd.toml", "b.pem"]);
+    assert_eq!((code, lines(&told)), (0, vec!["b.pem ok".to_string()]));
+    assert!(!place.path().join("state").exists(), "a look leaves nothing behind");
+}
+
+#[test]
+fn thresholds_are_those_of_the_configuration_unless_told_otherwise() {
+    let place = place("[check]\nwarning = \"14d\"\ncritical = \"3d\"\n");
+    let code = |more: &[&str]| place.check(&[&["--config", "certd.toml", "a.pem"], more].concat()).code;
+    assert_eq!(code(&[]), 0);
+    assert_eq!(code(&["--warn", "16d"]), 1);
+    assert_eq!(code(&["--critical", "50%"]), 2);
+    assert_eq!(place.check(&["--config", "certd.toml", "a.pem", "--critical", "16d"]).code, 3);
+}
+
+#[test]
+fn a_configuration_that_names_nothing_is_no_reason_for_ok() {
+    let place = place("");
+    assert_eq!(
+        place.check(&["--config", "certd.toml"]).refusal(),
+        "nothing to check: there is no source, no certificate and no adopt rule in certd.toml"
+    );
+}
+
+#[test]
+fn a_configuration_with_a_mistake_is_told_with_its_line() {
+    let place = place("[source.disk.file]\npath = [\"*.pem\"]\n");
+    let run = place.check(&["--config", "certd.toml"]);
+    assert_eq!((run.code, run.stdout.as_str()), (3, ""));
+    assert!(run.stderr.contains("certd.toml:3:1") && run.stderr.contains("`path`"), "{}", run.stderr);
+}
+
+#[test]
+fn the_table_says_first_that_certd_may_not_act() {
+    let place = place(&format!("act = false\n{MANAGED}"));
+    let shown = place.check(&["--config", "certd.toml"]);
+    assert!(shown.stdout.starts_with("act = false: nothing will be renewed\n"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("is left alone: act = false"), "{}", shown.stdout);
+}
+
+#[test]
+fn the_table_says_first_until_when_acting_is_paused() {
+    let place = place(MANAGED);
+    let pause = |arguments: &[&str]| {
+        let paused = run(place.command(BINARY).args(arguments).args(["--config", "certd.toml"]), b"");
+        assert_eq!((paused.code, paused.stderr.as_str()), (0, ""));
+    };
+    assert!(place.check(&["--config", "certd.toml"]).stdout.contains("is to be renewed: "));
+    pause(&["pause", "--until", "2999-01-31T12:00:00Z"]);
+    let shown = place.check(&["--config", "certd.toml"]).stdout;
+    assert!(shown.starts_with("acting is paused until 2999-01-31T12:00:00Z, in 9"), "{shown}");
+    pause(&["resume"]);
+    pause(&["pause", "web", "--until", "2999-01-31T12:00:00Z"]);
+    let shown = place.check(&["--config", "certd.toml"]).stdout;
+    assert!(shown.starts_with("STATE"), "{shown}");
+    assert!(shown.contains("is left alone: paused until 2999-01-31T12:00:00Z"), "{shown}");
+}

@@ -1,0 +1,111 @@
+//! Files as they lie about on real disks.
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use crate::certd::{BINARY, Place, lines, report, run};
+use crate::made::{identity, root_pem};
+
+#[test]
+fn a_file_called_like_a_host_with_a_port_that_is_none_is_a_file() {
+    let place = Place::new();
+    for name in ["web:8443x", "web:99999", "web"] {
+        place.write(name, identity("a.example", -10, 80).pem());
+    }
+    let (code, told) = place.report(&["web:8443x", "web:99999", "web"]);
+    assert_eq!((code, lines(&told)), (0, ["web ok", "web:8443x ok", "web:99999 ok"].map(String::from).to_vec()));
+}
+
+#[test]
+fn what_is_not_there_is_missing_with_neither_leaf_nor_obstacle() {
+    let place = Place::new();
+    place.write("notes.txt", "no certificate");
+    let (code, told) = place.report(&["gone.pem", "*.pem", "no/such/folder/*.pem", "*.txt"]);
+    let wanted = ["*.pem", "*.txt", "gone.pem", "no/such/folder/*.pem"].map(|name| format!("{name} critical missing"));
+    assert_eq!((code, lines(&told)), (2, wanted.to_vec()));
+    for certificate in told["certificates"].as_array().unwrap() {
+        assert_eq!((&certificate["leaf"], &certificate["obstacle"]), (&Value::Null, &Value::Null));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_as_a_certificate_is_unknown_and_stops_no_other() {
+    let place = Place::new();
+    let good = identity("a.example", -10, 80);
+    place.write("a.pem", good.pem());
+    place.write("empty", "");
+    place.write("garbage", [0x30, 0x82, 0xff, 0xff, 0x00]);
+    place.write("key.pem", &good.key_pem);
+    place.write("cut.pem", &good.leaf_pem[..good.leaf_pem.len() / 2]);
+    File::create(place.path().join("huge.pem")).unwrap().set_len(3 << 30).unwrap();
+    std::fs::create_dir(place.path().join("folder")).unwrap();
+    assert!(place.command("mkfifo").arg("pipe").status().unwrap().success());
+    std::os::unix::fs::symlink("loop", place.path().join("loop")).unwrap();
+    let odd = ["cut.pem", "empty", "folder", "garbage", "huge.pem", "key.pem", "loop", "pipe", "a.pem/b", "/dev/zero"];
+    let (code, told) = place.report(&[&odd[..], &["a.pem"]].concat());
+    let wanted = [
+        "/dev/zero unknown not_understood",
+        "a.pem ok",
+        "a.pem/b unknown io",
+        "cut.pem unknown not_understood",
+        "empty unknown not_understood",
+        "folder unknown not_understood",
+        "garbage unknown not_understood",
+        "huge.pem unknown too_large",
+        "key.pem unknown not_understood",
+        "loop unknown io",
+        "pipe unknown not_understood",
+    ];
+    assert_eq!((code, lines(&told)), (3, wanted.map(String::from).to_vec()));
+    for name in odd {
+        let run = place.check(&[name]);
+        assert_eq!((run.code, run.stderr.as_str()), (3, ""), "{name}");
+        assert!(run.stdout.contains(name), "{name} is not named: {}", run.stdout);
+    }
+}
+
+#[test]
+fn what_may_not_be_read_is_unknown_and_not_missing() {
+    let place = Place::new();
+    let closed = place.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    place.write("a.pem", identity("a.example", -10, 80).pem());
+    for name in ["secret.pem", "closed/b.pem"] {
+        place.write(name, identity("b.example", -10, 80).pem());
+    }
+    let forbid = |name: &str, mode| {
+        std::fs::set_permissions(place.path().join(name), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    forbid("secret.pem", 0);
+    forbid("closed", 0);
+    // Root reads everything, unless the capabilities for that are taken from it.
+    let is_root = std::fs::read(place.path().join("secret.pem")).is_ok();
+    let mut command = place.command(if is_root { "setpriv" } else { BINARY });
+    if is_root {
+        command.args(["--bounding-set", "-dac_override,-dac_read_search", BINARY]);
+    }
+    command.args(["check", "a.pem", "secret.pem", "closed/b.pem", "closed/*.pem", "--format", "json"]);
+    let run = run(&mut command, b"");
+    forbid("closed", 0o700);
+    assert_eq!((run.code, run.stderr.as_str()), (3, ""));
+    let wanted = [
+        "a.pem ok",
+        "closed/b.pem unknown denied",
+        "secret.pem unknown denied",
+        "listing of closed/*.pem unknown denied",
+    ];
+    assert_eq!(lines(&report(&run.stdout)), wanted);
+    assert!(run.stdout.contains("let certd's user or group in"), "{}", run.stdout);
+}
+
+#[test]
+fn a_key_of_another_certificate_and_a_root_kept_as_leaf_are_told() {
+    let place = Place::new();
+    let (one, other) = (identity("a.example", -10, 80), identity("a.example", -10, 80));
+    place.write("mixed.pem", format!("{}{}", one.key_pem, other.leaf_pem));
+    place.write("root.pem", root_pem());
+    let (code, told) = place.report(&["mixed.pem", "root.pem"]);
+    assert_eq!((code, lines(&told)), (2, vec!["mixed.pem critical key_mismatch".into(), "root.pem ok".into()]));
+}

@@ -1,0 +1,13 @@
+//! `certd check` as a person, a Nagios and a script use it: the real binary, real servers, real files.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod certd;
+mod configured;
+mod endpoints;
+mod files;
+mod formats;
+mod made;
+mod usage;
+mod vaults;
