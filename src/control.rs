@@ -40,6 +40,8 @@ pub struct RenewCommand {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub certificate: CertName,
+    /// Something was tried for it; else `message` says why not.
+    pub tried: bool,
     pub ok: bool,
     pub message: String,
 }

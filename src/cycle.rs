@@ -17,7 +17,6 @@ use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{JournalView, Managed, Request};
 use crate::domain::snapshot::{Entry, IssuerStatus, Phase, PhaseStatus, Snapshot, VaultStatus};
 use crate::domain::time::Timestamp;
-use crate::issuer::Issuer;
 use crate::journal::Journal;
 use crate::renew::{Outcome, in_one_line};
 
@@ -190,7 +189,7 @@ impl Cycle {
             taken_at,
             entries,
             sources: sweep.sources,
-            issuers: self.setup.issuers.iter().map(|(name, issuer)| self.issuer_status(name, issuer)).collect(),
+            issuers: self.issuers().await,
             vaults: self.vaults(taken_at).await,
             phases,
             act: self.setup.act,
@@ -198,13 +197,20 @@ impl Cycle {
         }
     }
 
-    fn issuer_status(&self, name: &IssuerName, issuer: &Issuer) -> IssuerStatus {
-        IssuerStatus {
-            issuer: name.clone(),
-            up: self.issuers_up.get(name).copied(),
-            not_after: issuer.not_after(),
-            backoff_until: None,
+    /// An issuer that refused the last order is not up, although it answers.
+    async fn issuers(&self) -> Vec<IssuerStatus> {
+        let mut statuses = Vec::new();
+        for (name, issuer) in &self.setup.issuers {
+            let looked = issuer.look().await;
+            crate::pulse::beat();
+            let up = looked.is_ok() && self.issuers_up.get(name).copied().unwrap_or(true);
+            if let Err(error) = &looked {
+                tracing::warn!(issuer = %name, "{}", in_one_line(error));
+            }
+            let not_after = looked.ok().flatten();
+            statuses.push(IssuerStatus { issuer: name.clone(), up: Some(up), not_after, backoff_until: None });
         }
+        statuses
     }
 
     async fn vaults(&self, now: Timestamp) -> Vec<VaultStatus> {

@@ -317,8 +317,9 @@ fn outcomes(names: &[CertName], turn: &Turn) -> Vec<Outcome> {
 
 /// What came of one requested renewal, in words.
 pub fn outcome(name: &CertName, turn: &Turn) -> Outcome {
-    let of = |ok, message: String| Outcome { certificate: name.clone(), ok, message };
     let attempt = turn.attempts.iter().find(|attempt| attempt.certificate == *name);
+    let tried = attempt.is_some();
+    let of = |ok, message: String| Outcome { certificate: name.clone(), tried, ok, message };
     match attempt.map(|attempt| &attempt.ended) {
         Some(Ok(renew::Outcome::Renewed { not_after, issuer, .. })) => {
             of(true, format!("renewed by {issuer}, ends on {not_after}"))

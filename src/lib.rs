@@ -1,4 +1,77 @@
-//! certd keeps certificates fresh.
+//! certd keeps certificates fresh: it looks at every certificate it is told about, knows when each is
+//! due, gets a new one, writes it back to where it came from, proves it, and tells the truth about it.
+//!
+//! # Bird's eye
+//!
+//! ```text
+//!             ┌──────────────────────────── cycle ────────────────────────────┐
+//!  certd.toml │  Source::observe ┐              domain (pure)                 │
+//!      │      │    tls           ├─► Inventory ─┬─► check ─► Problems ────────┼─► report  ─► table · JSON · exit code
+//!   config ──►│    vault_kv      │  Location →  │                             │
+//!      │      │    file          │  Sighting    └─► adopt, plan ─► Decisions ─┼─► metrics ─► /metrics
+//!      ▼      │  Store::read ────┘                    │ Renew(reason)         │
+//!    Setup    │          renew: journal ► Issuer::sign ─► accept ─► Store::write ► read back ► closed
+//!             └──────────── journal: failures, pauses, renewals in flight ◄───┘
+//! ```
+//!
+//! Everything moves rightwards; one thing comes back, the journal, and it comes back as data.
+//! `certd check` and `certd plan` are this picture without the lower half, so a dry run cannot differ
+//! from the real one.
+//!
+//! # Reading order
+//!
+//! 1. [`cycle`]: one turn. [`cycle::observe`] looks, [`cycle::assess`] decides, [`cycle::execute`] acts.
+//! 2. [`domain`]: the rules. `inventory` (what was seen), `check` (what is wrong), `adopt` (what is ours),
+//!    `plan` (what to do), `renewal` (what may be stored), `snapshot` (the outcome).
+//! 3. [`renew`]: one renewal, a step at a time over its entry in the [`journal`].
+//! 4. [`daemon`]: when turns happen. [`control`]: what people ask of a daemon that runs.
+//!
+//! # The house
+//!
+//! Folders are families; a file in one is a member. A new member touches its folder, the enum in its
+//! `mod.rs` and its variant in `config::file` and `config::build`, and nothing else.
+//!
+//! | place | what |
+//! |---|---|
+//! | `main.rs` | arguments, the clock, the exit code |
+//! | [`cli`] | one file per command |
+//! | [`config`] | the file as the user writes it, merged and validated; `build` makes things of names |
+//! | [`cycle`] | observe, check, plan, execute, report |
+//! | [`daemon`], [`control`], [`pulse`] | schedule, signals, systemd; the 0600 socket; signs of life |
+//! | [`domain`] | pure rules: no clock, no randomness, no async, no I/O (held by `tests/tidy.rs`) |
+//! | [`source`] | where certificates are seen: `tls`, `vault_kv`, `file` |
+//! | [`issuer`] | who signs: `local_ca`, `vault_pki` |
+//! | [`store`] | where a certified key is kept: `vault_kv`, `file` |
+//! | [`journal`] | what was intended and attempted; survives kill -9 |
+//! | [`renew`] | one renewal over its journal entry |
+//! | [`vault`] | the one Vault client, and the layouts of secrets |
+//! | [`pki`] | bytes to domain types: certificates, bundles, keys, CSRs, trust |
+//! | [`report`] | the outcome for people and programs |
+//! | [`metrics`] | the outcome for Prometheus, and the listener |
+//!
+//! # Invariants
+//!
+//! - Success is an effect read back: a renewal is closed only when the store showed the new leaf with its key.
+//! - What could not be observed is `Sighting::Unknown`: nothing is written on it, and a source that could
+//!   not be listed leaves `Unknown` behind, never absence.
+//! - `Request::accept` is the only maker of a `CertifiedKey`, and `Store::write` takes nothing else.
+//! - A key is durable before an issuer hears of it; a chain is journalled before it is written. No private
+//!   key enters an issuer, the journal, a log or an error.
+//! - A write names what it is based on, and is refused when that is no longer there.
+//! - One process writes the journal. Everybody else asks it by the socket.
+//! - The spread of renewals comes from the leaf's fingerprint: no dice, the same plan after every restart.
+//!
+//! # Decisions that are not obvious
+//!
+//! - `pki` is a family of its own, because sources, stores, issuers and the listener all need it, and
+//!   `domain` must not know DER.
+//! - Trust is judged where the bytes are, and kept as a word in the sighting: the inventory then needs no
+//!   DER, and stays small with 100,000 certificates. It is judged *time aside*, so that an expired
+//!   certificate is `expired` and not also `chain`.
+//! - A local CA is opened inside the first turn, after the stores were read: a stored certificate may
+//!   name a CA whose key was lost, and a new CA would hide that.
+//! - The cron scheduler only ticks; `daemon` compares the wall clock, so a suspend loses no turn.
+//! - The pages of the listener are rendered once a turn and shared, so a scrape never waits for a probe.
 
 pub mod cli;
 pub mod config;

@@ -39,7 +39,8 @@ pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::R
     if !setup.act {
         bail!("act = false in the configuration: certd renews nothing");
     }
-    let request = if arguments.due || arguments.names.is_empty() { Request::IfDue } else { Request::Force };
+    let all = arguments.names.is_empty();
+    let request = if arguments.due || all { Request::IfDue } else { Request::Force };
     let outcomes = match JournalAccess::open(&config)? {
         JournalAccess::Daemon(client) => {
             let names = match arguments.names.is_empty() {
@@ -50,8 +51,12 @@ pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::R
         }
         JournalAccess::Ours(journal) => by_ourselves(&config, setup, &journal, arguments.names, request, now).await?,
     };
-    for Outcome { certificate, message, .. } in &outcomes {
+    for Outcome { certificate, message, .. } in outcomes.iter().filter(|outcome| !all || outcome.tried || !outcome.ok) {
         println!("{certificate}: {message}");
+    }
+    if all {
+        let tried = outcomes.iter().filter(|outcome| outcome.tried).count();
+        println!("{} managed, {tried} were due", outcomes.len());
     }
     // A renewal that failed is as bad as a certificate that is: 2, as `check` says it.
     Ok(if outcomes.iter().all(|outcome| outcome.ok) { 0 } else { 2 })

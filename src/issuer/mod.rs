@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::domain::cert::Certificate;
 use crate::domain::name::San;
 use crate::domain::time::Timestamp;
+use crate::pki::read;
 use crate::pki::roots::Roots;
 
 use local_ca::{LocalCa, LocalCaSettings};
@@ -110,11 +111,14 @@ impl Issuer {
         }
     }
 
-    /// The end of the CA, where it is known without asking.
-    pub fn not_after(&self) -> Option<Timestamp> {
+    /// Whether it can be asked, and when its CA ends.
+    pub async fn look(&self) -> Result<Option<Timestamp>, IssuerError> {
         match self {
-            Self::LocalCa(slot) => slot.ca.get().map(|(ca, _)| ca.not_after()),
-            Self::VaultPki { .. } => None,
+            Self::LocalCa(slot) => Ok(Some(slot.opened()?.0.not_after())),
+            Self::VaultPki { pki, .. } => {
+                let ends = pki.anchors().await?.into_iter().filter_map(|der| read::certificate(&der).ok());
+                Ok(ends.map(|ca| ca.not_after).min())
+            }
         }
     }
 }
