@@ -76,6 +76,7 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
         page,
         own,
         listener,
+        listener_trouble: None,
         now,
         stop: watch::channel(false).0,
         asked: BTreeMap::new(),
@@ -147,6 +148,8 @@ struct Daemon {
     page: Arc<Page>,
     own: Arc<OwnMetrics>,
     listener: Option<Listener>,
+    /// Why the listener has not the newest certificate, so that each turn need not say it again.
+    listener_trouble: Option<String>,
     now: fn() -> Timestamp,
     stop: watch::Sender<bool>,
     /// What people asked for since the running turn began.
@@ -259,12 +262,21 @@ impl Daemon {
         );
     }
 
-    fn serve_newest(&self) {
-        match self.listener.as_ref().map(Listener::reload) {
-            Some(Ok(Reload::Swapped)) => tracing::info!("the listener serves a new certificate"),
-            Some(Err(error)) => tracing::warn!("{}", in_one_line(&error)),
-            Some(Ok(Reload::Unchanged)) | None => {}
+    fn serve_newest(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        let trouble = match listener.reload() {
+            Ok(reload) => {
+                if reload == Reload::Swapped {
+                    tracing::info!("the listener serves a new certificate");
+                }
+                None
+            }
+            Err(error) => Some(in_one_line(&error)),
+        };
+        if let Some(text) = trouble.as_ref().filter(|_| trouble != self.listener_trouble) {
+            tracing::warn!("{text}");
         }
+        self.listener_trouble = trouble;
     }
 
     /// A bad new configuration is refused and the old one stays.
@@ -365,6 +377,7 @@ mod tests {
             setup,
             own,
             listener: None,
+            listener_trouble: None,
             now,
             stop: watch::channel(false).0,
             asked: BTreeMap::new(),

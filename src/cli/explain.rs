@@ -36,11 +36,11 @@ pub async fn run(arguments: ExplainArguments, now: fn() -> Timestamp) -> anyhow:
     };
     let managed = managed.iter().find(|managed| managed.location == entry.observation.location);
     print!("{}", super::pause::banner(snapshot.act, snapshot.paused_until));
-    print!("{}", explained(entry, managed));
+    print!("{}", explained(entry, managed, snapshot.taken_at));
     Ok(0)
 }
 
-fn explained(entry: &Entry, managed: Option<&Managed>) -> String {
+fn explained(entry: &Entry, managed: Option<&Managed>, now: Timestamp) -> String {
     let mut lines = vec![("location", entry.observation.location.to_string())];
     match &entry.observation.sighting {
         Sighting::Absent => lines.push(("seen", "nothing is there".to_string())),
@@ -55,6 +55,9 @@ fn explained(entry: &Entry, managed: Option<&Managed>) -> String {
             lines
                 .push(("issuers", managed.issuers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ")));
             lines.push(("decision", words::action(&decided.decision.action)));
+            if let Some(until) = decided.record.paused_until.filter(|until| now < *until) {
+                lines.push(("paused", format!("until {until}")));
+            }
             if let Some(error) = &decided.record.last_error {
                 lines.push(("last error", error.clone()));
             }

@@ -75,11 +75,22 @@ fn decisions(snapshot: &Snapshot) -> Vec<&Decision> {
     decisions
 }
 
+/// A pause of its own, where the decision does not tell of it.
+fn paused(snapshot: &Snapshot, decision: &Decision) -> Option<Timestamp> {
+    if matches!(decision.action, Action::Hold { .. }) {
+        return None;
+    }
+    let mut managed = snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
+    let managed = managed.find(|managed| managed.decision.certificate == decision.certificate)?;
+    managed.record.paused_until.filter(|until| snapshot.taken_at < *until)
+}
+
 fn text(snapshot: &Snapshot) -> String {
     let mut out = super::pause::banner(snapshot.act, snapshot.paused_until);
     let decisions = decisions(snapshot);
     for decision in &decisions {
-        out.push_str(&format!("{}: {}\n", decision.certificate, words::action(&decision.action)));
+        let paused = paused(snapshot, decision).map_or(String::new(), |until| format!(", paused until {until}"));
+        out.push_str(&format!("{}: {}{paused}\n", decision.certificate, words::action(&decision.action)));
     }
     let renewals = decisions.iter().filter(|d| matches!(d.action, Action::Renew { .. })).count();
     out + &format!("{} managed, {renewals} to renew\n", decisions.len())

@@ -40,6 +40,7 @@ pub fn render(snapshot: &Snapshot, about: &About) -> String {
     issuers(snapshot, &mut out);
     vaults(snapshot, &mut out);
     phases(snapshot, &mut out);
+    acting(snapshot, rows(), &mut out);
     identity(about, &mut out);
     out
 }
@@ -318,6 +319,24 @@ fn phases(snapshot: &Snapshot, out: &mut String) {
     let mut family = Family::gauge(out, "certd_cycle_last_success", "Whether its last completion was a success.");
     for status in &snapshot.phases {
         family.series("", &[("phase", status.phase.as_str())], u8::from(status.succeeded));
+    }
+}
+
+/// What stops all acting, and what stops that on one certificate.
+fn acting<'a>(snapshot: &Snapshot, rows: impl Iterator<Item = (&'a Entry, &'a str)>, out: &mut String) {
+    let acts = snapshot.act && snapshot.paused_until.is_none();
+    let help = "Whether certd renews what is due: 0 with `act = false`, and while all is paused.";
+    Family::gauge(out, "certd_acting", help).series("", &[], u8::from(acts));
+    let mut family =
+        Family::gauge(out, "certd_paused_until_timestamp_seconds", "The end of a pause, of all or of one.");
+    if let Some(until) = snapshot.paused_until {
+        family.series("", &[], until.0);
+    }
+    for (entry, cert) in rows {
+        let until = entry.managed.as_ref().and_then(|managed| managed.record.paused_until);
+        if let Some(until) = until.filter(|until| snapshot.taken_at < *until) {
+            family.series(cert, &[], until.0);
+        }
     }
 }
 

@@ -27,7 +27,9 @@ fn every_command(home: &Home) {
     assert_eq!(home.says(&["plan"]).lines().count(), 2);
 
     assert!(home.says(&["pause", "web", "--until", "1h"]).ends_with(": web\n"));
-    assert!(home.says(&["plan"]).starts_with("web: hold: paused until "));
+    let paused = home.says(&["plan"]);
+    assert!(paused.starts_with("web: keep, due on ") && paused.contains(", paused until "), "{paused}");
+    assert!(home.says(&["explain", "web"]).contains("\npaused      until "));
     assert_eq!(home.says(&["resume", "web"]), "resumed: web\n");
 
     let unknown = home.certd(&["renew", "nobody"]);
@@ -53,14 +55,15 @@ fn a_pause_is_shown_by_the_metrics_and_outlives_a_restart() {
     let certd = home.start();
     certd.turn_completed();
     home.says(&["pause", "--until", "1h"]);
-    held(&certd, "web");
+    home.says(&["pause", "web", "--until", "2h"]);
+    acts(&certd, "0", true);
     certd.stop();
     let again = home.start();
-    held(&again, "web");
+    acts(&again, "0", true);
     home.says(&["resume"]);
-    eventually("the end of the pause", || {
-        again.metric("certd_certificate_state{cert=\"web\",state=\"ok\"}").ok_or_else(|| again.get("/metrics").1)
-    });
+    acts(&again, "1", true);
+    home.says(&["resume", "web"]);
+    acts(&again, "1", false);
     again.stop();
 }
 
@@ -83,6 +86,15 @@ async fn a_pause_stops_the_next_renewal_of_the_turn_that_is_running() {
     home.says(&["resume"]);
     certd.logs(&["renewed, stored and read back", "cert=b"]);
     certd.stop();
+}
+
+/// Once the metrics say so: whether all may be acted on, and whether `web` is paused.
+fn acts(certd: &Running, all: &str, paused: bool) {
+    eventually("what the metrics say of pauses", || {
+        let own = certd.metric("certd_paused_until_timestamp_seconds{cert=\"web\"}");
+        let is_so = certd.metric("certd_acting{}").as_deref() == Some(all) && own.is_some() == paused;
+        if is_so { Ok(()) } else { Err(certd.get("/metrics").1) }
+    });
 }
 
 fn held(certd: &Running, name: &str) {

@@ -51,10 +51,8 @@ impl Systemd {
 
 /// In microseconds, as systemd counts them.
 fn monotonic() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec of our own.
-    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) }, 0);
-    u64::try_from(now.tv_sec * 1_000_000 + now.tv_nsec / 1_000).unwrap()
+    let text = sd_notify::NotifyState::monotonic_usec_now().unwrap().to_string();
+    text.split_once('=').unwrap().1.parse().unwrap()
 }
 
 #[test]
