@@ -348,7 +348,13 @@ async fn an_empty_token_or_a_taken_address_is_said_at_once() {
     let first = Listener::bind(plain(), page()).unwrap();
     let second = ListenSettings { address: first.address(), ..plain() };
     let error = Listener::bind(second, page()).unwrap_err();
-    assert_eq!(error.to_string(), format!("could not listen, is another certd running? {}", first.address()));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "could not listen on {}: set another `address` in [listen], or stop who listens there",
+            first.address()
+        )
+    );
 }
 
 /// Writes a fresh certificate and key for 127.0.0.1, and returns it as a client's root.

@@ -59,6 +59,24 @@ fn a_turn_that_hangs_on_a_silent_vault_does_not_keep_it() {
     }
 }
 
+#[test]
+fn a_worker_that_is_stuck_for_good_does_not_keep_it() {
+    for signal in SIGNALS {
+        let home = Home::with(
+            "[vault.main]\naddress = \"http://127.0.0.1:1\"\ntoken_file = \"token\"\n\
+             [source.apps.vault_kv]\nvault = \"main\"\npaths = [\"secret/**\"]\n",
+        );
+        // A pipe that nobody writes to: as a file on a file system that hangs, it never opens.
+        let token = home.path("token");
+        assert!(std::process::Command::new("mkfifo").arg(&token).status().unwrap().success());
+        let certd = home.start();
+        certd.logs(&["certd is up"]);
+        assert_eq!(certd.get("/readyz").0, 503);
+        let log = ends(certd, signal, AT_ONCE);
+        assert!(!log.iter().any(|line| line.contains("turn completed")), "{log:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_under_way_at_sigterm_is_resumed_and_closed_on_the_next_start() {
     a_renewal_is_resumed_after(libc::SIGTERM).await;
