@@ -76,6 +76,7 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
         page,
         own,
         listener,
+        listener_trouble: None,
         now,
         stop: watch::channel(false).0,
         asked: BTreeMap::new(),
@@ -147,6 +148,8 @@ struct Daemon {
     page: Arc<Page>,
     own: Arc<OwnMetrics>,
     listener: Option<Listener>,
+    /// Why the listener has not the newest certificate, so that each turn need not say it again.
+    listener_trouble: Option<String>,
     now: fn() -> Timestamp,
     stop: watch::Sender<bool>,
     /// What people asked for since the running turn began.
@@ -159,6 +162,8 @@ struct Daemon {
 /// A turn under way, and who waits for it.
 struct Worker {
     task: JoinHandle<Option<Turn>>,
+    /// What the turn works with, whatever is reloaded meanwhile.
+    setup: Arc<Setup>,
     waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Outcome>>)>,
 }
 
@@ -210,13 +215,14 @@ impl Daemon {
         self.schedule.begin((self.now)(), self.setup.interval);
         pulse::beat();
         let (cycle, setup, journal) = (self.cycle.clone(), self.setup.clone(), self.journal.clone());
+        let worked_with = setup.clone();
         let (requested, stop) = (std::mem::take(&mut self.asked), self.stop.subscribe());
         let task = tokio::spawn(async move {
             let mut cycle = cycle.lock().await;
             cycle.setup = setup;
             cycle.turn(&journal, &requested, stop).await
         });
-        Worker { task, waiting: std::mem::take(&mut self.waiting) }
+        Worker { task, setup: worked_with, waiting: std::mem::take(&mut self.waiting) }
     }
 
     fn finish(&mut self, (worker, ended): (Worker, Result<Option<Turn>, tokio::task::JoinError>)) {
@@ -226,14 +232,14 @@ impl Daemon {
                     // Who asked may have gone meanwhile.
                     let _ = answer.send(outcomes(&names, &turn));
                 }
-                self.publish(&turn);
+                self.publish(&worker.setup, &turn);
             }
             Ok(None) => {}
             Err(broken) => tracing::error!("the turn broke off, the next one begins anew: {broken}"),
         }
     }
 
-    fn publish(&mut self, turn: &Turn) {
+    fn publish(&mut self, setup: &Setup, turn: &Turn) {
         for phase in &turn.snapshot.phases {
             self.own.phase_took(phase.phase, phase.took);
         }
@@ -245,10 +251,10 @@ impl Daemon {
             };
             self.own.renewal_attempted(&attempt.issuer, result, attempt.reason);
         }
-        self.page.publish(render(&turn.snapshot, &about(&self.setup)));
-        let readiness = Readiness { last_completed: Some(turn.snapshot.taken_at), interval: self.setup.interval };
+        self.page.publish(render(&turn.snapshot, &about(setup)));
+        let readiness = Readiness { last_completed: Some(turn.snapshot.taken_at), interval: setup.interval };
         self.page.completed(readiness);
-        self.rollouts.follow(&self.setup, turn);
+        self.rollouts.follow(setup, turn);
         self.serve_newest();
         let worst = turn.snapshot.worst().as_str();
         tracing::info!(
@@ -259,12 +265,21 @@ impl Daemon {
         );
     }
 
-    fn serve_newest(&self) {
-        match self.listener.as_ref().map(Listener::reload) {
-            Some(Ok(Reload::Swapped)) => tracing::info!("the listener serves a new certificate"),
-            Some(Err(error)) => tracing::warn!("{}", in_one_line(&error)),
-            Some(Ok(Reload::Unchanged)) | None => {}
+    fn serve_newest(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        let trouble = match listener.reload() {
+            Ok(reload) => {
+                if reload == Reload::Swapped {
+                    tracing::info!("the listener serves a new certificate");
+                }
+                None
+            }
+            Err(error) => Some(in_one_line(&error)),
+        };
+        if let Some(text) = trouble.as_ref().filter(|_| trouble != self.listener_trouble) {
+            tracing::warn!("{text}");
         }
+        self.listener_trouble = trouble;
     }
 
     /// A bad new configuration is refused and the old one stays.
@@ -365,6 +380,7 @@ mod tests {
             setup,
             own,
             listener: None,
+            listener_trouble: None,
             now,
             stop: watch::channel(false).0,
             asked: BTreeMap::new(),
@@ -381,7 +397,7 @@ mod tests {
             let _held = cycle.lock().await;
             panic!("a bug in a turn");
         });
-        Worker { task, waiting: std::mem::take(&mut daemon.waiting) }
+        Worker { task, setup: daemon.setup.clone(), waiting: std::mem::take(&mut daemon.waiting) }
     }
 
     #[tokio::test]

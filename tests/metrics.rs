@@ -91,7 +91,7 @@ fn every_family_says_its_kind_once_and_keeps_its_series_together() {
         ("certd_certificate_state", "gauge"),
         ("certd_certificate_problem", "gauge"),
         ("certd_certificate_last_observed_timestamp_seconds", "gauge"),
-        ("certd_renewal_due_timestamp_seconds", "gauge"),
+        ("certd_certificate_renewal_due_timestamp_seconds", "gauge"),
         ("certd_renewal_attempts_total", "counter"),
         ("certd_renewal_consecutive_failures", "gauge"),
         ("certd_renewal_last_success_timestamp_seconds", "gauge"),
@@ -149,7 +149,7 @@ fn a_healthy_certificate_has_these_eight_series() {
         ),
         (r#"certd_certificate_state{cert="payments-api",state="ok"}"#.into(), 1),
         (r#"certd_certificate_last_observed_timestamp_seconds{cert="payments-api"}"#.into(), NOW.0),
-        (r#"certd_renewal_due_timestamp_seconds{cert="payments-api",reason="due"}"#.into(), NOW.0 + 25 * DAY),
+        (r#"certd_certificate_renewal_due_timestamp_seconds{cert="payments-api",reason="due"}"#.into(), NOW.0 + 25 * DAY),
         (r#"certd_renewal_last_success_timestamp_seconds{cert="payments-api"}"#.into(), NOW.0 - 5 * DAY),
     ];
     let of_it: BTreeMap<String, f64> = page.into_iter().filter(|(name, _)| name.contains("payments-api")).collect();
@@ -349,7 +349,13 @@ async fn an_empty_token_or_a_taken_address_is_said_at_once() {
     let first = Listener::bind(plain(), page()).unwrap();
     let second = ListenSettings { address: first.address(), ..plain() };
     let error = Listener::bind(second, page()).unwrap_err();
-    assert_eq!(error.to_string(), format!("could not listen, is another certd running? {}", first.address()));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "could not listen on {}: set another `address` in [listen], or stop who listens there",
+            first.address()
+        )
+    );
 }
 
 /// Writes a fresh certificate and key for 127.0.0.1, and returns it as a client's root.

@@ -174,7 +174,9 @@ impl LocalCa {
                 asked.as_secs()
             )));
         }
-        Ok((order.now.minus(CLOCK_SKEW).max(self.not_before), not_after))
+        // A lifetime of minutes must not be spent before it begins: it would be due at once.
+        let back = CLOCK_SKEW.min(asked / 10);
+        Ok((order.now.minus(back).max(self.not_before), not_after))
     }
 
     fn names(&self, names: &[San]) -> Result<Vec<SanType>, IssuerError> {

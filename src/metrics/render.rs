@@ -197,7 +197,7 @@ fn last_observed<'a>(rows: impl Iterator<Item = (&'a Entry, &'a str)>, out: &mut
 }
 
 fn renewal_due<'a>(rows: impl Iterator<Item = (&'a Entry, &'a str)>, out: &mut String) {
-    let name = "certd_renewal_due_timestamp_seconds";
+    let name = "certd_certificate_renewal_due_timestamp_seconds";
     let mut family = Family::gauge(out, name, "When it is to be renewed, in the past while it is due, and why.");
     for (entry, cert) in rows {
         let Some(managed) = &entry.managed else { continue };
