@@ -122,6 +122,11 @@ impl VaultKvSource {
         }
     }
 
+    /// Whether a secret at this path is one that it looks at.
+    pub fn covers(&self, path: &str) -> bool {
+        self.paths.iter().any(|glob| glob.matches(path)) && !self.is_excluded(path)
+    }
+
     fn is_excluded(&self, path: &str) -> bool {
         self.exclude.iter().any(|glob| glob.matches(path))
     }
