@@ -27,6 +27,7 @@ pub fn action(action: &Action) -> String {
 fn deferral(reason: &Deferral) -> String {
     match reason {
         Deferral::Backoff { failures } => format!("{failures} attempts failed"),
+        Deferral::Contested => "others keep replacing what certd stores there: find out who".to_string(),
         Deferral::Cap => "this turn renews as many as it may".to_string(),
     }
 }
@@ -38,6 +39,7 @@ fn held(held: &Held) -> String {
         Held::Paused { until } => format!("paused until {until}"),
         Held::TwoRules(rules) => format!("two rules adopt it: {}", rules.join(", ")),
         Held::UnsupportedKey(key) => format!("certd makes no keys of this kind: {key}"),
+        Held::Unwritable(why) => why.clone(),
         Held::NotObserved => "it was not looked at yet".to_string(),
     }
 }

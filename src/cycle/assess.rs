@@ -32,7 +32,7 @@ pub fn assess(
     let world = World { now, managed: &managed, inventory: &sweep.inventory, journal, act: setup.act, requested };
     let decisions = plan::plan(&world);
     let next_turn = now.plus(setup.interval);
-    let decisions = plan::admit(decisions, &sweep.inventory, setup.max_renewals, next_turn);
+    let decisions = plan::admit(decisions, &sweep.inventory, requested, setup.max_renewals, next_turn);
     let entries = entries(setup, now, sweep, journal, &managed, &decisions, refused);
     Assessment { managed, decisions, entries }
 }

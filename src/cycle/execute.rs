@@ -12,7 +12,8 @@ use crate::domain::policy;
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use crate::journal::event::Event;
-use crate::renew::{Failure, Outcome, Renewal, in_one_line};
+use crate::renew::{Failure, Fault, Outcome, Renewal, in_one_line};
+use crate::store::Store;
 
 use super::setup::Setup;
 
@@ -52,7 +53,8 @@ impl Execution<'_> {
             if self.is_paused(&managed.name) || self.only.is_some_and(|only| !only.contains(&managed.name)) {
                 continue;
             }
-            match self.renew(managed, decision, reason).await {
+            let Some(store) = self.setup.store(managed) else { continue };
+            match self.renew(managed, decision, reason, &store).await {
                 Some(attempt) => attempts.push(attempt),
                 None => break,
             }
@@ -68,14 +70,13 @@ impl Execution<'_> {
     }
 
     /// `None` when it was left open because certd stops.
-    async fn renew(&self, managed: &Managed, decision: &Decision, reason: Reason) -> Option<Attempt> {
+    async fn renew(&self, managed: &Managed, decision: &Decision, reason: Reason, store: &Store) -> Option<Attempt> {
         let issuers = self.setup.issuers_of(managed);
-        let store = self.setup.store(managed)?;
         let renewal = Renewal {
             managed,
             reason,
             based_on: decision.based_on,
-            store: &store,
+            store,
             issuers: &issuers,
             journal: self.journal,
             now: self.now,
@@ -122,7 +123,8 @@ impl Execution<'_> {
         });
         let retry_at = policy::retry_at(before.saturating_add(1), now, &managed.name.0, not_after);
         tracing::error!(cert = %managed.name, retry_at = %retry_at, "could not renew: {}", failure.message);
-        let event = Event::Failed { message: failure.message.clone(), retry_at };
+        let held = failure.fault == Fault::Held;
+        let event = Event::Failed { message: failure.message.clone(), retry_at, held };
         if let Err(error) = self.journal.append(now, Some(&managed.name), event) {
             tracing::error!(cert = %managed.name, "{}", in_one_line(&error));
         }

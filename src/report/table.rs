@@ -120,6 +120,7 @@ fn intention(now: Timestamp, managed: &ManagedEntry) -> Option<String> {
         Action::Defer { until, reason, renew } => {
             let why = match reason {
                 Deferral::Backoff { .. } => "after failures",
+                Deferral::Contested => "as others keep replacing what certd stores",
                 Deferral::Cap => "as many as one turn may renew come first",
             };
             let renew = renew.as_str().replace('_', " ");
@@ -137,6 +138,7 @@ fn on_hold(held: &Held) -> Option<String> {
         Held::Paused { until } => Some(format!("paused until {until}")),
         Held::TwoRules(rules) => Some(format!("two rules name it: {}", one_line(&rules.join(", ")))),
         Held::UnsupportedKey(key) => Some(format!("certd makes no keys of its kind: {}", one_line(key))),
+        Held::Unwritable(why) => Some(one_line(why)),
         Held::NotObserved => Some("there is nothing to renew".to_string()),
     }
 }
