@@ -118,7 +118,8 @@ async fn renew(
     let (answer, answered) = oneshot::channel();
     let command = RenewCommand { requested: body.requested, answer };
     shared.renewals.send(command).await.map_err(|_| stopping())?;
-    answered.await.map(Json).map_err(|_| stopping())
+    let broken = |_| (StatusCode::INTERNAL_SERVER_ERROR, "the turn ended before its time: see the log".to_string());
+    answered.await.map(Json).map_err(broken)
 }
 
 #[derive(Debug, thiserror::Error)]

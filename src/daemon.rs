@@ -3,16 +3,19 @@
 //! The cron scheduler only ticks. What is due is decided here by the wall clock, so a suspend, a jump of
 //! the clock or a turn that overran neither loses a turn nor runs two at once.
 
+mod rollout;
+mod schedule;
+mod systemd;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tokio_cron_scheduler::JobSchedulerError;
 
 use crate::config::{self, Config, ConfigErrors};
 use crate::control::{self, Outcome, RenewCommand};
@@ -30,16 +33,11 @@ use crate::metrics::served::Reload;
 use crate::pulse;
 use crate::renew::{self, in_one_line};
 
+use rollout::Rollouts;
+use schedule::Schedule;
+
 /// After SIGTERM the turn may end by itself for so long; a renewal inside it gives up earlier.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
-
-/// Longer than any single item may take by its own deadline: beyond it the worker is stuck, and
-/// systemd is left to notice.
-const STUCK_AFTER: Duration = Duration::from_secs(180);
-
-/// Where turns are seconds apart, and where they are not.
-const TICK_EVERY_SECOND: &str = "* * * * * *";
-const TICK_EVERY_TEN_SECONDS: &str = "*/10 * * * * *";
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -59,6 +57,8 @@ pub enum DaemonError {
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<(), DaemonError> {
+    // First, since until then a signal ends the process where it stands.
+    let signals = Signals::new()?;
     let setup = Arc::new(config::build::build(&config)?);
     let journal = Arc::new(Journal::open(&config.state_dir)?);
     let own = Arc::new(OwnMetrics::new(now()));
@@ -80,9 +80,10 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
         stop: watch::channel(false).0,
         asked: BTreeMap::new(),
         waiting: Vec::new(),
-        next_turn: now(),
+        rollouts: Rollouts::default(),
+        schedule: Schedule::new(now()),
     };
-    daemon.run(commands).await
+    daemon.run(signals, commands).await
 }
 
 fn listen(config: &Config, page: &Arc<Page>) -> Result<Option<Listener>, ListenError> {
@@ -91,7 +92,8 @@ fn listen(config: &Config, page: &Arc<Page>) -> Result<Option<Listener>, ListenE
 }
 
 fn listen_settings(config: &Config) -> Option<ListenSettings> {
-    let listen = config.listen.as_ref()?;
+    let listen = &config.listen;
+    let address = listen.socket_address()?;
     let tls = listen.tls.as_ref().map(|tls| match tls {
         config::ListenTls::Files { certificate, private_key } => {
             TlsFiles { certificate: config.path(certificate), private_key: config.path(private_key) }
@@ -102,7 +104,7 @@ fn listen_settings(config: &Config) -> Option<ListenSettings> {
         }
     });
     Some(ListenSettings {
-        address: listen.address.get_ref().parse().expect("config::load accepts only socket addresses"),
+        address,
         tls,
         bearer_token_file: listen.bearer_token_file.as_ref().map(|path| config.path(path)),
     })
@@ -120,6 +122,22 @@ fn announce(path: &Path, config: &Config, listener: Option<&Listener>) {
     }
 }
 
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 struct Daemon {
     path: PathBuf,
     /// The worker holds it while a turn runs.
@@ -134,7 +152,8 @@ struct Daemon {
     /// What people asked for since the running turn began.
     asked: BTreeMap<CertName, Request>,
     waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Outcome>>)>,
-    next_turn: Timestamp,
+    rollouts: Rollouts,
+    schedule: Schedule,
 }
 
 /// A turn under way, and who waits for it.
@@ -144,33 +163,31 @@ struct Worker {
 }
 
 impl Daemon {
-    async fn run(mut self, mut commands: mpsc::Receiver<RenewCommand>) -> Result<(), DaemonError> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+    async fn run(
+        mut self,
+        mut signals: Signals,
+        mut commands: mpsc::Receiver<RenewCommand>,
+    ) -> Result<(), DaemonError> {
         let (tick, mut ticks) = mpsc::channel(1);
-        let mut cron = ticker(self.setup.interval, tick).await?;
-        let mut watchdog = tokio::time::interval(watchdog_period());
-        notify(&[NotifyState::Ready]);
+        let mut cron = schedule::ticker(tick).await?;
+        let mut watchdog = tokio::time::interval(systemd::watchdog_period());
+        systemd::ready();
         let mut worker = Some(self.start());
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => self.reload(),
-                Some(command) = commands.recv() => {
-                    self.asked.extend(command.requested.iter().map(|(name, request)| (name.clone(), *request)));
-                    self.waiting.push((command.requested.into_keys().collect(), command.answer));
-                }
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hangup.recv() => self.reload(),
+                Some(command) = commands.recv() => self.note(command),
                 Some(()) = ticks.recv() => {}
                 ended = finished(&mut worker) => self.finish(ended),
-                _ = watchdog.tick() => feed_watchdog(worker.is_some()),
+                _ = watchdog.tick() => systemd::feed_watchdog(worker.is_some()),
             }
             if worker.is_none() && self.is_due() {
                 worker = Some(self.start());
             }
         }
-        notify(&[NotifyState::Stopping]);
+        systemd::stopping();
         tracing::info!("stopping");
         self.wind_down(worker).await;
         if let Err(error) = cron.shutdown().await {
@@ -180,16 +197,17 @@ impl Daemon {
         Ok(())
     }
 
-    /// By the wall clock; a clock that was set back must not put the next turn far away.
+    fn note(&mut self, command: RenewCommand) {
+        self.asked.extend(command.requested.iter().map(|(name, request)| (name.clone(), *request)));
+        self.waiting.push((command.requested.into_keys().collect(), command.answer));
+    }
+
     fn is_due(&mut self) -> bool {
-        let now = (self.now)();
-        self.next_turn = self.next_turn.min(now.plus(self.setup.interval));
-        now >= self.next_turn || !self.waiting.is_empty()
+        self.schedule.is_due((self.now)(), self.setup.interval) || !self.waiting.is_empty()
     }
 
     fn start(&mut self) -> Worker {
-        let now = (self.now)();
-        self.next_turn = now.plus(self.setup.interval);
+        self.schedule.begin((self.now)(), self.setup.interval);
         pulse::beat();
         let (cycle, setup, journal) = (self.cycle.clone(), self.setup.clone(), self.journal.clone());
         let (requested, stop) = (std::mem::take(&mut self.asked), self.stop.subscribe());
@@ -230,11 +248,8 @@ impl Daemon {
         self.page.publish(render(&turn.snapshot, &about(&self.setup)));
         let readiness = Readiness { last_completed: Some(turn.snapshot.taken_at), interval: self.setup.interval };
         self.page.completed(readiness);
-        match self.listener.as_ref().map(Listener::reload) {
-            Some(Ok(Reload::Swapped)) => tracing::info!("the listener serves a new certificate"),
-            Some(Err(error)) => tracing::warn!("{}", in_one_line(&error)),
-            Some(Ok(Reload::Unchanged)) | None => {}
-        }
+        self.rollouts.follow(&self.setup, turn);
+        self.serve_newest();
         let worst = turn.snapshot.worst().as_str();
         tracing::info!(
             certificates = turn.snapshot.entries.len(),
@@ -244,35 +259,48 @@ impl Daemon {
         );
     }
 
+    fn serve_newest(&self) {
+        match self.listener.as_ref().map(Listener::reload) {
+            Some(Ok(Reload::Swapped)) => tracing::info!("the listener serves a new certificate"),
+            Some(Err(error)) => tracing::warn!("{}", in_one_line(&error)),
+            Some(Ok(Reload::Unchanged)) | None => {}
+        }
+    }
+
     /// A bad new configuration is refused and the old one stays.
     fn reload(&mut self) {
-        let reloading = NotifyState::monotonic_usec_now().map(|at| [NotifyState::Reloading, at]);
-        notify(reloading.as_ref().map_or(&[NotifyState::Reloading], |states| states.as_slice()));
+        systemd::reloading();
         match config::load(&self.path).and_then(|config| Ok((config::build::build(&config)?, config))) {
             Ok((setup, config)) => {
                 self.setup = Arc::new(setup);
-                self.next_turn = (self.now)();
-                tracing::info!(hash = config.hash, "reloaded; `listen` and `state_dir` change with a restart only");
+                self.schedule.at_once((self.now)());
+                tracing::info!(
+                    hash = config.hash,
+                    "reloaded; `listen`, `log` and `state_dir` change with a restart only"
+                );
             }
             Err(errors) => tracing::error!("the new configuration is refused and the old one stays:\n{errors}"),
         }
-        notify(&[NotifyState::Ready]);
+        systemd::ready();
     }
 
     async fn wind_down(self, worker: Option<Worker>) {
         // Without a receiver there is no turn that needs telling.
         let _ = self.stop.send(true);
-        if let Some(mut worker) = worker
-            && tokio::time::timeout(STOP_WITHIN, &mut worker.task).await.is_err()
-        {
-            tracing::warn!(
-                "the turn did not end in time and is abandoned; what it left open is resumed on the next start"
-            );
-            worker.task.abort();
-        }
-        if let Some(listener) = self.listener {
-            listener.shut_down().await;
-        }
+        // Side by side, since both have their deadlines within the same ten seconds.
+        tokio::join!(finished_or_abandoned(worker), async {
+            if let Some(listener) = self.listener {
+                listener.shut_down().await;
+            }
+        });
+    }
+}
+
+async fn finished_or_abandoned(worker: Option<Worker>) {
+    let Some(mut worker) = worker else { return };
+    if tokio::time::timeout(STOP_WITHIN, &mut worker.task).await.is_err() {
+        tracing::warn!("the turn did not end in time and is abandoned; what it left open is resumed on the next start");
+        worker.task.abort();
     }
 }
 
@@ -320,34 +348,63 @@ pub fn about(setup: &Setup) -> About {
     }
 }
 
-async fn ticker(interval: Duration, tick: mpsc::Sender<()>) -> Result<JobScheduler, JobSchedulerError> {
-    let schedule = if interval < Duration::from_secs(60) { TICK_EVERY_SECOND } else { TICK_EVERY_TEN_SECONDS };
-    let cron = JobScheduler::new().await?;
-    let job = Job::new(schedule, move |_, _| {
-        // A tick that is still waiting says the same.
-        let _ = tick.try_send(());
-    })?;
-    cron.add(job).await?;
-    cron.start().await?;
-    Ok(cron)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Half of what systemd asks for; without it, any period does.
-fn watchdog_period() -> Duration {
-    sd_notify::watchdog_enabled().map_or(Duration::from_secs(30), |asked| (asked / 2).max(Duration::from_millis(100)))
-}
-
-/// An outage lets every item fail by its deadline and so feeds the dog; a stuck worker does not.
-fn feed_watchdog(working: bool) {
-    if !working || pulse::age() < STUCK_AFTER {
-        notify(&[NotifyState::Watchdog]);
-    } else {
-        tracing::error!("the worker has finished nothing for {} s: the watchdog is not fed", pulse::age().as_secs());
+    fn daemon(state_dir: &Path) -> Daemon {
+        let now = || Timestamp(1_800_000_000);
+        let config = config::minimal();
+        let setup = Arc::new(config::build::build(&config).unwrap());
+        let own = Arc::new(OwnMetrics::new(now()));
+        Daemon {
+            path: state_dir.join("certd.toml"),
+            cycle: Arc::new(Mutex::new(Cycle::new(setup.clone(), now))),
+            journal: Arc::new(Journal::open(state_dir).unwrap()),
+            page: Arc::new(Page::new(own.clone(), setup.interval)),
+            setup,
+            own,
+            listener: None,
+            now,
+            stop: watch::channel(false).0,
+            asked: BTreeMap::new(),
+            waiting: Vec::new(),
+            rollouts: Rollouts::default(),
+            schedule: Schedule::new(now()),
+        }
     }
-}
 
-fn notify(states: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!("could not notify systemd: {error}");
+    /// A turn that panics while it holds the cycle, as one that hit a bug would.
+    fn panicking(daemon: &mut Daemon) -> Worker {
+        let cycle = daemon.cycle.clone();
+        let task = tokio::spawn(async move {
+            let _held = cycle.lock().await;
+            panic!("a bug in a turn");
+        });
+        Worker { task, waiting: std::mem::take(&mut daemon.waiting) }
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_panics_ends_neither_the_daemon_nor_the_turns_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut daemon = daemon(dir.path());
+        let (answer, answered) = oneshot::channel();
+        daemon.note(RenewCommand { requested: BTreeMap::from([("web".into(), Request::Force)]), answer });
+
+        // More often than the ten panics after which certmagic stops for good.
+        for _ in 0..12 {
+            let mut worker = Some(panicking(&mut daemon));
+            let ended = finished(&mut worker).await;
+            assert!(ended.1.as_ref().is_err_and(tokio::task::JoinError::is_panic));
+            daemon.finish(ended);
+            assert!(worker.is_none());
+        }
+        assert!(answered.await.is_err(), "who asked for the renewal is let go");
+        assert_eq!(daemon.page.readiness().last_completed, None);
+
+        let mut worker = Some(daemon.start());
+        let ended = finished(&mut worker).await;
+        daemon.finish(ended);
+        assert_eq!(daemon.page.readiness().last_completed, Some(Timestamp(1_800_000_000)));
     }
 }

@@ -78,6 +78,8 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
 async fn daemon(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(path)?;
     log_to_stderr(config.log.format, config.log.level);
+    // In the log, in its format: the words of the standard library would go between its lines.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug in certd: {panic}")));
     crate::daemon::run(path, config, now).await?;
     Ok(0)
 }

@@ -1,6 +1,7 @@
 //! The tables as the user writes them. Each kind is a variant, so that toml keeps the line and column of a mistake.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -73,7 +74,7 @@ pub enum Level {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "ListenText")]
 pub struct Listen {
-    /// An address and a port, as `SocketAddr` reads them.
+    /// An address and a port, as `SocketAddr` reads them, or `none`.
     pub address: Spanned<String>,
     pub tls: Option<ListenTls>,
     pub bearer_token_file: Option<FilePath>,
@@ -92,6 +93,7 @@ pub enum ListenTls {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListenText {
+    #[serde(default = "on_loopback")]
     address: Spanned<String>,
     certificate_file: Option<FilePath>,
     private_key_file: Option<FilePath>,
@@ -112,6 +114,19 @@ impl TryFrom<ListenText> for Listen {
             (_, _, Some(_)) => return Err("certificate_directory holds the key too: name no other file beside it"),
         };
         Ok(Self { address: text.address, tls, bearer_token_file: text.bearer_token_file })
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { address: on_loopback(), tls: None, bearer_token_file: None }
+    }
+}
+
+impl Listen {
+    /// Of a valid configuration; `None` where certd is not to listen.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        self.address.get_ref().parse().ok()
     }
 }
 
@@ -364,6 +379,10 @@ pub struct FoundVaultKv {
 }
 
 /// A default stands nowhere in the file.
+fn on_loopback() -> Spanned<String> {
+    unwritten("127.0.0.1:9843".to_string())
+}
+
 fn unwritten<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }

@@ -8,7 +8,7 @@ use std::{env, fs, io};
 use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, line_and_column};
-use super::file::{Check, File, Log, Turn};
+use super::file::{Check, File, Listen, Log, Turn};
 use super::validate::validate;
 use super::value::FilePath;
 use super::{Config, Declared, ReadFile};
@@ -44,7 +44,7 @@ pub fn minimal() -> Config {
         act: true,
         turn: unwritten(Turn::default()),
         log: Log::default(),
-        listen: None,
+        listen: unwritten(Listen::default()),
         check: unwritten(Check::default()),
         vaults: BTreeMap::new(),
         sources: BTreeMap::new(),
@@ -174,7 +174,9 @@ fn merge(config: &mut Config, parsed: Vec<File>) -> Vec<ConfigError> {
     if let Some(check) = merged.check {
         config.check = check;
     }
-    config.listen = merged.listen;
+    if let Some(listen) = merged.listen {
+        config.listen = listen;
+    }
     (config.vaults, config.sources, config.issuers) = (merged.vaults, merged.sources, merged.issuers);
     (config.certificates, config.adopt) = (merged.certificates, merged.adopt);
     merged.mistakes
@@ -186,7 +188,7 @@ struct Merged {
     act: Option<Declared<bool>>,
     turn: Option<Declared<Turn>>,
     log: Option<Declared<Log>>,
-    listen: Option<Declared<super::Listen>>,
+    listen: Option<Declared<Listen>>,
     check: Option<Declared<Check>>,
     vaults: BTreeMap<String, Declared<super::Vault>>,
     sources: BTreeMap<String, Declared<super::Source>>,

@@ -22,6 +22,7 @@ pub use file::{
 };
 pub use load::{load, minimal};
 pub use toml::Spanned;
+pub use validate::LONGEST_DEADLINE;
 pub use value::{FilePath, Period, Roots, duration, threshold};
 
 /// The main file and its drop-ins, merged and valid: every name that it mentions is declared.
@@ -36,7 +37,7 @@ pub struct Config {
     pub act: bool,
     pub turn: Declared<Turn>,
     pub log: Log,
-    pub listen: Option<Declared<Listen>>,
+    pub listen: Declared<Listen>,
     pub check: Declared<Check>,
     pub vaults: BTreeMap<String, Declared<Vault>>,
     pub sources: BTreeMap<String, Declared<Source>>,

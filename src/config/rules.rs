@@ -171,10 +171,17 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-pub(super) fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
-    text.parse().map_err(|_| Fault {
+/// What is written in place of an address.
+const NOT_LISTENING: &str = "none";
+
+/// `None` where certd is not to listen.
+pub(super) fn listen_address(text: &str) -> Result<Option<SocketAddr>, Fault> {
+    if text == NOT_LISTENING {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| Fault {
         what: format!("not an IP address with a port: {text:?}"),
-        hint: "write one such as 127.0.0.1:9843 or [::1]:9843".to_string(),
+        hint: "write one such as 127.0.0.1:9843 or [::1]:9843, or \"none\"".to_string(),
     })
 }
 

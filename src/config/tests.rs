@@ -66,7 +66,8 @@ fn certificate(lines: &str) -> String {
 #[test]
 fn an_empty_file_is_valid_and_acts_on_nothing() {
     let config = load_files(&[("certd.toml", "")]).unwrap();
-    assert!(config.act && config.certificates.is_empty() && config.listen.is_none());
+    assert!(config.act && config.certificates.is_empty());
+    assert_eq!(config.listen.socket_address(), Some("127.0.0.1:9843".parse().unwrap()));
     assert_eq!(config.turn.interval.get_ref().0, Duration::from_secs(3600));
     assert_eq!(config.hash, "e3b0c44298fc");
 }
@@ -152,12 +153,21 @@ fn listening_off_loopback_needs_tls_and_a_token() {
     check("listen = { address = '0.0.0.0:1', certificate_directory = 'd', bearer_token_file = 't' }", &[]);
     check(
         "listen = { address = 'localhost:1' }",
-        &["1:22: not an IP address with a port: \"localhost:1\" — write one such as 127.0.0.1:9843 or [::1]:9843"],
+        &["1:22: not an IP address with a port: \"localhost:1\" — \
+           write one such as 127.0.0.1:9843 or [::1]:9843, or \"none\""],
     );
     check(
         "listen = { address = '127.0.0.1:1', certificate_file = 'c' }",
         &["1:10: certificate_file needs private_key_file beside it"],
     );
+}
+
+#[test]
+fn without_an_address_certd_listens_on_loopback_and_with_none_it_does_not_listen() {
+    let address = |text: &str| load_files(&[("certd.toml", text)]).unwrap().listen.socket_address();
+    assert_eq!(address("[listen]\ncertificate_directory = 'd'"), Some("127.0.0.1:9843".parse().unwrap()));
+    assert_eq!(address("listen = { address = '[::1]:1' }"), Some("[::1]:1".parse().unwrap()));
+    assert_eq!(address("listen = { address = 'none' }"), None);
 }
 
 #[test]
@@ -429,7 +439,7 @@ fn the_shipped_configurations_are_valid() {
     let Store::File(FileStore::Directory(kept)) = quickstart.certificates[0].store.get_ref() else {
         panic!("the quickstart keeps its certificate in a directory");
     };
-    let Some(ListenTls::Directory(served)) = &quickstart.listen.as_ref().unwrap().tls else {
+    let Some(ListenTls::Directory(served)) = &quickstart.listen.tls else {
         panic!("the quickstart serves TLS from a directory");
     };
     assert_eq!(quickstart.path(kept), root.join("quickstart/certificates/localhost"));

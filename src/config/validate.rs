@@ -22,7 +22,7 @@ use crate::source::target::Target;
 const INTERVALS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(24 * 60 * 60)];
 
 /// Longer than anything healthy takes; one place that hangs must not hold up the others for longer.
-const LONGEST_DEADLINE: Duration = Duration::from_secs(5 * 60);
+pub const LONGEST_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 /// Each one in flight holds a socket; hosts commonly allow 1024.
 const MOST_AT_ONCE: usize = 512;
@@ -31,9 +31,7 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     let mut m = Mistakes { config, watched: references::watched(config), found: Vec::new() };
     m.turn();
     m.thresholds();
-    if let Some(listen) = &config.listen {
-        m.listen(listen);
-    }
+    m.listen(&config.listen);
     m.vaults();
     config.sources.iter().for_each(|(name, source)| m.source(name, source));
     config.issuers.iter().for_each(|(name, issuer)| m.issuer(name, issuer));
@@ -115,7 +113,8 @@ impl Mistakes<'_> {
 
     fn listen(&mut self, listen: &Declared<Listen>) {
         let address = match rules::listen_address(listen.address.get_ref()) {
-            Ok(address) => address,
+            Ok(Some(address)) => address,
+            Ok(None) => return,
             Err(Fault { what, hint }) => return self.say(listen.file, listen.address.span(), what, hint),
         };
         if !address.ip().is_loopback() && (listen.tls.is_none() || listen.bearer_token_file.is_none()) {

@@ -56,6 +56,7 @@ impl Journal {
         let path = state_dir.join(FILE);
         let failed = |doing| failure(&path, doing);
         create_private_dir(state_dir).map_err(|e| failed("make the directory of")(e.into()))?;
+        make_private(&path).map_err(|e| failed("open")(e.into()))?;
         let database = Database::create(&path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => JournalError::InUse(path.clone()),
             other => failed("open")(other.into()),
@@ -137,6 +138,12 @@ fn read_state(database: &Database) -> Result<State, Box<dyn std::error::Error + 
         state.fold(serde_json::from_str(row?.1.value())?);
     }
     Ok(state)
+}
+
+/// The database would take the mode of the umask.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
 }
 
 /// Made for the owner alone; one that is there keeps its mode.

@@ -52,7 +52,7 @@ pub struct ListenSettings {
 pub enum ListenError {
     #[error("not listening without TLS and a bearer token off loopback: {0}; set both, or listen on 127.0.0.1")]
     Exposed(SocketAddr),
-    #[error("could not listen, is another certd running? {address}")]
+    #[error("could not listen on {address}: set another `address` in [listen], or stop who listens there")]
     Bind {
         address: SocketAddr,
         #[source]

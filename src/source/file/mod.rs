@@ -45,6 +45,7 @@ impl FileSource {
         let mut observed = Observed::default();
         for pattern in &self.patterns {
             let seen = self.look(pattern).await;
+            crate::pulse::beat();
             let observation = |(location, sighting)| self.observation(now, location, sighting);
             observed.observations.extend(seen.sightings.into_iter().map(observation));
             observed.failures.extend(seen.failures);

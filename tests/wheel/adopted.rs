@@ -1,0 +1,167 @@
+//! Certificates that nobody listed.
+
+use certd::domain::cert::{Certificate, KeyType};
+use certd::domain::inventory::Sighting;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::home::{ADOPT, Home, declared, rows};
+use crate::leaves::{Leaf, OldCa};
+
+async fn leaf(home: &Home, path: &str) -> Certificate {
+    match home.house.store(path).read().await {
+        Sighting::Found(found) => {
+            assert!(!found.key_differs() && found.stored_key.is_some());
+            found.leaf().clone()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_expired_certificate_under_a_path_is_found_renewed_written_back_and_its_metrics_change() {
+    let home = Home::new(ADOPT).await;
+    let names = ["web.example.org", "www.example.org"].map(String::from).to_vec();
+    home.put("tls/prod/web", Leaf { names: names.clone(), ..Leaf::expired("") }).await;
+    let mut fields = home.fields("tls/prod/web").await;
+    let odd = r#"{"x":1.0e3,"list":[1,null,"\u00fc"],"big":12345678901234567890}"#;
+    fields.insert("odd".into(), RawValue::from_string(odd.into()).unwrap());
+    fields.insert("owner".into(), RawValue::from_string("\"team payments\"".into()).unwrap());
+    let path = format!("{}/tls/prod/web", home.house.kv);
+    assert_eq!(home.house.vault.kv_write(&path, fields, 1).await.unwrap(), 2);
+    let before = (home.fields("tls/prod/web").await, leaf(&home, "tls/prod/web").await);
+
+    // Paused, so that the page shows how things stood before.
+    assert_eq!(home.certd(&["pause", "--until", "1h"]).await.code, 0);
+    let daemon = home.run().await;
+    let name = home.location("tls/prod/web");
+    let not_after = "certd_certificate_not_after_timestamp_seconds";
+    assert_eq!(daemon.metric(not_after, "location").await, [(name.clone(), before.1.not_after.0 as f64)]);
+    assert_eq!(daemon.metric("certd_certificate_state", "state").await, [("held".into(), 1.0)]);
+    assert_eq!(daemon.metric("certd_certificate_problem", "problem").await, [("expired".into(), 1.0)]);
+    assert_eq!(daemon.metric("certd_renewal_attempts_total", "result").await, []);
+
+    assert_eq!(home.certd(&["resume"]).await.code, 0);
+    let renewed = home.certd(&["renew"]).await;
+    assert_eq!(renewed.code, 0, "{renewed:?}");
+    assert!(renewed.out.starts_with(&format!("{name}: renewed by internal, ends on ")), "{renewed:?}");
+
+    let after = (home.fields("tls/prod/web").await, leaf(&home, "tls/prod/web").await);
+    assert_eq!(home.version("tls/prod/web").await, 3);
+    assert_eq!(after.0.keys().collect::<Vec<_>>(), before.0.keys().collect::<Vec<_>>());
+    for field in ["odd", "owner"] {
+        assert_eq!(after.0[field].get(), before.0[field].get());
+    }
+    assert_eq!((&after.1.names, after.1.key), (&before.1.names, KeyType::EcdsaP384));
+    assert_ne!(after.1.public_key, before.1.public_key);
+    assert_eq!(after.1.issuer_cn.as_deref(), Some("certd test root"));
+
+    assert_eq!(daemon.metric(not_after, "location").await, [(name, after.1.not_after.0 as f64)]);
+    assert_eq!(daemon.metric("certd_certificate_state", "state").await, [("ok".into(), 1.0)]);
+    assert_eq!(daemon.metric("certd_certificate_problem", "problem").await, []);
+    let page = daemon.page().await;
+    for line in [
+        "certd_renewal_attempts_total{issuer=\"internal\",reason=\"due\",result=\"renewed\"} 1",
+        // The token may do no other thing at the CA.
+        "certd_vault_requests_total{vault=\"main\",operation=\"sign\",code=\"200\"} 1",
+        "certd_vault_cas_conflicts_total{vault=\"main\"} 0",
+    ] {
+        assert!(page.lines().any(|said| said == line), "{line}\nis not in\n{page}");
+    }
+    assert_eq!(home.signed().await, 1);
+    assert!(daemon.stop().success());
+}
+
+#[tokio::test]
+async fn what_is_foreign_or_abandoned_is_reported_and_no_ca_hears_of_it() {
+    let home = Home::new(ADOPT).await;
+    let (kv, admin) = (&home.house.kv, &home.house.admin);
+    home.put("tls/name", Leaf::due("web.example.com")).await;
+    admin.put(kv, "tls/root", OldCa::new().secret(Leaf::due("web.example.org"))).await;
+    let (mut other_key, mut no_key) = (home.old.secret(Leaf::due("a.example.org")), json!({}));
+    no_key["certificate"] = other_key["certificate"].clone();
+    other_key["private_key"] = home.old.secret(Leaf::due("b.example.org"))["private_key"].clone();
+    admin.put(kv, "tls/other-key", other_key).await;
+    admin.put(kv, "tls/no-key", no_key).await;
+    home.put("tls/ca", Leaf { is_ca: true, ..Leaf::due("web.example.org") }).await;
+    home.put("tls/abandoned", Leaf::abandoned("web.example.org")).await;
+    home.put("tls/ours", Leaf::fresh("web.example.org")).await;
+
+    let daemon = home.run().await;
+    let checked = home.check().await;
+    let problems = |path: &str| checked.iter().find(|(at, _)| at == path).unwrap().1.clone();
+    for path in ["tls/name", "tls/root", "tls/other-key", "tls/no-key", "tls/ca"] {
+        assert!(problems(path).split(' ').any(|word| word == "foreign"), "{path}: {}", problems(path));
+    }
+    assert_eq!(problems("tls/abandoned"), "critical expired abandoned");
+    assert_eq!(home.plan().await, rows(&[("tls/ours", "keep")]));
+    assert_eq!(home.signed().await, 0);
+    let asked = daemon.metric("certd_vault_requests_total", "operation").await;
+    assert!(asked.iter().all(|(operation, _)| operation != "sign" && operation != "write"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_secret_that_was_deleted_is_never_recreated() {
+    let home = Home::new(ADOPT).await;
+    home.put("tls/web", Leaf::fresh("web.example.org")).await;
+    let daemon = home.run().await;
+    assert_eq!(daemon.metric("certd_certificate_state", "state").await, [("ok".into(), 1.0)]);
+    home.delete("tls/web").await;
+    let web = home.location("tls/web");
+    let renewed = home.certd(&["renew", &web]).await;
+    assert_eq!((renewed.code, renewed.out), (2, format!("{web}: certd manages no such certificate\n")));
+    assert_eq!((home.version("tls/web").await, home.signed().await), (1, 0));
+    assert_eq!(daemon.metric("certd_certificate_state", "state").await, []);
+}
+
+#[tokio::test]
+async fn two_rules_on_one_secret_are_held_and_a_declared_certificate_beats_them() {
+    let second = ADOPT.replace("\"apps\"", "\"all\"").replace("KV/tls/**", "KV/tls/*");
+    let home = Home::new(&format!("{ADOPT}{second}{}", declared("mine"))).await;
+    home.put("tls/mine", Leaf::due("mine.example.org")).await;
+    home.put("tls/both", Leaf::due("both.example.org")).await;
+    home.put("tls/deep/one", Leaf::due("one.example.org")).await;
+    let planned = rows(&[("mine", "renew key_type_changed"), ("tls/both", "hold two_rules")]);
+    assert_eq!(home.plan().await, [planned, rows(&[("tls/deep/one", "renew due")])].concat());
+    let renewed = home.certd(&["renew"]).await;
+    assert_eq!(renewed.code, 0, "{renewed:?}");
+    assert!(renewed.out.contains("both: hold: two rules adopt it: apps, all\n"), "{renewed:?}");
+    assert_eq!(home.signed().await, 2);
+    let versions = [home.version("tls/mine").await, home.version("tls/both").await, home.version("tls/deep/one").await];
+    assert_eq!(versions, [2, 1, 2]);
+}
+
+#[tokio::test]
+async fn each_rule_judges_by_its_own_roots() {
+    let others = ADOPT.replace("\"apps\"", "\"others\"").replace("KV/tls/**", "KV/other/**");
+    let others = others.replace("roots.pem", "other.pem");
+    let home = Home::new(&format!("{others}{}", ADOPT.replace("KV/tls/**", "KV/tls/*"))).await;
+    std::fs::write(home.path("other.pem"), OldCa::new().pem).unwrap();
+    home.give_token(&home.house.admin.root_token);
+    home.put("tls/web", Leaf::expired("web.example.org")).await;
+    let daemon = home.run().await;
+    assert_eq!(home.version("tls/web").await, 2);
+    assert_eq!(daemon.metric("certd_certificate_problem", "problem").await, []);
+    assert_eq!(daemon.metric("certd_certificate_state", "state").await, [("ok".into(), 1.0)]);
+}
+
+#[tokio::test]
+async fn of_two_hundred_exactly_the_five_that_are_due_are_written() {
+    let home = Home::new(ADOPT).await;
+    for i in 0..200 {
+        let leaf = if i % 40 == 7 { Leaf::due } else { Leaf::fresh };
+        home.put(&format!("tls/app-{i:03}"), leaf(&format!("app-{i:03}.example.org"))).await;
+    }
+    let daemon = home.run().await;
+    let mut written = Vec::new();
+    for i in 0..200 {
+        if home.version(&format!("tls/app-{i:03}")).await != 1 {
+            written.push(i);
+        }
+    }
+    assert_eq!(written, [7, 47, 87, 127, 167]);
+    assert_eq!(home.signed().await, 5);
+    let standings = daemon.metric("certd_certificate_state", "state").await;
+    assert_eq!(standings.iter().filter(|(state, _)| state == "ok").count(), 200);
+    assert_eq!(daemon.metric("certd_renewal_attempts_total", "result").await, [("renewed".into(), 5.0)]);
+}

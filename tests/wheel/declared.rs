@@ -1,0 +1,107 @@
+//! Certificates with a table of their own, kept in Vault.
+
+use certd::domain::inventory::Sighting;
+
+use crate::gate::Gate;
+use crate::home::{ADOPT, Home, declared, rows};
+use crate::leaves::Leaf;
+
+async fn names(home: &Home, path: &str) -> Vec<String> {
+    match home.house.store(path).read().await {
+        Sighting::Found(found) => found.leaf().names.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_missing_certificate_is_issued_once_and_again_when_its_names_change() {
+    let home = Home::new(&declared("web")).await;
+    assert_eq!(home.plan().await, rows(&[("web", "renew missing")]));
+    let renewed = home.certd(&["renew"]).await;
+    assert!(renewed.out.starts_with("web: renewed by internal, ends on "), "{renewed:?}");
+    assert_eq!(names(&home, "tls/web").await, ["web.example.org"]);
+
+    let renewed = home.certd(&["renew"]).await;
+    assert!(renewed.out.starts_with("web: keep, due on "), "{renewed:?}");
+    assert_eq!((home.version("tls/web").await, home.signed().await), (1, 1));
+
+    home.configure(&declared("web").replace("[\"web", "[\"new.example.org\", \"web"));
+    assert_eq!(home.plan().await, rows(&[("web", "renew names_changed")]));
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    assert_eq!(names(&home, "tls/web").await, ["new.example.org", "web.example.org"]);
+    assert_eq!((home.version("tls/web").await, home.signed().await), (2, 2));
+}
+
+#[tokio::test]
+async fn a_person_may_renew_at_any_time_by_a_running_certd_or_without_one() {
+    let home = Home::new(&format!("{}{}", declared("web"), declared("api"))).await;
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    let renewed = home.certd(&["renew", "web"]).await;
+    assert!(renewed.code == 0 && renewed.out.starts_with("web: renewed by internal"), "{renewed:?}");
+    assert_eq!(home.version("tls/web").await, 2);
+
+    let daemon = home.run().await;
+    let renewed = home.certd(&["renew", "web"]).await;
+    assert!(renewed.code == 0 && renewed.out.starts_with("web: renewed by internal"), "{renewed:?}");
+    let kept = home.certd(&["renew", "--due", "web"]).await;
+    assert!(kept.code == 0 && kept.out.starts_with("web: keep, due on "), "{kept:?}");
+    assert_eq!((home.version("tls/web").await, home.version("tls/api").await), (3, 1));
+    assert_eq!(daemon.metric("certd_renewal_attempts_total", "reason").await, [("forced".into(), 1.0)]);
+    let unknown = home.certd(&["renew", "wbe"]).await;
+    assert_eq!((unknown.code, unknown.out.as_str()), (2, "wbe: certd manages no such certificate\n"));
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_between_decision_and_write_survives() {
+    let home = Home::new(ADOPT).await;
+    home.put("tls/web", Leaf::due("web.example.org")).await;
+    let mut gate = Gate::before(&home.house.admin.address, &["POST /v1/pki-"]);
+    home.configure_by(&gate.address, ADOPT);
+    let daemon = home.start();
+    gate.wait();
+    let theirs = Leaf { days: (-1, 400), ..Leaf::fresh("web.example.org") };
+    assert_eq!(home.put("tls/web", theirs).await, 2);
+    let there = home.house.admin.get(&home.house.kv, "tls/web").await;
+    gate.open();
+    daemon.until("turn completed");
+    assert_eq!(home.house.admin.get(&home.house.kv, "tls/web").await, there);
+    assert_eq!(daemon.metric("certd_certificate_state", "state").await, [("ok".into(), 1.0)]);
+    assert_eq!(home.plan().await, rows(&[("tls/web", "keep")]));
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_right_before_the_write_is_a_conflict_and_survives() {
+    let home = Home::new(ADOPT).await;
+    home.put("tls/web", Leaf::due("web.example.org")).await;
+    let write = format!("POST /v1/{}/data/", home.house.kv);
+    let mut gate = Gate::before(&home.house.admin.address, &[&write]);
+    home.configure_by(&gate.address, ADOPT);
+    let daemon = home.start();
+    gate.wait();
+    let theirs = Leaf { days: (-1, 400), ..Leaf::fresh("web.example.org") };
+    assert_eq!(home.put("tls/web", theirs).await, 2);
+    let there = home.house.admin.get(&home.house.kv, "tls/web").await;
+    gate.open();
+    daemon.until("turn completed");
+    assert_eq!(daemon.metric("certd_vault_cas_conflicts_total", "vault").await, [("main".into(), 1.0)]);
+    let renewed = home.certd(&["renew"]).await;
+    assert_eq!(renewed.code, 0, "{renewed:?}");
+    assert_eq!(home.house.admin.get(&home.house.kv, "tls/web").await, there);
+    assert_eq!(home.signed().await, 1);
+    assert_eq!(home.plan().await, rows(&[("tls/web", "keep")]));
+}
+
+#[tokio::test]
+async fn a_secret_deleted_between_decision_and_write_stays_deleted_when_it_was_adopted() {
+    let home = Home::new(ADOPT).await;
+    home.put("tls/web", Leaf::due("web.example.org")).await;
+    let mut gate = Gate::before(&home.house.admin.address, &["POST /v1/pki-"]);
+    home.configure_by(&gate.address, ADOPT);
+    let daemon = home.start();
+    gate.wait();
+    home.delete("tls/web").await;
+    gate.open();
+    daemon.until("turn completed");
+    assert_eq!(home.version("tls/web").await, 1);
+    assert_eq!(home.plan().await, []);
+}

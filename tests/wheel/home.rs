@@ -1,0 +1,304 @@
+//! The host that certd runs on: a configuration, a state directory, a token, and the binary itself.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use certd::vault::{Fields, KvRead};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::house::House;
+use crate::leaves::{Leaf, OldCa};
+
+const WITHIN: Duration = Duration::from_secs(20);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// What every configuration here begins with. Turns are far apart: a story asks for each by `certd renew`.
+const HEAD: &str = r#"
+state_dir = "state"
+[turn]
+interval = "1h"
+[listen]
+address = "127.0.0.1:0"
+[vault.main]
+address = "ADDRESS"
+token_file = "token"
+deadline = "5s"
+[issuer.internal.vault_pki]
+vault = "main"
+mount = "PKI"
+role = "servers"
+"#;
+
+/// A rule over all of `KV/tls`.
+pub const ADOPT: &str = r#"
+[[adopt]]
+name = "apps"
+found.vault_kv = { vault = "main", paths = ["KV/tls/**"] }
+names = ["*.example.org"]
+roots = ["roots.pem"]
+issuer = "internal"
+"#;
+
+pub struct Home {
+    pub house: House,
+    pub old: OldCa,
+    directory: TempDir,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+impl Home {
+    /// With a token that may read and write secrets below `tls/` and have the role sign: never `pki/issue`.
+    pub async fn new(config: &str) -> Self {
+        let home = Self { house: House::new().await, old: OldCa::new(), directory: tempfile::tempdir().unwrap() };
+        let policy = format!(
+            r#"path "{kv}/data/tls/*" {{ capabilities = ["create", "read", "update"] }}
+               path "{kv}/metadata/tls/*" {{ capabilities = ["list"] }}
+               path "{pki}/sign/*" {{ capabilities = ["create", "update"] }}"#,
+            kv = home.house.kv,
+            pki = home.house.ca.mount,
+        );
+        home.give_token(&home.house.admin.token(&policy).await);
+        fs::write(home.path("roots.pem"), format!("{}{}", home.old.pem, home.house.ca.ca_pem)).unwrap();
+        home.configure(config);
+        home
+    }
+
+    pub fn configure(&self, config: &str) {
+        self.configure_by(&self.house.admin.address, config);
+    }
+
+    /// With another way to Vault.
+    pub fn configure_by(&self, address: &str, config: &str) {
+        let text = if config.contains("[vault.main]") { config.to_string() } else { config_with_head(config) };
+        let text = text.replace("ADDRESS", address).replace("KV", &self.house.kv);
+        fs::write(self.path("certd.toml"), text.replace("PKI", &self.house.ca.mount)).unwrap();
+    }
+
+    pub fn give_token(&self, token: &str) {
+        fs::write(self.path("token"), token).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// As certd names what it adopted.
+    pub fn location(&self, path: &str) -> String {
+        format!("vault:main:{}/{path}", self.house.kv)
+    }
+
+    pub async fn put(&self, path: &str, leaf: Leaf) -> u64 {
+        self.house.admin.put(&self.house.kv, path, self.old.secret(leaf)).await
+    }
+
+    pub async fn delete(&self, path: &str) {
+        self.house.admin.admin("DELETE", &format!("{}/data/{path}", self.house.kv), Value::Null).await;
+    }
+
+    /// The current version of a secret; of a deleted one, too. 0 where there never was one.
+    pub async fn version(&self, path: &str) -> u64 {
+        let (admin, path) = (&self.house.admin, format!("{}/metadata/{path}", self.house.kv));
+        let (_, answer) = admin.call(&admin.root_token, "GET", &path, Value::Null).await;
+        answer["data"]["current_version"].as_u64().unwrap_or(0)
+    }
+
+    /// The fields of a secret as Vault holds them, byte for byte.
+    pub async fn fields(&self, path: &str) -> Fields {
+        match self.house.vault.kv_read(&format!("{}/{path}", self.house.kv)).await.unwrap() {
+            KvRead::Present { data, .. } => data,
+            KvRead::Absent { .. } => Fields::default(),
+        }
+    }
+
+    /// Certificates that the CA has signed, its own aside.
+    pub async fn signed(&self) -> usize {
+        let list = format!("{}/certs", self.house.ca.mount);
+        let answer = self.house.admin.admin("LIST", &list, Value::Null).await;
+        answer["data"]["keys"].as_array().unwrap().len() - 1
+    }
+
+    pub async fn change_role(&self, change: Value) {
+        let role = format!("{}/roles/{}", self.house.ca.mount, self.house.ca.role);
+        let mut whole = self.house.admin.admin("GET", &role, Value::Null).await["data"].clone();
+        whole.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        self.house.admin.admin("POST", &role, whole).await;
+    }
+
+    pub async fn certd(&self, arguments: &[&str]) -> Ran {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_certd"));
+        command.args(arguments).arg("--config").arg(self.path("certd.toml"));
+        let output = tokio::time::timeout(WITHIN, command.kill_on_drop(true).output()).await.unwrap().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// What `certd plan` says of each certificate: its name without the mount, and what is done or why not.
+    pub async fn plan(&self) -> Vec<(String, String)> {
+        let ran = self.certd(&["plan", "--format", "json"]).await;
+        let mut lines: Vec<_> = ran.json()["decisions"].as_array().unwrap().iter().map(|d| self.decision(d)).collect();
+        lines.sort();
+        lines
+    }
+
+    fn decision(&self, decision: &Value) -> (String, String) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+        let name = text(&decision["certificate"]).replace(&self.location(""), "");
+        let why = match text(&decision["action"]).as_str() {
+            "renew" => format!("renew {}", text(&decision["reason"])),
+            "hold" => format!("hold {}", text(&decision["held"]["because"])),
+            "defer" => format!("defer {}", text(&decision["reason"]["deferral"])),
+            other => other.to_string(),
+        };
+        (name, why)
+    }
+
+    /// What `certd check` says of each place: the state, and the problems or the obstacle.
+    pub async fn check(&self) -> Vec<(String, String)> {
+        let ran = self.certd(&["check", "--format", "json"]).await;
+        let line = |c: &Value| {
+            let problems = c["problems"].as_array().unwrap().iter().map(|p| p["problem"].as_str().unwrap());
+            let words = [c["state"].as_str(), c["obstacle"]["obstacle"].as_str()];
+            let words: Vec<&str> = words.into_iter().flatten().chain(problems).collect();
+            (c["location"].as_str().unwrap().replace(&self.location(""), ""), words.join(" "))
+        };
+        ran.json()["certificates"].as_array().unwrap().iter().map(line).collect()
+    }
+
+    /// Starts `certd run`; its first turn may not be over yet.
+    pub fn start(&self) -> Daemon {
+        Daemon::start(&self.path("certd.toml"))
+    }
+
+    /// Starts `certd run` and waits for its first turn.
+    pub async fn run(&self) -> Daemon {
+        let daemon = self.start();
+        daemon.until("turn completed");
+        daemon
+    }
+}
+
+fn config_with_head(config: &str) -> String {
+    // Plain keys come before every table.
+    let (keys, tables) = config.split_at(config.find('[').unwrap_or(config.len()));
+    format!("{keys}{HEAD}{tables}")
+}
+
+/// `certd run`; killed when dropped.
+pub struct Daemon {
+    child: Child,
+    lines: Receiver<String>,
+    metrics: String,
+}
+
+impl Daemon {
+    fn start(config: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_certd"));
+        command.arg("run").arg("--config").arg(config).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (said, lines) = channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
+        let mut daemon = Self { child, lines, metrics: String::new() };
+        let line = daemon.until("metrics: ");
+        daemon.metrics = line.split("metrics: ").nth(1).unwrap().to_string();
+        daemon
+    }
+
+    /// The line of the log that says so.
+    pub fn until(&self, words: &str) -> String {
+        let (deadline, mut said) = (Instant::now() + WITHIN, Vec::new());
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line.contains(words) {
+                return line;
+            }
+            said.push(line);
+        }
+        panic!("certd did not say `{words}` but:\n{}", said.join("\n"));
+    }
+
+    /// The values of one family, by the value of one label; for families that say a thing by being there, 1.
+    pub async fn metric(&self, family: &str, label: &str) -> Vec<(String, f64)> {
+        let beginning = format!("{family}{{");
+        let page = self.page().await;
+        let lines = page.lines().filter_map(|line| line.strip_prefix(&beginning));
+        let series = lines.map(|line| {
+            let (labels, value) = line.rsplit_once(' ').unwrap();
+            let own = labels.split(&format!("{label}=\"")).nth(1).unwrap_or_default().split('"').next().unwrap();
+            (own.to_string(), value.parse().unwrap())
+        });
+        series.collect()
+    }
+
+    pub async fn page(&self) -> String {
+        let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(WITHIN).build().unwrap();
+        http.get(&self.metrics).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// As `kill -9` does, in the middle of whatever it does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// As systemd does.
+    pub fn stop(mut self) -> ExitStatus {
+        let asked = Command::new("/bin/sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status().unwrap();
+        assert!(asked.success());
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => return status,
+                None => assert!(Instant::now() < deadline, "certd does not stop"),
+            }
+            thread::sleep(LOOK_AGAIN_AFTER);
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A declared certificate in `KV/tls/NAME` for `NAME.example.org`.
+pub fn declared(name: &str) -> String {
+    format!(
+        "[[certificate]]\nname = \"{name}\"\nnames = [\"{name}.example.org\"]\nissuer = \"internal\"\n\
+         store.vault_kv = {{ vault = \"main\", path = \"KV/tls/{name}\" }}\n"
+    )
+}
+
+/// Two columns, as the tests write them.
+pub fn rows(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect()
+}
+
+/// `{}` where a role is left as it is.
+pub fn leased() -> Value {
+    json!({ "generate_lease": true })
+}

@@ -1,0 +1,81 @@
+//! A root of old, and leaves of any age that it signed.
+
+use std::time::Duration;
+
+use certd::domain::time::Timestamp;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::house::now;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub struct OldCa {
+    pub pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// What is certified, and from which day to which, counted from today.
+pub struct Leaf {
+    pub names: Vec<String>,
+    pub days: (i64, i64),
+    pub is_ca: bool,
+}
+
+impl Leaf {
+    fn of(name: &str, days: (i64, i64)) -> Self {
+        Self { names: vec![name.to_string()], days, is_ca: false }
+    }
+
+    pub fn expired(name: &str) -> Self {
+        Self::of(name, (-90, -1))
+    }
+
+    pub fn due(name: &str) -> Self {
+        Self::of(name, (-80, 10))
+    }
+
+    pub fn fresh(name: &str) -> Self {
+        Self::of(name, (-1, 89))
+    }
+
+    pub fn abandoned(name: &str) -> Self {
+        Self::of(name, (-121, -31))
+    }
+}
+
+impl OldCa {
+    pub fn new() -> Self {
+        let mut params = params(Vec::new(), (-1000, 1000));
+        params.distinguished_name.push(DnType::CommonName, "certd old test root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// The fields of a secret: certificate and key.
+    pub fn secret(&self, leaf: Leaf) -> Value {
+        let mut params = params(leaf.names, leaf.days);
+        if leaf.is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        json!({ "certificate": certificate.pem(), "private_key": key.serialize_pem() })
+    }
+}
+
+fn params(names: Vec<String>, (from, to): (i64, i64)) -> CertificateParams {
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    (params.not_before, params.not_after) = (day(from), day(to));
+    params
+}
+
+fn day(days: i64) -> OffsetDateTime {
+    let Timestamp(now) = now();
+    OffsetDateTime::from_unix_timestamp(now + days * i64::try_from(DAY.as_secs()).unwrap()).unwrap()
+}

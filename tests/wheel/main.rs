@@ -1,0 +1,17 @@
+//! The wheel turns: each story is the real binary against a real Vault, with a configuration of its own.
+
+#[path = "../house/mod.rs"]
+mod house;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod gate;
+mod home;
+mod leaves;
+
+mod adopted;
+mod crash;
+mod declared;
+mod failing;
+mod outage;
+mod stopped;
