@@ -79,7 +79,7 @@ impl Cycle {
         let attempts = execution.run(&planned.managed, &planned.decisions).await;
         phases.push(self.phase(Phase::Execute, started, attempts.iter().all(|attempt| attempt.ended.is_ok())));
 
-        let seen = self.look_again(&mut sweep, planned, &attempts, journal).await;
+        let seen = self.look_again(&mut sweep, planned, &attempts, journal, requested).await;
         self.note_issuers(&attempts);
         let snapshot = self.snapshot(sweep, seen.entries, &journal.view(), phases).await;
         Some(Turn { snapshot, attempts })
@@ -144,6 +144,7 @@ impl Cycle {
         planned: Assessment,
         attempts: &[Attempt],
         journal: &Journal,
+        requested: &BTreeMap<CertName, Request>,
     ) -> Assessment {
         if attempts.is_empty() {
             return planned;
@@ -159,7 +160,10 @@ impl Cycle {
                 sweep.inventory.insert(seen);
             }
         }
-        assess(&self.setup, now, sweep, &journal.view(), &BTreeMap::new())
+        // What a person asked for and was not tried still shows why.
+        let mut unmet = requested.clone();
+        unmet.retain(|name, _| !attempts.iter().any(|attempt| attempt.certificate == *name));
+        assess(&self.setup, now, sweep, &journal.view(), &unmet)
     }
 
     fn note_issuers(&mut self, attempts: &[Attempt]) {
