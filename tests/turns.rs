@@ -59,6 +59,11 @@ impl Wheel {
         Self { directory, journal, cycle: Cycle::new(setup, clock) }
     }
 
+    /// Lets go of the journal.
+    fn stopped(self) -> TempDir {
+        self.directory
+    }
+
     fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -146,6 +151,29 @@ async fn what_can_never_be_written_is_held_before_a_ca_is_asked() {
     std::fs::remove_file(wheel.path().join("another-name.pem")).unwrap();
     assert_eq!(endings(&wheel.asked(&["web"]).await), [Ok(())]);
     assert_eq!(std::fs::read_dir(wheel.path()).unwrap().count(), 4, "no draft is left: ca, state, certd.toml, web.pem");
+}
+
+fn for_names(names: &str) -> String {
+    ONE_CA
+        .replace("create = true", "create = true\npermitted_names = [\"web.example.org\"]")
+        .replace("\"web.example.org\"]\nissuer", names)
+}
+
+#[tokio::test]
+async fn failures_are_forgotten_when_nothing_is_wanted_any_more() {
+    let mut wheel = Wheel::new(&for_names("\"web.example.org\"]\nissuer"));
+    assert_eq!(endings(&wheel.turn().await), [Ok(())]);
+    let mut wheel = Wheel::within(wheel.stopped(), &for_names("\"web.example.org\", \"evil.example\"]\nissuer"));
+    let refused = wheel.turn().await;
+    assert!(endings(&refused)[0].as_ref().unwrap_err().contains("permitted_names has no place for evil.example"));
+    let failures = |turn: &Turn| -> Vec<u32> {
+        let managed = turn.snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
+        managed.map(|managed| managed.record.consecutive_failures).collect()
+    };
+    assert_eq!(failures(&refused), [1]);
+    let mut wheel = Wheel::within(wheel.stopped(), &for_names("\"web.example.org\"]\nissuer"));
+    let changed_back = wheel.turn().await;
+    assert_eq!((endings(&changed_back), failures(&changed_back)), (vec![], vec![0]));
 }
 
 #[tokio::test]
