@@ -58,8 +58,9 @@ impl Cycle {
         requested: &BTreeMap<CertName, Request>,
         mut stop: watch::Receiver<bool>,
     ) -> Option<Turn> {
+        let may_create = self.setup.act && journal.view().pause_at((self.now)()).is_none();
         let (mut sweep, mut phases) = tokio::select! {
-            observed = self.observed(&|_| {}, self.setup.act) => observed,
+            observed = self.observed(&|_| {}, may_create) => observed,
             Ok(_) = stop.wait_for(|stop| *stop) => return None,
         };
         let started = Instant::now();
@@ -113,12 +114,13 @@ impl Cycle {
 
     /// Whether one was opened, so that more roots are known than before.
     fn open_issuers(&mut self, now: Timestamp, sweep: &Sweep, may_create: bool) -> bool {
-        let kept = self.setup.declared.iter().map(|managed| &managed.location).chain(sweep.adoptable.iter().flatten());
-        let unread = kept.filter_map(|location| match &sweep.inventory.at(location)?.sighting {
+        let is_adopted = |seen: &&Observation| self.setup.adopted.iter().any(|rule| rule.source.name == seen.source);
+        let mut kept = sweep.inventory.iter().filter(|seen| seen.source.0 == observe::STORES || is_adopted(seen));
+        let unread = kept.find_map(|seen| match &seen.sighting {
             Sighting::Unknown(obstacle) => Some(obstacle.message.clone()),
             Sighting::Absent | Sighting::Found(_) => None,
         });
-        let reason = if may_create { unread.into_iter().next() } else { Some("this look changes nothing".to_string()) };
+        let reason = if may_create { unread } else { Some("this look changes nothing".to_string()) };
         let leaves: Vec<&Certificate> = sweep.inventory.iter().filter_map(leaf).collect();
         let mut any = false;
         for (name, issuer) in self.setup.issuers.iter().filter(|(_, issuer)| !issuer.is_open()) {
@@ -158,11 +160,10 @@ impl Cycle {
                 sweep.inventory.insert(seen);
             }
         }
-        // Whoever asked for what was not tried is told why it was not.
-        let tried = |name: &CertName| attempts.iter().any(|attempt| attempt.certificate == *name);
-        let untried =
-            requested.iter().filter(|(name, _)| !tried(name)).map(|(name, how)| (name.clone(), *how)).collect();
-        assess(&self.setup, now, sweep, &journal.view(), &untried)
+        // What a person asked for and was not tried still shows why.
+        let mut unmet = requested.clone();
+        unmet.retain(|name, _| !attempts.iter().any(|attempt| attempt.certificate == *name));
+        assess(&self.setup, now, sweep, &journal.view(), &unmet)
     }
 
     fn note_issuers(&mut self, attempts: &[Attempt]) {
@@ -198,7 +199,7 @@ impl Cycle {
             vaults: self.vaults(taken_at).await,
             phases,
             act: self.setup.act,
-            paused_until: journal.paused_until.filter(|until| taken_at < *until),
+            paused_until: journal.pause_at(taken_at),
         }
     }
 

@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::domain::cert::Fingerprint;
+use crate::domain::cert::{Fingerprint, Trust};
 use crate::domain::inventory::Sighting;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
@@ -16,8 +16,9 @@ use crate::domain::time::Timestamp;
 use crate::issuer::{Issuer, Order};
 use crate::journal::Journal;
 use crate::journal::event::{Event, InFlight, Stage};
+use crate::journal::pending::PendingKeyError;
 use crate::pki;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 pub struct Renewal<'a> {
     pub managed: &'a Managed,
@@ -50,6 +51,8 @@ pub enum Fault {
     Issuer,
     Rejected,
     Store,
+    /// The store would lose something: only a person can mend that.
+    Held,
     Journal,
 }
 
@@ -59,6 +62,7 @@ impl Fault {
             Self::Issuer => "issuer",
             Self::Rejected => "rejected",
             Self::Store => "store",
+            Self::Held => "held",
             Self::Journal => "journal",
         }
     }
@@ -92,7 +96,9 @@ impl Renewal<'_> {
     async fn step(&self) -> Result<Next, Failure> {
         let Some(open) = self.journal.in_flight(&self.managed.name) else { return self.begin().await };
         match &open.stage {
-            Stage::Begun if open.asked != self.asked() => self.begin().await,
+            Stage::Begun if open.asked != self.asked() || open.replaces != planned_on(&self.based_on) => {
+                self.begin().await
+            }
             Stage::Begun => self.ask().await,
             Stage::Issued { chain } => self.write(&open, chain).await,
             Stage::Written { chain, version } => self.confirm(&open, chain, *version).await,
@@ -105,14 +111,14 @@ impl Renewal<'_> {
         if seen != self.based_on {
             return Ok(Next::Done(Outcome::Superseded { why: "it changed since the decision was made".into() }));
         }
+        self.store.rehearse().await.map_err(|e| fault(store_fault(&e), &e))?;
         let spec = self.managed.spec.key;
         let key = tokio::task::spawn_blocking(move || pki::key::generate(spec))
             .await
             .map_err(|e| fault(Fault::Journal, &e))?
             .map_err(|e| fault(Fault::Journal, &e))?;
         self.journal.keys.save(&self.managed.name, &key).map_err(|e| fault(Fault::Journal, &e))?;
-        let replaces = seen.fingerprint.map(|fingerprint| fingerprint.to_string());
-        self.append(Event::Begun { reason: self.reason, asked: self.asked(), replaces })?;
+        self.append(Event::Begun { reason: self.reason, asked: self.asked(), replaces: planned_on(&seen) })?;
         Ok(Next::Step)
     }
 
@@ -159,19 +165,32 @@ impl Renewal<'_> {
             self.forget_key()?;
             return Ok(Next::Done(Outcome::Superseded { why }));
         }
+        self.insist_on_adopted(open, &signed, &current)?;
         let certified = self.accept(open, signed, &current)?;
         match self.store.write(&certified, &basis(&current)).await {
             Ok(written) => {
                 self.append(Event::Written { version: written.version })?;
                 Ok(Next::Step)
             }
-            Err(error) => Err(self.failure(open, Fault::Store, &error)),
+            Err(error) => Err(self.failure(open, store_fault(&error), &error)),
+        }
+    }
+
+    /// A rule adopted what was there. Something else may be foreign, and a deleted secret is never recreated.
+    fn insist_on_adopted(&self, open: &InFlight, signed: &Signed, current: &Sighting) -> Result<(), Failure> {
+        let there = basis(current).fingerprint;
+        let known = [self.based_on.fingerprint, Some(signed.chain.leaf.fingerprint)];
+        match self.managed.origin {
+            Origin::Adopted if there.is_none() || !known.contains(&there) => {
+                Err(self.failure(open, Fault::Store, &Moved))
+            }
+            Origin::Adopted | Origin::Declared => Ok(()),
         }
     }
 
     fn accept(&self, open: &InFlight, signed: Signed, current: &Sighting) -> Result<CertifiedKey, Failure> {
         let serial = signed.chain.leaf.serial.clone();
-        let key = self.key()?.ok_or_else(|| fault(Fault::Journal, &LostKey))?;
+        let Some(key) = self.key()? else { return Err(self.given_up(open, &serial, &LostKey.to_string())) };
         let request = Request {
             certificate: self.managed.name.clone(),
             spec: self.managed.spec.clone(),
@@ -179,23 +198,23 @@ impl Renewal<'_> {
             reason: open.reason,
             replaces: replaced(current),
         };
-        request.accept((self.now)(), signed).map_err(|rejection| {
-            let why = rejection.to_string();
-            let failure = Failure {
-                fault: Fault::Rejected,
-                issuer: open.issuer.clone(),
-                message: format!("the signed certificate {serial} was refused: {why}"),
-            };
-            match self.append(Event::Rejected { serial, why }) {
-                Ok(()) => failure,
-                Err(journal) => journal,
-            }
-        })
+        let accepted = request.accept((self.now)(), signed);
+        accepted.map_err(|rejection| self.given_up(open, &serial, &rejection.to_string()))
+    }
+
+    /// The serial of what was signed stays on record, and the next attempt begins anew.
+    fn given_up(&self, open: &InFlight, serial: &str, why: &str) -> Failure {
+        let message = format!("the signed certificate {serial} was refused: {why}");
+        match self.append(Event::Rejected { serial: serial.to_string(), why: why.to_string() }) {
+            Ok(()) => Failure { fault: Fault::Rejected, issuer: open.issuer.clone(), message },
+            Err(journal) => journal,
+        }
     }
 
     /// Success is what is read back: this leaf, and the key that belongs to it.
     async fn confirm(&self, open: &InFlight, chain: &[String], version: Option<u64>) -> Result<Next, Failure> {
-        let ours = Fingerprint(pki::sha256(decoded(chain)?.first().ok_or_else(|| fault(Fault::Journal, &NoChain))?));
+        let ders = decoded(chain)?;
+        let ours = Fingerprint(pki::sha256(ders.first().ok_or_else(|| fault(Fault::Journal, &NoChain))?));
         match self.read().await? {
             Sighting::Found(found)
                 if found.leaf().fingerprint == ours && found.stored_key.is_some() && !found.key_differs() =>
@@ -207,10 +226,9 @@ impl Renewal<'_> {
                 Ok(Next::Done(Outcome::Renewed { fingerprint: ours, not_after, issuer }))
             }
             Sighting::Found(_) => {
-                let why = "somebody else wrote there after certd did".to_string();
-                self.append(Event::Superseded { why: why.clone() })?;
                 self.forget_key()?;
-                Ok(Next::Done(Outcome::Superseded { why }))
+                let serial = pki::read::certificate(&ders[0]).map_or_else(|_| ours.to_string(), |leaf| leaf.serial);
+                Err(self.given_up(open, &serial, "somebody else wrote there after certd did"))
             }
             Sighting::Absent | Sighting::Unknown(_) => {
                 // The chain is still good: the next attempt writes it again.
@@ -223,26 +241,26 @@ impl Renewal<'_> {
 
     /// The chain with its trust, judged by the issuer that signed it.
     async fn signed(&self, open: &InFlight, ders: Vec<Vec<u8>>) -> Result<Signed, Failure> {
-        let chain = pki::bundle::chain_as_given(&ders).map_err(|e| self.failure(open, Fault::Rejected, &e))?;
+        let chain = pki::bundle::chain_as_given(&ders)
+            .map_err(|e| self.given_up(open, "of no known number", &e.to_string()))?;
         let signer = self.issuers.iter().find(|(name, _)| Some(name) == open.issuer.as_ref());
         let roots = match signer {
             Some((_, issuer)) => issuer.roots().await.map_err(|e| self.failure(open, Fault::Issuer, &e))?,
-            None => return Err(self.failure(open, Fault::Issuer, &IssuerGone)),
+            None => return Err(self.given_up(open, &chain.leaf.serial, &IssuerGone.to_string())),
         };
-        let trust = roots.judge(&ders);
+        // By the store's roots too: else it would be found untrusted, or foreign, as soon as it is there.
+        let trust = match (roots.judge(&ders), self.store.roots().judge(&ders)) {
+            (Trust::Unverified(why), _) | (_, Trust::Unverified(why)) => Trust::Unverified(why),
+            (Trust::Verified, _) | (_, Trust::Verified) => Trust::Verified,
+            (Trust::NotJudged, Trust::NotJudged) => Trust::NotJudged,
+        };
         Ok(Signed { chain, ders, trust })
     }
 
     /// A newer certificate is never replaced by an older one.
     fn superseded(&self, open: &InFlight, signed: &Signed, current: &Sighting) -> Option<String> {
         let adopted = self.managed.origin == Origin::Adopted;
-        let found = match current {
-            Sighting::Found(found) => found,
-            Sighting::Absent if adopted => {
-                return Some("it was deleted, and what was adopted is never recreated".into());
-            }
-            Sighting::Absent | Sighting::Unknown(_) => return None,
-        };
+        let Sighting::Found(found) = current else { return None };
         let (ours, theirs) = (&signed.chain.leaf, found.leaf());
         let planned_on = open.replaces.as_deref() == Some(theirs.fingerprint.to_string().as_str());
         if planned_on || theirs.fingerprint == ours.fingerprint {
@@ -268,7 +286,11 @@ impl Renewal<'_> {
     }
 
     fn key(&self) -> Result<Option<PrivateKey>, Failure> {
-        self.journal.keys.load(&self.managed.name).map_err(|e| fault(Fault::Journal, &e))
+        match self.journal.keys.load(&self.managed.name) {
+            // What cannot be read any more certifies nothing.
+            Err(PendingKeyError::Damaged { .. }) => Ok(None),
+            loaded => loaded.map_err(|e| fault(Fault::Journal, &e)),
+        }
     }
 
     fn forget_key(&self) -> Result<(), Failure> {
@@ -300,6 +322,17 @@ fn basis(sighting: &Sighting) -> Basis {
     }
 }
 
+fn planned_on(basis: &Basis) -> Option<String> {
+    basis.fingerprint.map(|fingerprint| fingerprint.to_string())
+}
+
+fn store_fault(error: &StoreError) -> Fault {
+    match error {
+        StoreError::Held(_) => Fault::Held,
+        StoreError::Conflict(_) | StoreError::Failed { .. } => Fault::Store,
+    }
+}
+
 fn replaced(sighting: &Sighting) -> Option<Replaced> {
     match sighting {
         Sighting::Found(found) => Some(Replaced::from(found.leaf())),
@@ -326,10 +359,12 @@ pub fn in_one_line(error: &dyn std::error::Error) -> String {
 struct NoIssuer;
 
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the issuer that signed is no longer configured for this certificate: name it again, so that its certificate can be judged and stored"
-)]
+#[error("the issuer that signed it is no longer configured for this certificate")]
 struct IssuerGone;
+
+#[derive(Debug, thiserror::Error)]
+#[error("not written: what a rule adopted is gone or another since the decision was made")]
+struct Moved;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the journal holds a chain without a certificate")]

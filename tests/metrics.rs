@@ -149,7 +149,10 @@ fn a_healthy_certificate_has_these_eight_series() {
         ),
         (r#"certd_certificate_state{cert="payments-api",state="ok"}"#.into(), 1),
         (r#"certd_certificate_last_observed_timestamp_seconds{cert="payments-api"}"#.into(), NOW.0),
-        (r#"certd_certificate_renewal_due_timestamp_seconds{cert="payments-api",reason="due"}"#.into(), NOW.0 + 25 * DAY),
+        (
+            r#"certd_certificate_renewal_due_timestamp_seconds{cert="payments-api",reason="due"}"#.into(),
+            NOW.0 + 25 * DAY,
+        ),
         (r#"certd_renewal_last_success_timestamp_seconds{cert="payments-api"}"#.into(), NOW.0 - 5 * DAY),
     ];
     let of_it: BTreeMap<String, f64> = page.into_iter().filter(|(name, _)| name.contains("payments-api")).collect();

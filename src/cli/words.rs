@@ -29,6 +29,7 @@ pub fn action(action: &Action) -> String {
 fn deferral(reason: &Deferral) -> String {
     match reason {
         Deferral::Backoff { failures } => format!("{failures} attempts failed"),
+        Deferral::Contested => "others keep replacing what certd stores there: find out who".to_string(),
         Deferral::Cap => "this turn renews as many as it may".to_string(),
     }
 }
@@ -43,6 +44,7 @@ fn held(held: &Held) -> String {
         Held::SeveralCertificates => {
             "several certificates are kept in one place: give each a place of its own".to_string()
         }
+        Held::Unwritable(why) => why.clone(),
         Held::NotObserved => "it was not looked at yet".to_string(),
     }
 }

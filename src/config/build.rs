@@ -1,7 +1,6 @@
 //! Names become things, once: what the file declares is built here or refused with its line.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::Arc;
 
 use url::Url;
@@ -22,7 +21,7 @@ use crate::renew::in_one_line;
 use crate::source::path_glob::PathGlob;
 use crate::source::target::Target;
 use crate::source::{self, file, tls, vault_kv};
-use crate::store::file::FileLayout;
+use crate::store::file::{FileLayout, disk};
 use crate::vault::{Settings, TokenFrom, Vault as Client};
 
 use super::{
@@ -263,9 +262,12 @@ fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, Str
         None => None,
         Some(path) => {
             let path = config.path(path);
-            let bytes =
-                fs::read(&path).map_err(|error| format!("could not read the CA file {}: {error}", path.display()))?;
+            let read = disk::read(&path).map_err(|obstacle| format!("ca_file: {}", obstacle.message))?;
+            let bytes = read.ok_or_else(|| format!("ca_file: there is no file {}", path.display()))?;
             let bundle = Bundle::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+            if bundle.certificates.is_empty() {
+                return Err(format!("ca_file holds no certificate: {}", path.display()));
+            }
             Some(bundle.certificates)
         }
     };

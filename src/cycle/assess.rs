@@ -6,7 +6,7 @@ use crate::domain::adopt::{self, Adoption};
 use crate::domain::check::{self, Problem, ProblemKind, State};
 use crate::domain::inventory::{Inventory, Location, Sighting};
 use crate::domain::name::CertName;
-use crate::domain::plan::{self, Decision, Held, JournalView, Managed, Request, World};
+use crate::domain::plan::{self, Action, Decision, Held, JournalView, Managed, Record, Request, World};
 use crate::domain::snapshot::{Entry, ManagedEntry};
 use crate::domain::time::Timestamp;
 
@@ -32,7 +32,7 @@ pub fn assess(
     let world = World { now, managed: &managed, inventory: &sweep.inventory, journal, act: setup.act, requested };
     let decisions = plan::plan(&world);
     let next_turn = now.plus(setup.interval);
-    let decisions = plan::admit(decisions, &sweep.inventory, setup.max_renewals, next_turn);
+    let decisions = plan::admit(decisions, &sweep.inventory, requested, setup.max_renewals, next_turn);
     let entries = entries(setup, now, sweep, journal, &managed, &decisions, refused);
     Assessment { managed, decisions, entries }
 }
@@ -87,13 +87,22 @@ fn entries(
                 origin: managed.origin,
                 owner: managed.owner.clone(),
                 decision: decision.clone(),
-                record: journal.records.get(&managed.name).cloned().unwrap_or_default(),
+                record: record(journal, &managed.name, &decision.action),
             }
         });
         let state = State::of(observation, &problems);
         Entry { observation: observation.clone(), problems, state, managed }
     };
     sweep.inventory.iter().map(entry).collect()
+}
+
+/// Failures of a renewal that nothing asks for any more are history.
+fn record(journal: &JournalView, name: &CertName, action: &Action) -> Record {
+    let mut record = journal.records.get(name).cloned().unwrap_or_default();
+    if matches!(action, Action::Keep { .. }) {
+        record.settle();
+    }
+    record
 }
 
 /// An endpoint that presents another certificate than the store holds.

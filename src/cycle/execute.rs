@@ -12,7 +12,7 @@ use crate::domain::policy;
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use crate::journal::event::Event;
-use crate::renew::{Failure, Outcome, Renewal, in_one_line};
+use crate::renew::{Failure, Fault, Outcome, Renewal, in_one_line};
 use crate::store::Store;
 
 use super::setup::Setup;
@@ -57,7 +57,7 @@ impl Execution<'_> {
                 tracing::error!(cert = %managed.name, "no store of the configuration is its place");
                 continue;
             };
-            match self.renew(managed, &store, decision, reason).await {
+            match self.renew(managed, decision, reason, &store).await {
                 Some(attempt) => attempts.push(attempt),
                 None => break,
             }
@@ -73,7 +73,7 @@ impl Execution<'_> {
     }
 
     /// `None` when it was left open because certd stops.
-    async fn renew(&self, managed: &Managed, store: &Store, decision: &Decision, reason: Reason) -> Option<Attempt> {
+    async fn renew(&self, managed: &Managed, decision: &Decision, reason: Reason, store: &Store) -> Option<Attempt> {
         let issuers = self.setup.issuers_of(managed);
         let renewal = Renewal {
             managed,
@@ -126,7 +126,8 @@ impl Execution<'_> {
         });
         let retry_at = policy::retry_at(before.saturating_add(1), now, &managed.name.0, not_after);
         tracing::error!(cert = %managed.name, retry_at = %retry_at, "could not renew: {}", failure.message);
-        let event = Event::Failed { message: failure.message.clone(), retry_at };
+        let held = failure.fault == Fault::Held;
+        let event = Event::Failed { message: failure.message.clone(), retry_at, held };
         if let Err(error) = self.journal.append(now, Some(&managed.name), event) {
             tracing::error!(cert = %managed.name, "{}", in_one_line(&error));
         }

@@ -82,10 +82,12 @@ impl Setup {
         Some(place.store(adopted.roots.clone()))
     }
 
-    /// What a declared certificate must verify to: the roots of the first issuer that knows them.
+    /// What a declared certificate must verify to: the roots of any of its issuers, since any may have
+    /// signed it. One that does not know its own without asking leaves it unjudged.
     fn roots(&self, managed: &Managed) -> Arc<Roots> {
-        let known = self.issuers_of(managed).into_iter().find_map(|(_, issuer)| issuer.configured_roots());
-        known.unwrap_or_else(|| Arc::new(Roots::none()))
+        let known: Option<Vec<_>> =
+            self.issuers_of(managed).into_iter().map(|(_, issuer)| issuer.configured_roots()).collect();
+        Arc::new(known.map_or_else(Roots::none, |roots| Roots::together(&roots)))
     }
 
     /// In order of preference.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::cert::Trust;
 use super::check::{Problem, ProblemKind};
-use super::inventory::{Found, Observation, Sighting};
+use super::inventory::{Found, Location, Observation, Sighting};
 use super::key::KeySpec;
 use super::name::{CertName, IssuerName, NamePattern, San};
 use super::plan::{Held, Managed, Origin};
@@ -44,16 +44,18 @@ pub fn adopt(now: Timestamp, rule: &Rule, observation: &Observation) -> Adoption
         Sighting::Absent | Sighting::Unknown(_) => return Adoption::Nothing,
         Sighting::Found(found) => found,
     };
-    match foreign(rule, found).or_else(|| abandoned(now, found)) {
+    match foreign(rule, &observation.location, found).or_else(|| abandoned(now, found)) {
         Some(problem) => Adoption::Refused(problem),
         None => Adoption::Adopted(Box::new(managed(rule, observation, found))),
     }
 }
 
 /// The first thing that makes it somebody else's.
-fn foreign(rule: &Rule, found: &Found) -> Option<Problem> {
+fn foreign(rule: &Rule, location: &Location, found: &Found) -> Option<Problem> {
     let leaf = found.leaf();
-    let why = if leaf.is_ca {
+    let why = if location.is_part() {
+        "several certificates are kept in one place: give each a place of its own".to_string()
+    } else if leaf.is_ca {
         "it is a CA certificate".to_string()
     } else if leaf.names.is_empty() {
         "it holds no name".to_string()
@@ -113,7 +115,6 @@ fn managed(rule: &Rule, observation: &Observation, found: &Found) -> Managed {
 mod tests {
     use super::*;
     use crate::domain::cert::{Certificate, KeyDigest, KeyType};
-    use crate::domain::inventory::Location;
     use crate::domain::sample::{DAY, NOW, SECOND, chain, found, leaf, obstacle, sans, secret, seen, seen_found};
 
     fn rule() -> Rule {
@@ -257,12 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_one_place_are_certificates_of_their_own() {
-        let part = |part: &str| Location::with_part(&secret("web"), Some(part.into()));
-        let name = |location| match adopt(NOW, &rule(), &seen_found(location, found(leaf(&["a.example.org"])))) {
-            Adoption::Adopted(managed) => managed.name.0,
-            other => panic!("not adopted: {other:?}"),
-        };
-        assert_eq!([name(part("a")), name(part("b"))], ["vault:main:web#a", "vault:main:web#b"]);
+    fn one_of_several_certificates_in_a_place_is_foreign_because_a_store_keeps_one() {
+        let part = Location::with_part(&secret("web"), Some("2".into()));
+        let seen = seen_found(part, found(leaf(&["a.example.org"])));
+        let Adoption::Refused(problem) = adopt(NOW, &rule(), &seen) else { panic!("not refused") };
+        assert_eq!(problem.problem, ProblemKind::Foreign);
+        assert!(problem.message.starts_with("several certificates are kept in one place"), "{}", problem.message);
     }
 }

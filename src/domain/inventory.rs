@@ -39,6 +39,14 @@ impl Location {
         location
     }
 
+    /// Whether it is one of several certificates in its place.
+    pub fn is_part(&self) -> bool {
+        match self {
+            Self::Endpoint { .. } => false,
+            Self::Secret { part, .. } | Self::File { part, .. } | Self::Listing { part, .. } => part.is_some(),
+        }
+    }
+
     /// The name that a client of this place checks for.
     pub fn expected_host(&self) -> Option<&str> {
         match self {

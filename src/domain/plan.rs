@@ -1,10 +1,11 @@
 //! What to do about each managed certificate, and why. Reads nothing but its arguments.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cert::{Fingerprint, Trust};
+use super::cert::{Certificate, Fingerprint, Trust};
 use super::inventory::{Found, Inventory, Location, Observation, Obstacle, Sighting};
 use super::name::{CertName, IssuerName, San};
 use super::renewal::Spec;
@@ -43,7 +44,55 @@ pub struct Record {
     pub last_success: Option<Timestamp>,
     /// A renewal was begun and not closed.
     pub in_flight: Option<Reason>,
+    /// A CA has signed for it, so it goes on whatever is found.
+    #[serde(default)]
+    pub issued: bool,
+    /// Fingerprint of the certificate that it was planned on.
+    #[serde(default)]
+    pub replaces: Option<String>,
     pub paused_until: Option<Timestamp>,
+    /// Why the last attempt did not get as far as a CA: its place must not be written to.
+    #[serde(default)]
+    pub unwritable: Option<String>,
+    /// Fingerprint of what certd last stored and read back.
+    #[serde(default)]
+    pub wrote: Option<String>,
+    /// When it did so the last few times, the oldest first.
+    #[serde(default)]
+    pub closed: Vec<Timestamp>,
+}
+
+/// So many renewals may be undone by others within this time before certd waits.
+const MOST_UNDONE: usize = 5;
+const UNDONE_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Record {
+    /// Nothing is in flight and nothing has failed any more.
+    pub fn settle(&mut self) {
+        let Self { last_success, paused_until, wrote, closed, .. } = std::mem::take(self);
+        *self = Self { last_success, paused_until, wrote, closed, ..Self::default() };
+    }
+
+    pub fn note_closed(&mut self, at: Timestamp, fingerprint: String) {
+        self.wrote = Some(fingerprint);
+        self.closed.push(at);
+        let surplus = self.closed.len().saturating_sub(MOST_UNDONE);
+        self.closed.drain(..surplus);
+    }
+
+    /// A renewal that is wanted although nothing else says so: a CA has signed, or a person forced it
+    /// and what is there still is what they saw.
+    fn goes_on(&self, leaf: &Certificate) -> Option<Reason> {
+        let is_unchanged = || self.replaces.as_deref() == Some(leaf.fingerprint.to_string().as_str());
+        self.in_flight.filter(|begun| self.issued || (*begun == Reason::Forced && is_unchanged()))
+    }
+
+    /// Until when to wait because somebody keeps undoing what certd does.
+    fn contested_until(&self, found: Option<Fingerprint>) -> Option<Timestamp> {
+        let is_undone = self.wrote.is_some() && self.wrote != found.map(|found| found.to_string());
+        let oldest = self.closed.first().filter(|_| is_undone && !self.issued && self.closed.len() == MOST_UNDONE)?;
+        Some(oldest.plus(UNDONE_WITHIN))
+    }
 }
 
 /// The fold over the journal's events that planning needs.
@@ -52,6 +101,13 @@ pub struct JournalView {
     pub records: BTreeMap<CertName, Record>,
     /// All acting stops until then.
     pub paused_until: Option<Timestamp>,
+}
+
+impl JournalView {
+    /// The end of a pause of all acting that has not passed.
+    pub fn pause_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.paused_until.filter(|until| now < *until)
+    }
 }
 
 pub struct World<'a> {
@@ -149,6 +205,8 @@ pub enum Deferral {
     Backoff { failures: u32 },
     /// This turn renews as many as it may.
     Cap,
+    /// What certd stored was replaced or removed by others, again and again.
+    Contested,
 }
 
 /// Why nothing may be done although something might be wanted.
@@ -168,6 +226,8 @@ pub enum Held {
     UnsupportedKey(String),
     /// Several certificates are kept in one place, and a write replaces the place whole.
     SeveralCertificates,
+    /// Writing there would lose something, as the last attempt found before it asked a CA.
+    Unwritable(String),
     /// It was declared or adopted, but has not been looked at yet.
     NotObserved,
 }
@@ -194,6 +254,13 @@ fn basis(observation: &Observation) -> Basis {
     }
 }
 
+fn fingerprint(sighting: &Sighting) -> Option<Fingerprint> {
+    match sighting {
+        Sighting::Found(found) => Some(found.leaf().fingerprint),
+        Sighting::Absent | Sighting::Unknown(_) => None,
+    }
+}
+
 fn action(world: &World, managed: &Managed, observation: Option<&Observation>) -> Action {
     if let Some(held) = &managed.held {
         return Action::Hold { held: held.clone() };
@@ -206,7 +273,7 @@ fn action(world: &World, managed: &Managed, observation: Option<&Observation>) -
         Some(Sighting::Found(found)) => reason(world, managed, found),
     };
     match (wanted, observation.map(|o| &o.sighting)) {
-        (Some(reason), _) => permitted(world, managed, reason),
+        (Some(reason), seen) => permitted(world, managed, reason, seen.and_then(fingerprint)),
         (None, Some(Sighting::Found(found))) => Action::Keep { renew_at: managed.spec.renewal.due_at(found.leaf()) },
         (None, _) => Action::Hold { held: Held::NotObserved },
     }
@@ -216,7 +283,7 @@ fn action(world: &World, managed: &Managed, observation: Option<&Observation>) -
 fn reason(world: &World, managed: &Managed, found: &Found) -> Option<Reason> {
     let leaf = found.leaf();
     let record = world.journal.records.get(&managed.name);
-    if let Some(begun) = record.and_then(|record| record.in_flight) {
+    if let Some(begun) = record.and_then(|record| record.goes_on(leaf)) {
         return Some(begun);
     }
     if found.key_differs() || found.stored_key.is_none() {
@@ -241,8 +308,8 @@ fn same_names(wanted: &[San], found: &[San]) -> bool {
     wanted.iter().all(|name| found.contains(name)) && found.iter().all(|name| wanted.contains(name))
 }
 
-/// What stops a renewal that is wanted: the switch, a pause, the backoff.
-fn permitted(world: &World, managed: &Managed, reason: Reason) -> Action {
+/// What stops a renewal that is wanted: the switch, a pause, the backoff, others that undo it.
+fn permitted(world: &World, managed: &Managed, reason: Reason, found: Option<Fingerprint>) -> Action {
     if !world.act {
         return Action::Hold { held: Held::ActIsOff };
     }
@@ -251,21 +318,36 @@ fn permitted(world: &World, managed: &Managed, reason: Reason) -> Action {
     if let Some(until) = pauses.into_iter().flatten().max().filter(|until| world.now < *until) {
         return Action::Hold { held: Held::Paused { until } };
     }
-    let retry_at = record.and_then(|record| record.retry_at).filter(|retry_at| world.now < *retry_at);
-    match (retry_at, record) {
-        (Some(until), Some(record)) if !world.requested.contains_key(&managed.name) => {
+    let Some(record) = record.filter(|_| !world.requested.contains_key(&managed.name)) else {
+        return Action::Renew { reason };
+    };
+    let later = |until: Option<Timestamp>| until.filter(|until| world.now < *until);
+    match (later(record.retry_at), &record.unwritable, later(record.contested_until(found))) {
+        (Some(_), Some(why), _) => Action::Hold { held: Held::Unwritable(why.clone()) },
+        (Some(until), None, _) => {
             let failures = record.consecutive_failures;
             Action::Defer { until, reason: Deferral::Backoff { failures }, renew: reason }
         }
-        _ => Action::Renew { reason },
+        (None, _, Some(until)) => Action::Defer { until, reason: Deferral::Contested, renew: reason },
+        (None, _, None) => Action::Renew { reason },
     }
 }
 
-/// Bounds what one turn may do: at most `most` renewals, those that end first before the others.
-pub fn admit(mut decisions: Vec<Decision>, inventory: &Inventory, most: usize, next_turn: Timestamp) -> Vec<Decision> {
+/// Bounds what one turn may do: at most `most` renewals, those that a person asked for before the others,
+/// then those that end first.
+pub fn admit(
+    mut decisions: Vec<Decision>,
+    inventory: &Inventory,
+    requested: &BTreeMap<CertName, Request>,
+    most: usize,
+    next_turn: Timestamp,
+) -> Vec<Decision> {
     let mut renewals: Vec<usize> =
         (0..decisions.len()).filter(|i| matches!(decisions[*i].action, Action::Renew { .. })).collect();
-    renewals.sort_by_key(|i| ends_at(inventory, &decisions[*i].location));
+    renewals.sort_by_key(|i| {
+        let decision = &decisions[*i];
+        (!requested.contains_key(&decision.certificate), ends_at(inventory, &decision.location))
+    });
     for i in renewals.into_iter().skip(most) {
         if let Action::Renew { reason } = decisions[i].action {
             decisions[i].action = Action::Defer { until: next_turn, reason: Deferral::Cap, renew: reason };
@@ -286,7 +368,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::cert::{Certificate, KeyDigest, KeyType};
+    use crate::domain::cert::{KeyDigest, KeyType};
     use crate::domain::key::KeySpec;
     use crate::domain::sample::*;
 
@@ -455,8 +537,11 @@ mod tests {
 
     #[test]
     fn the_first_reason_wins_and_force_names_itself_last() {
-        let mut scene =
-            Scene::due().asked(Request::Force).record(Record { in_flight: Some(Reason::Forced), ..Record::default() });
+        let mut scene = Scene::due().asked(Request::Force).record(Record {
+            in_flight: Some(Reason::Forced),
+            issued: true,
+            ..Record::default()
+        });
         scene.managed.spec.names = sans(&["b.example.org"]);
         scene.managed.spec.key = KeySpec::Ed25519;
         let mut scene = scene.change_found(|found| {
@@ -524,12 +609,64 @@ mod tests {
 
     #[test]
     fn a_renewal_that_was_begun_goes_on_with_its_reason_under_the_same_limits() {
-        let begun = || Record { in_flight: Some(Reason::NamesChanged), ..Record::default() };
+        let begun = || Record { in_flight: Some(Reason::NamesChanged), issued: true, ..Record::default() };
         assert_eq!(Scene::fresh().record(begun()).action(), renew(Reason::NamesChanged));
         let waiting = Record { retry_at: Some(NOW.plus(DAY)), consecutive_failures: 1, ..begun() };
         let until = NOW.plus(DAY);
         let deferred = Action::Defer { until, reason: Deferral::Backoff { failures: 1 }, renew: Reason::NamesChanged };
         assert_eq!(Scene::fresh().record(waiting).action(), deferred);
+    }
+
+    #[test]
+    fn before_a_ca_has_signed_what_is_stored_decides() {
+        let begun = |reason, replaces: &str| {
+            let record = Record { in_flight: Some(reason), replaces: Some(replaces.into()), ..Record::default() };
+            Scene::fresh().record(record).action()
+        };
+        let (there, another) = (Fingerprint([0; 32]).to_string(), Fingerprint([5; 32]).to_string());
+        let kept = Action::Keep { renew_at: NOW.plus(50 * DAY) };
+        assert_eq!(begun(Reason::Due, &another), kept, "somebody put a fresh one there meanwhile");
+        assert_eq!(begun(Reason::NamesChanged, &there), kept, "the names were changed back");
+        assert_eq!(begun(Reason::Forced, &there), renew(Reason::Forced));
+        assert_eq!(begun(Reason::Forced, &another), kept);
+    }
+
+    #[test]
+    fn a_place_that_must_not_be_written_to_is_held_until_it_is_tried_again() {
+        let held = |retry_at| {
+            let unwritable = Some("not written: it has 2 names".to_string());
+            Scene::due().record(Record { retry_at: Some(retry_at), unwritable, ..Record::default() })
+        };
+        let because = hold(Held::Unwritable("not written: it has 2 names".into()));
+        assert_eq!(held(NOW.plus(SECOND)).action(), because);
+        assert_eq!(held(NOW).action(), renew(Reason::Due));
+        assert_eq!(held(NOW.plus(SECOND)).asked(Request::IfDue).action(), renew(Reason::Due));
+    }
+
+    /// cert-manager/website#2128: something overwrites the target, and every turn renews it.
+    #[test]
+    fn what_others_keep_undoing_is_renewed_five_times_a_day_and_no_more() {
+        let closed = |times: u32, oldest: Timestamp| {
+            let mut record = Record::default();
+            for _ in 0..times {
+                record.note_closed(oldest, Fingerprint([5; 32]).to_string());
+            }
+            record
+        };
+        let an_hour_ago = NOW.minus(DAY / 24);
+        let waits = Action::Defer { until: an_hour_ago.plus(DAY), reason: Deferral::Contested, renew: Reason::Due };
+        let due = |record: Record| Scene::due().record(record);
+        assert_eq!(due(closed(4, an_hour_ago)).action(), renew(Reason::Due));
+        assert_eq!(due(closed(5, an_hour_ago)).action(), waits);
+        assert_eq!(due(closed(9, an_hour_ago)).action(), waits);
+        assert_eq!(due(closed(5, an_hour_ago)).asked(Request::IfDue).action(), renew(Reason::Due));
+        assert_eq!(due(closed(5, NOW.minus(DAY))).action(), renew(Reason::Due));
+        let ours = Record { wrote: Some(Fingerprint([0; 32]).to_string()), ..closed(5, an_hour_ago) };
+        assert_eq!(due(ours).action(), renew(Reason::Due), "certificates of minutes are due often");
+        let signed = Record { in_flight: Some(Reason::Due), issued: true, ..closed(5, an_hour_ago) };
+        assert_eq!(due(signed).action(), renew(Reason::Due), "a signed one reaches its store");
+        let removed = Scene::new(Sighting::Absent).record(closed(5, an_hour_ago)).action();
+        assert!(matches!(removed, Action::Defer { reason: Deferral::Contested, renew: Reason::Missing, .. }));
     }
 
     #[test]
@@ -575,7 +712,7 @@ mod tests {
 
     fn admitted(days: &[Option<u32>], most: usize) -> Vec<usize> {
         let (decisions, inventory) = crowd(days);
-        let admitted = admit(decisions.clone(), &inventory, most, NOW.plus(DAY));
+        let admitted = admit(decisions.clone(), &inventory, &BTreeMap::new(), most, NOW.plus(DAY));
         for (before, after) in decisions.iter().zip(&admitted) {
             assert_eq!(
                 (&before.certificate, before.based_on),
@@ -601,6 +738,15 @@ mod tests {
         assert_eq!(admitted(&days, 3), [1, 2, 3]);
         assert_eq!(admitted(&days, 4), [0, 1, 2, 3]);
         assert_eq!(admitted(&days, 9), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_a_person_asked_for_is_renewed_before_all_others() {
+        let (decisions, inventory) = crowd(&[Some(20), None, Some(3)]);
+        let requested = BTreeMap::from([("0.example.org".into(), Request::IfDue)]);
+        let admitted = admit(decisions, &inventory, &requested, 1, NOW.plus(DAY));
+        let renewed: Vec<_> = admitted.iter().filter(|d| matches!(d.action, Action::Renew { .. })).collect();
+        assert_eq!(renewed.iter().map(|d| d.certificate.0.as_str()).collect::<Vec<_>>(), ["0.example.org"]);
     }
 
     #[test]

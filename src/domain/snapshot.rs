@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::check::{Problem, ProblemKind, State};
 use super::inventory::{Observation, ObstacleKind, Sighting};
 use super::name::{IssuerName, SourceName, VaultName};
-use super::plan::{Action, Decision, Origin, Record};
+use super::plan::{Action, Decision, Held, Origin, Record};
 use super::time::Timestamp;
 
 /// One location: what was seen, what is wrong with it, and what certd makes of it.
@@ -69,7 +69,8 @@ impl Entry {
             return Standing::Unknown;
         }
         let Some(managed) = &self.managed else { return Standing::Unmanaged };
-        if managed.record.consecutive_failures > 0 {
+        let is_held_by_its_place = matches!(managed.decision.action, Action::Hold { held: Held::Unwritable(_) });
+        if managed.record.consecutive_failures > 0 && !is_held_by_its_place {
             return Standing::Failing;
         }
         match managed.decision.action {
@@ -171,7 +172,7 @@ impl Snapshot {
 mod tests {
     use super::*;
     use crate::domain::check::Severity;
-    use crate::domain::plan::{Basis, Deferral, Held, Reason};
+    use crate::domain::plan::{Basis, Deferral, Reason};
     use crate::domain::sample::*;
 
     fn watched(sighting: Sighting) -> Entry {
@@ -210,6 +211,9 @@ mod tests {
         let mut failing = kept(RENEW);
         failing.managed.as_mut().unwrap().record.consecutive_failures = 1;
         assert_eq!(failing.standing(), Standing::Failing);
+        let mut held = kept(Action::Hold { held: Held::Unwritable("two names".into()) });
+        held.managed.as_mut().unwrap().record.consecutive_failures = 1;
+        assert_eq!(held.standing(), Standing::Held, "no CA was asked, and a person must mend it");
         failing.observation.sighting = Sighting::Unknown(obstacle());
         assert_eq!(failing.standing(), Standing::Unknown);
         assert_eq!(watched(Sighting::Unknown(obstacle())).standing(), Standing::Unknown);

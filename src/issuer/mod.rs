@@ -49,11 +49,14 @@ impl LocalCaSlot {
                 let _ = self.ca.set((ca, roots));
                 Ok(())
             }
-            Err(error) => {
-                *self.closed.lock().expect("nothing panics with it") = crate::renew::in_one_line(&error);
-                Err(error)
-            }
+            Err(error) => Err(self.stays_closed(error)),
         }
+    }
+
+    /// Whoever orders meanwhile is told why.
+    fn stays_closed(&self, why: IssuerError) -> IssuerError {
+        *self.closed.lock().expect("nothing panics with it") = crate::renew::in_one_line(&why);
+        why
     }
 
     fn opened(&self) -> Result<&(LocalCa, Arc<Roots>), IssuerError> {
@@ -80,8 +83,9 @@ impl Issuer {
             (Self::LocalCa(slot), Err(why)) if slot.settings.directory.join("ca.pem").exists() => {
                 slot.open(now, &[]).map_err(|error| IssuerError::Stopped(format!("{error} ({why})")))
             }
-            (Self::LocalCa(_), Err(why)) => {
-                Err(IssuerError::Stopped(format!("no CA is made before every store was read: {why}")))
+            (Self::LocalCa(slot), Err(why)) => {
+                let why = format!("no CA is made before every store was read: {why}");
+                Err(slot.stays_closed(IssuerError::Stopped(why)))
             }
         }
     }

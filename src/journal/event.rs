@@ -37,7 +37,7 @@ pub enum Event {
         issuer: IssuerName,
         chain: Vec<String>,
     },
-    /// The chain was refused; its serial stays on record.
+    /// The chain was refused or given up; its serial stays on record.
     Rejected {
         serial: String,
         why: String,
@@ -57,6 +57,9 @@ pub enum Event {
     Failed {
         message: String,
         retry_at: Timestamp,
+        /// The store would not be written to, and no CA was asked in vain.
+        #[serde(default)]
+        held: bool,
     },
     Paused {
         until: Timestamp,
@@ -120,12 +123,19 @@ impl State {
             Event::Rejected { .. } => {
                 self.in_flight.remove(&name);
             }
-            Event::Closed { .. } | Event::Superseded { .. } => {
-                let paused_until = record.paused_until;
-                *record = Record { paused_until, last_success: Some(at), ..Record::default() };
+            Event::Closed { fingerprint, .. } => {
+                record.settle();
+                record.last_success = Some(at);
+                record.note_closed(at, fingerprint);
                 self.in_flight.remove(&name);
             }
-            Event::Failed { message, retry_at } => {
+            // What is there was somebody else's doing, so it is no success of certd's.
+            Event::Superseded { .. } => {
+                record.settle();
+                self.in_flight.remove(&name);
+            }
+            Event::Failed { message, retry_at, held } => {
+                record.unwritable = held.then(|| message.clone());
                 record.consecutive_failures = record.consecutive_failures.saturating_add(1);
                 record.retry_at = Some(retry_at);
                 record.last_error = Some(message);
@@ -148,7 +158,10 @@ impl State {
     pub fn view(&self) -> JournalView {
         let mut records = self.records.clone();
         for (name, open) in &self.in_flight {
-            records.entry(name.clone()).or_default().in_flight = Some(open.reason);
+            let record = records.entry(name.clone()).or_default();
+            record.in_flight = Some(open.reason);
+            record.issued = open.stage != Stage::Begun;
+            record.replaces = open.replaces.clone();
         }
         JournalView { records, paused_until: self.paused_until }
     }
@@ -171,7 +184,7 @@ mod tests {
     }
 
     fn failed(second: i64) -> Event {
-        Event::Failed { message: "no".into(), retry_at: Timestamp(second) }
+        Event::Failed { message: "no".into(), retry_at: Timestamp(second), held: false }
     }
 
     #[test]
@@ -200,6 +213,27 @@ mod tests {
             state.in_flight(&name).unwrap().stage,
             Stage::Written { chain: vec!["AA".into()], version: Some(3) }
         );
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_is_no_success_of_certds() {
+        let name = CertName::from("web");
+        let closed = Event::Closed { fingerprint: "f".into(), not_after: Timestamp(9) };
+        let superseded = Event::Superseded { why: "newer".into() };
+        let state = folded(vec![begun(), closed, begun(), failed(60), superseded]);
+        let record = &state.view().records[&name];
+        assert_eq!((record.last_success, record.consecutive_failures), (Some(Timestamp(1)), 0));
+        assert_eq!((record.in_flight, record.wrote.as_deref()), (None, Some("f")));
+    }
+
+    #[test]
+    fn a_view_says_how_far_a_renewal_came_and_what_it_was_planned_on() {
+        let name = CertName::from("web");
+        let on_old = || Event::Begun { reason: Reason::Due, asked: "a".into(), replaces: Some("old".into()) };
+        let issued = Event::Issued { issuer: "ca".into(), chain: vec!["AA".into()] };
+        let begun = folded(vec![on_old()]).view().records[&name].clone();
+        assert_eq!((begun.issued, begun.replaces.as_deref()), (false, Some("old")));
+        assert!(folded(vec![on_old(), issued]).view().records[&name].issued);
     }
 
     #[test]

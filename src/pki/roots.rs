@@ -1,7 +1,9 @@
 //! Whether a chain leads to a root that the operator trusts, by rustls-webpki.
 
 use std::collections::HashSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -10,6 +12,9 @@ use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, 
 use crate::domain::cert::{Certificate, Trust};
 
 use super::{bundle::Bundle, read};
+
+/// In bytes. The bundle of an operating system has a tenth of it.
+const LARGEST_BUNDLE: u64 = 2 * 1024 * 1024;
 
 /// The roots for one place.
 #[derive(Debug)]
@@ -51,6 +56,15 @@ impl Roots {
             ders.extend(read_roots(path)?);
         }
         Ok(Self::from_ders(ders))
+    }
+
+    /// What verifies to one of them verifies to all together; they judge only if each of them does.
+    pub fn together(all: &[Arc<Self>]) -> Self {
+        Self {
+            anchors: all.iter().flat_map(|one| one.anchors.iter().cloned()).collect(),
+            roots: all.iter().flat_map(|one| one.roots.iter().copied()).collect(),
+            judges: !all.is_empty() && all.iter().all(|one| one.judges),
+        }
     }
 
     /// Certificates that cannot be a root are passed over.
@@ -103,11 +117,20 @@ impl Roots {
 }
 
 fn read_roots(path: &Path) -> Result<Vec<Vec<u8>>, RootsError> {
-    let bytes = std::fs::read(path).map_err(|source| RootsError::Io { path: path.into(), source })?;
+    let bytes = read_bounded(path).map_err(|source| RootsError::Io { path: path.into(), source })?;
     let bundle = Bundle::parse(&bytes).map_err(|source| RootsError::NotUnderstood { path: path.into(), source })?;
     let usable = |der: &Vec<u8>| anchor_from_trusted_cert(&CertificateDer::from(der.as_slice())).is_ok();
     let ders: Vec<_> = bundle.certificates.into_iter().filter(usable).collect();
     if ders.is_empty() { Err(RootsError::Empty { path: path.into() }) } else { Ok(ders) }
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST_BUNDLE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_BUNDLE {
+        return Err(std::io::Error::other(format!("over {LARGEST_BUNDLE} bytes: a bundle of roots has not")));
+    }
+    Ok(bytes)
 }
 
 /// If a path is valid at any instant, it is valid at one where some certificate begins or ends.

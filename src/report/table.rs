@@ -121,6 +121,7 @@ fn intention(now: Timestamp, managed: &ManagedEntry) -> Option<String> {
         Action::Defer { until, reason, renew } => {
             let why = match reason {
                 Deferral::Backoff { .. } => "after failures",
+                Deferral::Contested => "as others keep replacing what certd stores",
                 Deferral::Cap => "as many as one turn may renew come first",
             };
             let renew = renew.as_str().replace('_', " ");
@@ -147,6 +148,7 @@ fn on_hold(held: &Held) -> Option<String> {
         Held::TwoRules(rules) => Some(format!("two rules name it: {}", one_line(&rules.join(", ")))),
         Held::UnsupportedKey(key) => Some(format!("certd makes no keys of its kind: {}", one_line(key))),
         Held::SeveralCertificates => Some("several certificates are kept in one place".to_string()),
+        Held::Unwritable(why) => Some(one_line(why)),
         Held::NotObserved => Some("there is nothing to renew".to_string()),
     }
 }

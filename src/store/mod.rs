@@ -1,5 +1,5 @@
-//! Where a certified key is kept. Every store is the same two functions: `read`, and `write` of what
-//! `Request::accept` let pass, based on what was read.
+//! Where a certified key is kept. Every store is the same few functions: `read`, `rehearse`, and `write` of
+//! what `Request::accept` let pass, based on what was read.
 
 pub mod file;
 pub mod vault_kv;
@@ -7,6 +7,7 @@ pub mod vault_kv;
 use crate::domain::inventory::Sighting;
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
+use crate::pki::roots::Roots;
 
 use file::FileStore;
 use vault_kv::VaultKvStore;
@@ -21,6 +22,22 @@ impl Store {
         match self {
             Self::VaultKv(store) => store.read().await,
             Self::File(store) => store.read().await,
+        }
+    }
+
+    /// Whether a write would be let through, as far as that shows before there is a certificate.
+    pub async fn rehearse(&self) -> Result<(), StoreError> {
+        match self {
+            Self::VaultKv(store) => store.rehearse().await,
+            Self::File(store) => store.rehearse().await,
+        }
+    }
+
+    /// What the certificate kept here must verify to.
+    pub fn roots(&self) -> &Roots {
+        match self {
+            Self::VaultKv(store) => &store.roots,
+            Self::File(store) => &store.roots,
         }
     }
 

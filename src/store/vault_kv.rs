@@ -50,6 +50,17 @@ impl VaultKvStore {
         }
     }
 
+    /// Whether what is there may be written over.
+    pub async fn rehearse(&self) -> Result<(), StoreError> {
+        match self.look().await.map_err(|error| self.failed("read", error))? {
+            Now::Empty { .. } => Ok(()),
+            Now::Other { why, .. } => Err(self.held(&why)),
+            Now::Certificate { layout, fields, .. } => {
+                layout.insist_writable(&fields).map_err(|NotUnderstood(why)| self.held(&why))
+            }
+        }
+    }
+
     /// One write of key, certificate and chain, if what is there still is what the decision was based on.
     pub async fn write(&self, certified: &CertifiedKey, based_on: &Basis) -> Result<Written, StoreError> {
         let now = self.look().await.map_err(|error| self.failed("read", error))?;

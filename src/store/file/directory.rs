@@ -86,23 +86,36 @@ fn absent_or_partial(missing: &[&str], path: &Path) -> Result<Option<Contents>, 
     }
 }
 
+/// Everything but the switch.
+pub(super) fn rehearse(path: &Path) -> Result<(), StoreError> {
+    let (place, name) = prepare(&path.components().collect::<PathBuf>(), &Texts::blank())?;
+    place.discard(&name);
+    Ok(())
+}
+
 pub(super) fn replace(path: &Path, new: &Texts) -> Result<(), StoreError> {
     // With a slash at its end the link would be taken for what it leads to.
     let path = &path.components().collect::<PathBuf>();
-    let place = Place::of(path)?;
-    insist_on_nothing_else(path, &place.current)?;
-    let name = place.begin()?;
-    let generation = place.generations.join(&name);
-    if let Err(error) = place.fill(&generation, new) {
-        // What cannot be removed now is removed before the next generation.
-        let _ = fs::remove_dir_all(&generation);
-        return Err(error);
-    }
+    let (place, name) = prepare(path, new)?;
     place.switch_to(&name, path)?;
     if let Err(error) = place.prune(|kept| kept == name || Some(kept) == place.current_name()) {
         tracing::warn!(directory = %path.display(), %error, "an old generation stays until the next renewal");
     }
     Ok(())
+}
+
+/// The next generation, complete.
+fn prepare(path: &Path, new: &Texts) -> Result<(Place, String), StoreError> {
+    let place = Place::of(path)?;
+    insist_on_nothing_else(path, &place.current)?;
+    let name = place.begin()?;
+    match place.fill(&place.generations.join(&name), new) {
+        Ok(()) => Ok((place, name)),
+        Err(error) => {
+            place.discard(&name);
+            Err(error)
+        }
+    }
 }
 
 /// What is there before the switch.
@@ -197,6 +210,11 @@ impl Place {
         }
         opened.sync_all().map_err(disk::failed("make durable", generation))?;
         disk::sync(&self.generations)
+    }
+
+    /// What cannot be removed now is removed before the next generation.
+    fn discard(&self, name: &str) {
+        let _ = fs::remove_dir_all(self.generations.join(name));
     }
 
     fn replaced_file(&self, name: &str) -> Result<Option<Metadata>, StoreError> {

@@ -60,6 +60,16 @@ impl FileLayout {
         }
     }
 
+    fn rehearse(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Bundle(path) => disk::Draft::new(path, "").map(drop),
+            Self::Directory(path) => directory::rehearse(path),
+            Self::Loose { certificate, private_key } => {
+                disk::Draft::new(private_key, "").and_then(|_| disk::Draft::new(certificate, "")).map(drop)
+            }
+        }
+    }
+
     fn replace(&self, new: &Texts) -> Result<(), StoreError> {
         match self {
             Self::Bundle(path) => bundle::replace(path, new),
@@ -75,6 +85,15 @@ impl FileStore {
         let read = tokio::task::spawn_blocking(move || sighting(store.layout.look(), &store.roots)).await;
         read.unwrap_or_else(|broken| {
             Sighting::Unknown(Obstacle::new(ObstacleKind::Io, format!("the reading of a file broke off: {broken}")))
+        })
+    }
+
+    /// Makes what a write would put in place, without a certificate in it, and takes it away again.
+    pub async fn rehearse(&self) -> Result<(), StoreError> {
+        let layout = self.layout.clone();
+        tokio::task::spawn_blocking(move || rehearse(&layout)).await.unwrap_or_else(|broken| {
+            let doing = format!("finish rehearsing a write to {}", self.layout.location());
+            Err(StoreError::Failed { doing, source: Box::new(broken) })
         })
     }
 
@@ -155,6 +174,18 @@ impl Texts {
         }
     }
 
+    /// Only rehearsed with.
+    fn blank() -> Self {
+        Self {
+            leaf: String::new(),
+            intermediates: String::new(),
+            key: Zeroizing::default(),
+            ders: Vec::new(),
+            fingerprint: Fingerprint([0; 32]),
+            public: KeyDigest([0; 32]),
+        }
+    }
+
     fn full_chain(&self) -> String {
         [self.leaf.as_str(), self.intermediates.as_str()].concat()
     }
@@ -174,12 +205,26 @@ fn write(layout: &FileLayout, new: &Texts, based_on: &Basis) -> Result<Written, 
     Ok(Written { version: None, unchanged: false })
 }
 
+fn rehearse(layout: &FileLayout) -> Result<(), StoreError> {
+    let seen = layout.look().map_err(|obstacle| StoreError::Held(obstacle.message))?;
+    insist_on_read_key(layout, seen.as_ref())?;
+    layout.rehearse()
+}
+
+fn insist_on_read_key(layout: &FileLayout, seen: Option<&Contents>) -> Result<(), StoreError> {
+    match seen.and_then(|contents| contents.unread_key.as_ref()) {
+        Some(NotUnderstood(why)) => {
+            let place = layout.location();
+            Err(StoreError::Held(format!("{place} holds {why}: move it away first, or it would be lost")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// What is there must be what the renewal was planned on, or an earlier half of this very write.
 fn agree(layout: &FileLayout, seen: Option<&Contents>, new: &Texts, based_on: &Basis) -> Result<(), StoreError> {
     let place = layout.location();
-    if let Some(NotUnderstood(why)) = seen.and_then(|contents| contents.unread_key.as_ref()) {
-        return Err(StoreError::Held(format!("{place} holds {why}: move it away first, or it would be lost")));
-    }
+    insist_on_read_key(layout, seen)?;
     let there = seen.map(|contents| contents.chain.leaf.fingerprint);
     if there == based_on.fingerprint || there == Some(new.fingerprint) {
         return Ok(());
