@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub struct RenewCommand {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub certificate: CertName,
+    /// certd manages a certificate of this name.
+    pub known: bool,
     /// Something was tried for it; else `message` says why not.
     pub tried: bool,
     pub ok: bool,
@@ -74,13 +76,7 @@ pub fn serve(
     renewals: mpsc::Sender<RenewCommand>,
     now: fn() -> Timestamp,
 ) -> io::Result<()> {
-    let path = socket(state_dir);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = bind(&socket(state_dir))?;
     let router = Router::new()
         .route("/journal", get(journal_view))
         .route("/pause", post(pause))
@@ -92,6 +88,31 @@ pub fn serve(
         }
     });
     Ok(())
+}
+
+/// Bound beside its name in a directory that is private whatever the state directory is, then renamed
+/// there: nobody else can connect before its mode says so.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let nursery = private_directory(path)?;
+    let draft = nursery.join("socket");
+    let bound = UnixListener::bind(&draft).and_then(|listener| {
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&draft, path)?;
+        Ok(listener)
+    });
+    std::fs::remove_dir_all(&nursery)?;
+    bound
+}
+
+/// Made anew, since one left by a crash keeps its mode and its socket.
+fn private_directory(path: &Path) -> io::Result<PathBuf> {
+    let nursery = path.with_extension("new");
+    match std::fs::remove_dir_all(&nursery) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(&nursery)?;
+    Ok(nursery)
 }
 
 async fn journal_view(State(shared): State<Shared>) -> Json<JournalView> {

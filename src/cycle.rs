@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::domain::cert::Certificate;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
-use crate::domain::plan::{JournalView, Managed, Request};
+use crate::domain::plan::{JournalView, Managed, Origin, Request};
 use crate::domain::snapshot::{Entry, IssuerStatus, Phase, PhaseStatus, Snapshot, VaultStatus};
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
@@ -32,6 +32,8 @@ pub struct Cycle {
     issuers_up: BTreeMap<IssuerName, bool>,
     /// Where set, nothing else is acted on.
     only: Option<BTreeSet<CertName>>,
+    /// What rules adopted in the last turn.
+    adopted: Vec<Managed>,
 }
 
 /// What a turn did and how things stand after it.
@@ -42,7 +44,7 @@ pub struct Turn {
 
 impl Cycle {
     pub fn new(setup: Arc<Setup>, now: fn() -> Timestamp) -> Self {
-        Self { setup, now, memory: Memory::default(), issuers_up: BTreeMap::new(), only: None }
+        Self { setup, now, memory: Memory::default(), issuers_up: BTreeMap::new(), only: None, adopted: Vec::new() }
     }
 
     /// Acts on these alone; everything is still observed.
@@ -64,7 +66,8 @@ impl Cycle {
             Ok(_) = stop.wait_for(|stop| *stop) => return None,
         };
         let started = Instant::now();
-        let planned = assess(&self.setup, (self.now)(), &sweep, &journal.view(), requested);
+        let planned = assess(&self.setup, (self.now)(), &sweep, &journal.view(), requested, &self.adopted);
+        self.adopted = planned.managed.iter().filter(|managed| managed.origin == Origin::Adopted).cloned().collect();
         phases.push(self.phase(Phase::Plan, started, true));
 
         let started = Instant::now();
@@ -88,14 +91,14 @@ impl Cycle {
     /// The wheel without its lower half: nothing is asked of an issuer and nothing is written.
     pub async fn look(&mut self, journal: &JournalView, on: Heard<'_>) -> Snapshot {
         let (sweep, phases) = self.observed(on, false).await;
-        let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new());
+        let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new(), &self.adopted);
         self.snapshot(sweep, planned.entries, journal, phases).await
     }
 
     /// The same, with what certd manages.
     pub async fn look_with_managed(&mut self, journal: &JournalView) -> (Snapshot, Vec<Managed>) {
         let (sweep, phases) = self.observed(&|_| {}, false).await;
-        let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new());
+        let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new(), &self.adopted);
         let snapshot = self.snapshot(sweep, planned.entries, journal, phases).await;
         (snapshot, planned.managed)
     }
@@ -163,7 +166,7 @@ impl Cycle {
         // What a person asked for and was not tried still shows why.
         let mut unmet = requested.clone();
         unmet.retain(|name, _| !attempts.iter().any(|attempt| attempt.certificate == *name));
-        assess(&self.setup, now, sweep, &journal.view(), &unmet)
+        assess(&self.setup, now, sweep, &journal.view(), &unmet, &planned.managed)
     }
 
     fn note_issuers(&mut self, attempts: &[Attempt]) {

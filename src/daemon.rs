@@ -22,7 +22,7 @@ use crate::control::{self, Outcome, RenewCommand};
 use crate::cycle::setup::Setup;
 use crate::cycle::{Cycle, Turn};
 use crate::domain::name::CertName;
-use crate::domain::plan::Request;
+use crate::domain::plan::{Action, Request};
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, JournalError};
 use crate::metrics::listener::{ListenError, ListenSettings, Listener, TlsFiles};
@@ -334,7 +334,7 @@ fn outcomes(names: &[CertName], turn: &Turn) -> Vec<Outcome> {
 pub fn outcome(name: &CertName, turn: &Turn) -> Outcome {
     let attempt = turn.attempts.iter().find(|attempt| attempt.certificate == *name);
     let tried = attempt.is_some();
-    let of = |ok, message: String| Outcome { certificate: name.clone(), tried, ok, message };
+    let of = |ok, message: String| Outcome { certificate: name.clone(), known: true, tried, ok, message };
     match attempt.map(|attempt| &attempt.ended) {
         Some(Ok(renew::Outcome::Renewed { not_after, issuer, .. })) => {
             of(true, format!("renewed by {issuer}, ends on {not_after}"))
@@ -348,8 +348,11 @@ pub fn outcome(name: &CertName, turn: &Turn) -> Outcome {
                 .iter()
                 .find_map(|entry| entry.managed.as_ref().filter(|m| m.decision.certificate == *name));
             match entry {
-                Some(managed) => of(true, crate::cli::words::action(&managed.decision.action)),
-                None => of(false, "certd manages no such certificate".to_string()),
+                Some(managed) => {
+                    let action = &managed.decision.action;
+                    of(matches!(action, Action::Keep { .. }), crate::cli::words::action(action))
+                }
+                None => Outcome { known: false, ..of(false, "certd manages no such certificate".to_string()) },
             }
         }
     }

@@ -58,8 +58,13 @@ pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::R
         let tried = outcomes.iter().filter(|outcome| outcome.tried).count();
         println!("{} managed, {tried} were due", outcomes.len());
     }
-    // A renewal that failed is as bad as a certificate that is: 2, as `check` says it.
-    Ok(if outcomes.iter().all(|outcome| outcome.ok) { 0 } else { 2 })
+    Ok(exit_code(&outcomes))
+}
+
+/// As `check` has them: 0, 1 for what is held or put off, 2 for what failed or is not there.
+fn exit_code(outcomes: &[Outcome]) -> u8 {
+    let worst = outcomes.iter().filter(|outcome| !outcome.ok);
+    worst.map(|outcome| if outcome.tried || !outcome.known { 2 } else { 1 }).max().unwrap_or(0)
 }
 
 fn requested(names: Vec<String>, request: Request) -> BTreeMap<CertName, Request> {

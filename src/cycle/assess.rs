@@ -27,8 +27,9 @@ pub fn assess(
     sweep: &Sweep,
     journal: &JournalView,
     requested: &BTreeMap<CertName, Request>,
+    adopted_before: &[Managed],
 ) -> Assessment {
-    let (managed, refused) = managed(setup, now, sweep);
+    let (managed, refused) = managed(setup, now, sweep, adopted_before);
     let world = World { now, managed: &managed, inventory: &sweep.inventory, journal, act: setup.act, requested };
     let decisions = plan::plan(&world);
     let next_turn = now.plus(setup.interval);
@@ -37,8 +38,14 @@ pub fn assess(
     Assessment { managed, decisions, entries }
 }
 
-/// Declared beats adopted; two rules on one place are held.
-fn managed(setup: &Setup, now: Timestamp, sweep: &Sweep) -> (Vec<Managed>, BTreeMap<Location, Problem>) {
+/// Declared beats adopted; two rules on one place are held; what was adopted and is out of sight now stays
+/// ours, so that the plan says that it is held and why.
+fn managed(
+    setup: &Setup,
+    now: Timestamp,
+    sweep: &Sweep,
+    adopted_before: &[Managed],
+) -> (Vec<Managed>, BTreeMap<Location, Problem>) {
     let declared: BTreeSet<&Location> = setup.declared.iter().map(|managed| &managed.location).collect();
     let mut adopted: BTreeMap<Location, Managed> = BTreeMap::new();
     let mut rules: BTreeMap<Location, Vec<String>> = BTreeMap::new();
@@ -64,6 +71,12 @@ fn managed(setup: &Setup, now: Timestamp, sweep: &Sweep) -> (Vec<Managed>, BTree
         }
     }
     refused.retain(|location, _| !adopted.contains_key(location));
+    for managed in adopted_before.iter().filter(|managed| !declared.contains(&managed.location)) {
+        let seen = sweep.inventory.at(&managed.location).map(|seen| &seen.sighting);
+        if matches!(seen, Some(Sighting::Unknown(_))) {
+            adopted.entry(managed.location.clone()).or_insert_with(|| managed.clone());
+        }
+    }
     (setup.declared.iter().cloned().chain(adopted.into_values()).collect(), refused)
 }
 

@@ -1,10 +1,13 @@
 //! What is wrong with what was seen: a readable list of checks.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::cert::{Certificate, KeyType, KeyUsage, Trust};
 use super::inventory::{Found, Observation, Sighting};
 use super::policy::Thresholds;
+use super::text::printable;
 use super::time::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -89,7 +92,7 @@ pub fn check(now: Timestamp, thresholds: &Thresholds, observation: &Observation)
         key_mismatch(found),
         chain(found),
         host.and_then(|host| hostname(host, found.leaf())),
-        weak_key(found.leaf()),
+        weak_key(found),
         weak_signature(found),
         host.and_then(|_| usage(found.leaf())),
         intermediate_expires_first(found),
@@ -132,18 +135,26 @@ fn hostname(host: &str, leaf: &Certificate) -> Option<Problem> {
         .then(|| Problem::critical(ProblemKind::Hostname, format!("no name in the certificate covers {host}")))
 }
 
-fn weak_key(leaf: &Certificate) -> Option<Problem> {
-    leaf.key.is_weak().then(|| Problem::warning(ProblemKind::WeakKey, format!("the key is weak: {}", leaf.key)))
+/// A weak key anywhere in the chain lets somebody else sign what this leaf says.
+fn weak_key(found: &Found) -> Option<Problem> {
+    let weak = std::iter::once(found.leaf()).chain(judged(found)).find(|c| c.key.is_weak())?;
+    let message = match weak.fingerprint == found.leaf().fingerprint {
+        true => format!("the key is weak: {}", weak.key),
+        false => format!("the key of a CA in the chain is weak: {}: {}", weak.key, printable(&weak.subject)),
+    };
+    Some(Problem::warning(ProblemKind::WeakKey, message))
 }
 
-/// A root's own signature is never checked by anyone, so it cannot be weak.
 fn weak_signature(found: &Found) -> Option<Problem> {
-    let all = std::iter::once(&found.chain.leaf).chain(&found.chain.intermediates);
-    let weak = all.into_iter().find(|c| c.signature.is_weak() && !(c.is_ca && c.is_self_issued()))?;
-    Some(Problem::warning(
-        ProblemKind::WeakSignature,
-        format!("signed with {}: {}", weak.signature, super::text::printable(&weak.subject)),
-    ))
+    let weak = judged(found).find(|c| c.signature.is_weak())?;
+    let message = format!("signed with {}: {}", weak.signature, printable(&weak.subject));
+    Some(Problem::warning(ProblemKind::WeakSignature, message))
+}
+
+/// Leaf and intermediates. A root is trusted as it is, and nobody checks its signature.
+fn judged(found: &Found) -> impl Iterator<Item = &Certificate> {
+    let all = std::iter::once(&found.chain.leaf).chain(&found.chain.intermediates).map(Arc::as_ref);
+    all.filter(|c| !(c.is_ca && c.is_self_issued()))
 }
 
 fn usage(leaf: &Certificate) -> Option<Problem> {
@@ -169,7 +180,7 @@ fn intermediate_expires_first(found: &Found) -> Option<Problem> {
     let first = found.chain.intermediates.iter().find(|c| c.not_after < leaf.not_after)?;
     Some(Problem::warning(
         ProblemKind::IntermediateExpiresFirst,
-        format!("ends before the leaf, on {}: {}", first.not_after, super::text::printable(&first.subject)),
+        format!("ends before the leaf, on {}: {}", first.not_after, printable(&first.subject)),
     ))
 }
 
@@ -353,6 +364,8 @@ mod tests {
         let root = Certificate { issuer: weak.subject.clone(), ..weak.clone() };
         assert_eq!(of_found(|f| f.chain.intermediates = vec![Arc::new(root.clone())]), []);
         assert_eq!(of_found(|f| f.chain.intermediates = vec![Arc::new(weak)]), [(ProblemKind::WeakSignature, WARNING)]);
+        let weak = Certificate { key: KeyType::Rsa(1024), ..intermediate() };
+        assert_eq!(of_found(|f| f.chain.intermediates = vec![Arc::new(weak)]), [(ProblemKind::WeakKey, WARNING)]);
         let no_ca = Certificate { is_ca: false, ..root };
         assert_eq!(of_leaf(no_ca), [(ProblemKind::WeakSignature, WARNING)]);
     }

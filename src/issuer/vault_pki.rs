@@ -44,8 +44,16 @@ impl VaultPki {
 fn in_words(doing: String, error: VaultError) -> IssuerError {
     match error {
         VaultError::Leased { .. } | VaultError::Path(_) => IssuerError::Stopped(error.to_string()),
-        _ if error.is_decided() => IssuerError::Refused { message: error.to_string(), retry_after: None },
+        _ if error.is_decided() => IssuerError::Refused { message: with_hint(error.to_string()), retry_after: None },
         _ => IssuerError::Unanswered { doing, source: Box::new(error) },
+    }
+}
+
+/// Vault's role has `require_cn` set by default, and certd asks for no common name unless told to.
+fn with_hint(words: String) -> String {
+    match words.contains("common_name field is required") {
+        true => format!("{words} — set require_cn=false on the role, or common_name in the certificate"),
+        false => words,
     }
 }
 

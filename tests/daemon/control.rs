@@ -20,7 +20,9 @@ fn every_command(home: &Home) {
     let paused = home.says(&["plan"]);
     assert!(paused.starts_with("acting is paused until "), "{paused}");
     let held = home.read("certificates/web/cert.pem");
-    let refused = home.says(&["renew", "web", "--force"]);
+    let refused = home.certd(&["renew", "web", "--force"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let refused = String::from_utf8(refused.stdout).unwrap();
     assert!(refused.starts_with("web: hold: paused until "), "{refused}");
     assert_eq!(home.read("certificates/web/cert.pem"), held);
     assert_eq!(home.says(&["resume"]), "resumed: all acting\n");

@@ -103,8 +103,11 @@ async fn what_goes_out_of_sight_while_certd_runs_is_unknown_and_comes_back() {
     let home = home().await;
     let good = std::fs::read_to_string(home.path("token")).unwrap();
     let daemon = home.run().await;
+    let before = daemon.metric("certd_certificate_state", "cert").await;
     home.give_token("s.denied");
     assert_eq!(home.certd(&["renew", "--due", "disk"]).await.code, 0);
+    let during = daemon.metric("certd_certificate_state", "cert").await;
+    assert!(before.iter().all(|series| during.contains(series)), "no series is renamed: {before:?} {during:?}");
     let standings = |page: &str, state: &str| page.matches(&format!("state=\"{state}\"}} 1")).count();
     let page = daemon.page().await;
     // Both certificates in Vault, and the listing itself.

@@ -132,8 +132,8 @@ struct Contents {
     chain: Chain,
     ders: Vec<Vec<u8>>,
     key: Option<KeyDigest>,
-    /// Why the private key there cannot be read, if one is there that cannot.
-    unread_key: Option<NotUnderstood>,
+    /// What a write would lose: a key that cannot be read, or a second certificate.
+    unkept: Option<NotUnderstood>,
 }
 
 impl Contents {
@@ -146,8 +146,8 @@ impl Contents {
                 "it holds several certificates, and a store keeps one: move the others away",
             ));
         };
-        let (key, unread_key) = (kept.key_digest(), bundle.insist_on_keys().err());
-        Ok(Self { key, unread_key, chain: kept.chain, ders: kept.ders })
+        let unkept = bundle.insist_on_keys().and_then(|()| bundle.insist_on_one()).err();
+        Ok(Self { key: kept.key_digest(), unkept, chain: kept.chain, ders: kept.ders })
     }
 }
 
@@ -207,12 +207,12 @@ fn write(layout: &FileLayout, new: &Texts, based_on: &Basis) -> Result<Written, 
 
 fn rehearse(layout: &FileLayout) -> Result<(), StoreError> {
     let seen = layout.look().map_err(|obstacle| StoreError::Held(obstacle.message))?;
-    insist_on_read_key(layout, seen.as_ref())?;
+    insist_on_keeping(layout, seen.as_ref())?;
     layout.rehearse()
 }
 
-fn insist_on_read_key(layout: &FileLayout, seen: Option<&Contents>) -> Result<(), StoreError> {
-    match seen.and_then(|contents| contents.unread_key.as_ref()) {
+fn insist_on_keeping(layout: &FileLayout, seen: Option<&Contents>) -> Result<(), StoreError> {
+    match seen.and_then(|contents| contents.unkept.as_ref()) {
         Some(NotUnderstood(why)) => {
             let place = layout.location();
             Err(StoreError::Held(format!("{place} holds {why}: move it away first, or it would be lost")))
@@ -224,7 +224,7 @@ fn insist_on_read_key(layout: &FileLayout, seen: Option<&Contents>) -> Result<()
 /// What is there must be what the renewal was planned on, or an earlier half of this very write.
 fn agree(layout: &FileLayout, seen: Option<&Contents>, new: &Texts, based_on: &Basis) -> Result<(), StoreError> {
     let place = layout.location();
-    insist_on_read_key(layout, seen)?;
+    insist_on_keeping(layout, seen)?;
     let there = seen.map(|contents| contents.chain.leaf.fingerprint);
     if there == based_on.fingerprint || there == Some(new.fingerprint) {
         return Ok(());
