@@ -5,6 +5,7 @@ pub mod explain;
 pub mod pause;
 pub mod plan;
 pub mod renew;
+mod vault;
 pub mod words;
 
 use std::io::IsTerminal;
