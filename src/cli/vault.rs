@@ -5,14 +5,63 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::Args;
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::{self, Config};
-use crate::domain::inventory::ENVIRONMENT_VAULT;
+use crate::domain::inventory::{ENVIRONMENT_VAULT, Location};
 use crate::domain::name::VaultName;
 use crate::pki::bundle::Bundle;
-use crate::vault::{Settings, TokenFrom, Vault, VaultError};
+use crate::vault::versions::{VersionRead, gone};
+use crate::vault::{Fields, Settings, TokenFrom, Vault, VaultError};
+
+/// What every command about one secret takes.
+#[derive(Debug, Args)]
+pub struct VaultArguments {
+    /// The configuration, for its vaults; without one, the Vault of VAULT_ADDR and VAULT_TOKEN or ~/.vault-token
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// For one request to the Vault of the environment
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = config::duration)]
+    timeout: Duration,
+}
+
+/// One secret in the Vault that keeps it.
+pub struct Secret {
+    pub vault: Arc<Vault>,
+    /// Mount and path, without `data/`.
+    pub path: String,
+    pub config: Config,
+}
+
+impl VaultArguments {
+    /// `written` as an operator writes it: `secret/path`, `vault:secret/path` or `vault:NAME:secret/path`.
+    pub fn secret(&self, written: &str) -> anyhow::Result<Secret> {
+        let config = self.config.as_deref().map_or_else(|| Ok(config::minimal()), config::load)?;
+        let (name, path) = named(&config, written.strip_prefix("vault:").unwrap_or(written))?;
+        let (vault, path) = (open(&config, &name, self.timeout)?, path.trim_matches('/').to_string());
+        Ok(Secret { vault, path, config })
+    }
+}
+
+impl Secret {
+    pub fn location(&self) -> Location {
+        Location::Secret { vault: self.vault.name.clone(), path: self.path.clone(), part: None }
+    }
+
+    /// The fields of a version that is there; where it is not, says why and what to do.
+    pub async fn fields_of(&self, number: u64) -> anyhow::Result<(VersionRead, Fields)> {
+        let location = self.location();
+        let read = self.vault.version(&self.path, Some(number)).await;
+        let mut read = read.with_context(|| format!("could not read version {number} of {location}"))?;
+        let fields = read.as_mut().and_then(|read| read.fields.take());
+        match (read, fields) {
+            (Some(read), Some(fields)) => Ok((read, fields)),
+            (read, _) => bail!("{}", gone(&location, number, read.map(|read| read.version))),
+        }
+    }
+}
 
 /// `NAME:path` where the configuration has several.
 pub fn named<'p>(config: &Config, written: &'p str) -> anyhow::Result<(VaultName, &'p str)> {
