@@ -77,18 +77,26 @@ impl Restore {
     pub async fn carry_out(&self) -> Result<u64, RestoreError> {
         match self.vault.kv_write(&self.path, self.fields.clone(), self.current.number).await {
             Ok(version) => self.prove(version).await,
-            Err(error @ VaultError::CasMismatch { .. }) => {
-                let why = format!("{}: {error}; look by `certd history`, then try again", self.location());
-                Err(RestoreError::NotWritten(StoreError::Conflict(why)))
-            }
-            Err(error) if error.is_decided() => {
-                Err(RestoreError::NotWritten(failed(format!("write {}", self.location()), error)))
-            }
-            Err(error) => {
-                let written = self.prove(self.current.number + 1).await;
-                written.map_err(|_| RestoreError::Unproven(failed(format!("write {}", self.location()), error)))
-            }
+            Err(error) => self.recognise(error).await,
         }
+    }
+
+    /// A write whose answer was lost may have been carried out.
+    async fn recognise(&self, error: VaultError) -> Result<u64, RestoreError> {
+        let is_conflict = matches!(error, VaultError::CasMismatch { .. });
+        let is_decided = error.is_decided();
+        if (is_conflict || !is_decided)
+            && let Ok(version) = self.prove(self.current.number + 1).await
+        {
+            return Ok(version);
+        }
+        let why = match is_conflict {
+            true => {
+                StoreError::Conflict(format!("{}: {error}; look by `certd history`, then try again", self.location()))
+            }
+            false => failed(format!("write {}", self.location()), error),
+        };
+        Err(if is_decided { RestoreError::NotWritten(why) } else { RestoreError::Unproven(why) })
     }
 
     async fn prove(&self, version: u64) -> Result<u64, RestoreError> {
