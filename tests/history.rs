@@ -403,6 +403,20 @@ async fn a_write_whose_answer_was_lost_is_known_by_reading_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn going_back_is_finished_though_nobody_reads_what_it_says() {
+    let scene = Scene::new().await;
+    let old = fields(&web());
+    scene.put(old.clone()).await;
+    scene.put(fields(&web())).await;
+    let at = scene.at("tls/web");
+    let mut command = scene.command(&["rollback", &at, "--to", "1"]);
+    command.env("VAULT_ADDR", &scene.vault.address).env("VAULT_TOKEN", &scene.vault.root_token);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!((child.wait().unwrap().code(), scene.now().await), (Some(0), (old, 3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_runs_is_told_to_hold_what_was_gone_back_to() {
     let scene = Scene::new().await;
     // Else its first turn would renew what no root of its own has signed, and race with the test.

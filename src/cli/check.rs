@@ -2,13 +2,13 @@
 
 mod targets;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -68,7 +68,7 @@ pub async fn run(arguments: CheckArguments, now: fn() -> Timestamp) -> anyhow::R
     let checked = check(&arguments, now).await;
     if let (Err(error), Format::Nagios) = (&checked, arguments.format) {
         // Nagios shows what a plugin prints there, and nothing else.
-        write(&report::nagios::failed(&words::one_line(error)))?;
+        super::print(&report::nagios::failed(&words::one_line(error)))?;
     }
     checked
 }
@@ -171,15 +171,5 @@ fn print(arguments: &CheckArguments, setup: &Setup, snapshot: &Snapshot) -> anyh
         color: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         width: if terminal { comfy_table::Table::new().width() } else { None },
     };
-    write(&report::render(arguments.format, snapshot, look, &about(setup)))
-}
-
-fn write(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        // `certd check | head` is no failure of ours, and the exit code still tells the state.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("could not print the report")
-        }
-        _ => Ok(()),
-    }
+    super::print(&report::render(arguments.format, snapshot, look, &about(setup)))
 }

@@ -78,7 +78,7 @@ pub async fn run(arguments: DiffArguments) -> anyhow::Result<u8> {
     }
     let secret = arguments.vault.secret(secret)?;
     let (old, new) = (side(&secret, *old).await?, side(&secret, *new).await?);
-    print!("{}: {}", secret.location(), told(&old, &new));
+    super::print(&format!("{}: {}", secret.location(), told(&old, &new)))?;
     Ok(0)
 }
 
@@ -170,11 +170,8 @@ fn chain(old: &Kept, new: &Kept) -> String {
         none if none.is_empty() => "none".to_string(),
         subjects => subjects.join(" | "),
     };
-    let same = old.chain.intermediates.iter().map(|ca| ca.fingerprint).eq(new
-        .chain
-        .intermediates
-        .iter()
-        .map(|ca| ca.fingerprint));
+    let prints = |kept: &Kept| kept.chain.intermediates.iter().map(|ca| ca.fingerprint).collect::<Vec<_>>();
+    let same = prints(old) == prints(new);
     let (was, is) = (one_line(&subjects(old)), one_line(&subjects(new)));
     match (same, was == is) {
         (true, _) => format!("the same: {is}"),

@@ -88,8 +88,8 @@ pub async fn run(arguments: HistoryArguments, now: fn() -> Timestamp) -> anyhow:
     let secret = arguments.vault.secret(&arguments.secret)?;
     let told = look(&secret, now()).await?;
     match arguments.format {
-        HistoryFormat::Table => print!("{}", text(&told)),
-        HistoryFormat::Json => println!("{}", serde_json::to_string_pretty(&told)?),
+        HistoryFormat::Table => super::print(&text(&told))?,
+        HistoryFormat::Json => super::print(&(serde_json::to_string_pretty(&told)? + "\n"))?,
     }
     Ok(0)
 }

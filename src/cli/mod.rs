@@ -11,7 +11,7 @@ pub mod rollback;
 mod vault;
 pub mod words;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -108,6 +108,17 @@ fn check_config(path: &Path) -> anyhow::Result<u8> {
         setup.issuers.len(),
     );
     Ok(0)
+}
+
+/// To the standard output, whoever has stopped reading it.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // `certd check | head` is no failure of ours, and the exit code still tells the state.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("could not print what was found")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Other crates speak only of warnings, because some of them put what they send into their logs.

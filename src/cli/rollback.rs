@@ -1,6 +1,8 @@
 //! `certd rollback secret/tls/web --to 7`: the old content as a new version, held there until a person
 //! releases it.
 
+use std::io::Write;
+
 use clap::Args;
 
 use crate::config::{self, Config};
@@ -42,9 +44,9 @@ pub async fn run(arguments: RollbackArguments, now: fn() -> Timestamp) -> anyhow
         Err(refused @ StoreError::Held(_)) => return Ok(told(REFUSED, refused.into())),
         Err(error) => return Err(error.into()),
     };
-    print!("{}", plan(&secret.location(), &restore));
+    super::print(&plan(&secret.location(), &restore))?;
     if arguments.dry_run {
-        println!("nothing is written: --dry-run");
+        super::print("nothing is written: --dry-run\n")?;
         return Ok(0);
     }
     let hold = match arguments.vault.config {
@@ -53,16 +55,17 @@ pub async fn run(arguments: RollbackArguments, now: fn() -> Timestamp) -> anyhow
     };
     if !restore.changes_nothing() {
         match restore.carry_out().await {
-            Ok(version) => println!("written as version {version} and read back"),
+            Ok(version) => super::print(&format!("written as version {version} and read back\n"))?,
             Err(error) => return failed(error, hold, now).await,
         }
     }
-    print!("{}", released_by(&arguments, hold.as_ref()));
+    super::print(&released_by(&arguments, hold.as_ref()))?;
     Ok(0)
 }
 
 fn told(code: u8, error: anyhow::Error) -> u8 {
-    eprintln!("certd: {}", words::one_line(&error));
+    // The exit code says it all the same where nobody can be told.
+    let _ = writeln!(std::io::stderr(), "certd: {}", words::one_line(&error));
     code
 }
 
@@ -70,7 +73,7 @@ fn told(code: u8, error: anyhow::Error) -> u8 {
 async fn failed(error: RestoreError, hold: Option<Hold>, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     match (&error, hold) {
         (RestoreError::NotWritten(_), Some(hold)) => hold.give_back(now).await?,
-        (RestoreError::Unproven(_), Some(hold)) => println!("{}", hold.said()),
+        (RestoreError::Unproven(_), Some(hold)) => super::print(&format!("{}\n", hold.said()))?,
         (RestoreError::NotWritten(_) | RestoreError::Unproven(_), None) => {}
     }
     Ok(told(FAILED, error.into()))
