@@ -12,6 +12,8 @@ use crate::domain::policy::RenewalPolicy;
 use crate::domain::renewal::{Request, Signed, Spec};
 use crate::domain::time::Timestamp;
 use crate::pki::key;
+use crate::pki::key_form::KeyForm;
+use crate::pki::{pem, read};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
