@@ -1,7 +1,7 @@
 //! The names that tools give to the fields of a certificate.
 
 use super::form::{self, Form};
-use super::{bundle_in, texts};
+use super::{Text, bundle_in, text, texts};
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::Bundle;
 use crate::vault::Fields;
@@ -130,7 +130,10 @@ impl Names {
             }
             [..] => {}
         }
-        self.all().into_iter().try_for_each(|name| insist_on_nothing_else(fields, name))
+        self.all().into_iter().try_for_each(|name| {
+            insist_on_one_text(fields, name)?;
+            insist_on_nothing_else(fields, name)
+        })
     }
 
     fn insist_on_one_set(&self, fields: &Fields) -> Result<(), NotUnderstood> {
@@ -149,6 +152,16 @@ impl Names {
         names.extend(beside);
         let names = names.join("`, `");
         Err(NotUnderstood(format!("certificates under several names (`{names}`): remove all but one")))
+    }
+}
+
+/// A list has no room for a key.
+fn insist_on_one_text(fields: &Fields, name: &str) -> Result<(), NotUnderstood> {
+    match text(fields, name)? {
+        Some(Text::List(_)) if !bundle_in(fields, name)?.keys.is_empty() => {
+            Err(NotUnderstood(format!("the field `{name}` is a list: make it one text")))
+        }
+        Some(Text::List(_) | Text::One(_)) | None => Ok(()),
     }
 }
 
