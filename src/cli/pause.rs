@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::config;
-use crate::control::{self, PauseBody};
+use crate::control::PauseBody;
 use crate::domain::name::CertName;
 use crate::domain::time::Timestamp;
 
@@ -52,11 +52,7 @@ async fn write(
 ) -> anyhow::Result<()> {
     let config = config::load(&file.config)?;
     let body = PauseBody { certificate: name.map(CertName), until };
-    match JournalAccess::open(&config)? {
-        JournalAccess::Ours(journal) => control::write_pause(&journal, now(), &body)?,
-        JournalAccess::Daemon(client) => client.pause(&body).await?,
-    }
-    Ok(())
+    JournalAccess::open(&config)?.pause(now(), &body).await
 }
 
 fn until(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
