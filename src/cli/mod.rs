@@ -115,7 +115,7 @@ fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         // `certd check | head` is no failure of ours, and the exit code still tells the state.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("could not print what was found")
+            Err(error).context("could not print the report")
         }
         _ => Ok(()),
     }
