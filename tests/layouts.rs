@@ -656,3 +656,27 @@ async fn what_would_be_lost_or_is_not_understood_is_held() {
         ground.is_held(path, data, why).await;
     }
 }
+
+#[tokio::test]
+async fn a_sweep_tells_of_keystores_and_of_every_object_and_passes_over_the_rest() {
+    let ground = Ground::new().await;
+    let m = ground.old(&KeySpec::EcdsaP256).await;
+    let pair = json!({ "cert": m.leaf, "key": m.pkcs8 });
+    let jks = BASE64.encode([0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2, 0, 0, 0, 1]);
+    for (path, data) in [
+        ("keystore", json!({ "alias": "web", "jks": jks })),
+        ("two", json!({ "web": pair, "api": { "tls": pair }, "note": {} })),
+        ("deep", json!({ "tls": { "crt": base64(&m.leaf) } })),
+        ("settings", json!({ "tls": { "port": 8443 }, "token": base64("a token that is long enough") })),
+    ] {
+        ground.put(path, &data.to_string()).await;
+    }
+    let seen = ground.house.seen(&["*"], &[]).await;
+    let expected = [
+        "vault:deep web.example.org v1",
+        "vault:keystore not_understood",
+        "vault:two#1 web.example.org v1",
+        "vault:two#2 web.example.org v1",
+    ];
+    assert_eq!(seen, expected);
+}
