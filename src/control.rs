@@ -17,7 +17,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::name::CertName;
-use crate::domain::plan::{JournalView, Request};
+use crate::domain::plan::{Demand, JournalView};
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use crate::journal::event::Event;
@@ -32,13 +32,13 @@ pub fn socket(state_dir: &Path) -> PathBuf {
 
 /// Asks the daemon's loop for a turn with these renewals; the answer is a line each.
 pub struct RenewCommand {
-    pub requested: BTreeMap<CertName, Request>,
-    pub answer: oneshot::Sender<Vec<Outcome>>,
+    pub requested: BTreeMap<CertName, Demand>,
+    pub answer: oneshot::Sender<Vec<Answer>>,
 }
 
 /// How one requested renewal went, in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct Answer {
     pub certificate: CertName,
     /// certd manages a certificate of this name.
     pub known: bool,
@@ -58,7 +58,7 @@ pub struct PauseBody {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct RenewBody {
-    requested: BTreeMap<CertName, Request>,
+    requested: BTreeMap<CertName, Demand>,
 }
 
 #[derive(Clone)]
@@ -138,7 +138,7 @@ pub fn write_pause(journal: &Journal, now: Timestamp, body: &PauseBody) -> Resul
 async fn renew(
     State(shared): State<Shared>,
     Json(body): Json<RenewBody>,
-) -> Result<Json<Vec<Outcome>>, (StatusCode, String)> {
+) -> Result<Json<Vec<Answer>>, (StatusCode, String)> {
     let stopping = || (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_string());
     let (answer, answered) = oneshot::channel();
     let command = RenewCommand { requested: body.requested, answer };
@@ -187,7 +187,7 @@ impl Client {
         self.answer(self.http.post("http://certd/pause").json(body)).await.map(|_| ())
     }
 
-    pub async fn renew(&self, requested: BTreeMap<CertName, Request>) -> Result<Vec<Outcome>, ControlError> {
+    pub async fn renew(&self, requested: BTreeMap<CertName, Demand>) -> Result<Vec<Answer>, ControlError> {
         let request = self.http.post("http://certd/renew").json(&RenewBody { requested });
         self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
     }

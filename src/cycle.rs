@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::domain::cert::Certificate;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
-use crate::domain::plan::{JournalView, Managed, Origin, Request};
+use crate::domain::plan::{Demand, JournalView, Managed, Origin};
 use crate::domain::snapshot::{Entry, IssuerStatus, Phase, PhaseStatus, Snapshot, VaultStatus};
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
@@ -57,7 +57,7 @@ impl Cycle {
     pub async fn turn(
         &mut self,
         journal: &Journal,
-        requested: &BTreeMap<CertName, Request>,
+        requested: &BTreeMap<CertName, Demand>,
         mut stop: watch::Receiver<bool>,
     ) -> Option<Turn> {
         let may_create = self.setup.act && journal.view().pause_at((self.now)()).is_none();
@@ -147,7 +147,7 @@ impl Cycle {
         planned: Assessment,
         attempts: &[Attempt],
         journal: &Journal,
-        requested: &BTreeMap<CertName, Request>,
+        requested: &BTreeMap<CertName, Demand>,
     ) -> Assessment {
         if attempts.is_empty() {
             return planned;

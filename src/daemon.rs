@@ -18,15 +18,15 @@ use tokio::task::JoinHandle;
 use tokio_cron_scheduler::JobSchedulerError;
 
 use crate::config::{self, Config, ConfigErrors};
-use crate::control::{self, Outcome, RenewCommand};
+use crate::control::{self, Answer, RenewCommand};
 use crate::cycle::setup::Setup;
 use crate::cycle::{Cycle, Turn};
 use crate::domain::name::CertName;
-use crate::domain::plan::{Action, Request};
+use crate::domain::plan::{Action, Demand};
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, JournalError};
 use crate::metrics::listener::{ListenError, ListenSettings, Listener, TlsFiles};
-use crate::metrics::own::{Attempt, OwnMetrics};
+use crate::metrics::own::{Ending, OwnMetrics};
 use crate::metrics::page::{Page, Readiness};
 use crate::metrics::render::{About, render};
 use crate::metrics::served::Reload;
@@ -153,8 +153,8 @@ struct Daemon {
     now: fn() -> Timestamp,
     stop: watch::Sender<bool>,
     /// What people asked for since the running turn began.
-    asked: BTreeMap<CertName, Request>,
-    waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Outcome>>)>,
+    asked: BTreeMap<CertName, Demand>,
+    waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Answer>>)>,
     rollouts: Rollouts,
     schedule: Schedule,
 }
@@ -164,7 +164,7 @@ struct Worker {
     task: JoinHandle<Option<Turn>>,
     /// What the turn works with, whatever is reloaded meanwhile.
     setup: Arc<Setup>,
-    waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Outcome>>)>,
+    waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Answer>>)>,
 }
 
 impl Daemon {
@@ -230,7 +230,7 @@ impl Daemon {
             Ok(Some(turn)) => {
                 for (names, answer) in worker.waiting {
                     // Who asked may have gone meanwhile.
-                    let _ = answer.send(outcomes(&names, &turn));
+                    let _ = answer.send(answers(&names, &turn));
                 }
                 self.publish(&worker.setup, &turn);
             }
@@ -245,9 +245,9 @@ impl Daemon {
         }
         for attempt in &turn.attempts {
             let result = match &attempt.ended {
-                Ok(renew::Outcome::Renewed { .. }) => Attempt::Renewed,
-                Ok(renew::Outcome::Superseded { .. }) => Attempt::Pending,
-                Err(_) => Attempt::Failed,
+                Ok(renew::Outcome::Renewed { .. }) => Ending::Renewed,
+                Ok(renew::Outcome::Superseded { .. }) => Ending::Pending,
+                Err(_) => Ending::Failed,
             };
             self.own.renewal_attempted(&attempt.issuer, result, attempt.reason);
         }
@@ -326,15 +326,15 @@ async fn finished(worker: &mut Option<Worker>) -> (Worker, Result<Option<Turn>, 
     (worker.take().expect("it ended just now"), ended)
 }
 
-fn outcomes(names: &[CertName], turn: &Turn) -> Vec<Outcome> {
-    names.iter().map(|name| outcome(name, turn)).collect()
+fn answers(names: &[CertName], turn: &Turn) -> Vec<Answer> {
+    names.iter().map(|name| answer(name, turn)).collect()
 }
 
 /// What came of one requested renewal, in words.
-pub fn outcome(name: &CertName, turn: &Turn) -> Outcome {
+pub fn answer(name: &CertName, turn: &Turn) -> Answer {
     let attempt = turn.attempts.iter().find(|attempt| attempt.certificate == *name);
     let tried = attempt.is_some();
-    let of = |ok, message: String| Outcome { certificate: name.clone(), known: true, tried, ok, message };
+    let of = |ok, message: String| Answer { certificate: name.clone(), known: true, tried, ok, message };
     match attempt.map(|attempt| &attempt.ended) {
         Some(Ok(renew::Outcome::Renewed { not_after, issuer, .. })) => {
             of(true, format!("renewed by {issuer}, ends on {not_after}"))
@@ -352,7 +352,7 @@ pub fn outcome(name: &CertName, turn: &Turn) -> Outcome {
                     let action = &managed.decision.action;
                     of(matches!(action, Action::Keep { .. }), crate::cli::words::action(action))
                 }
-                None => Outcome { known: false, ..of(false, "certd manages no such certificate".to_string()) },
+                None => Answer { known: false, ..of(false, "certd manages no such certificate".to_string()) },
             }
         }
     }
@@ -408,7 +408,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut daemon = daemon(dir.path());
         let (answer, answered) = oneshot::channel();
-        daemon.note(RenewCommand { requested: BTreeMap::from([("web".into(), Request::Force)]), answer });
+        daemon.note(RenewCommand { requested: BTreeMap::from([("web".into(), Demand::Force)]), answer });
 
         // More often than the ten panics after which certmagic stops for good.
         for _ in 0..12 {

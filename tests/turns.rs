@@ -15,7 +15,7 @@ use certd::cycle::{Cycle, Turn};
 use certd::domain::inventory::Sighting;
 use certd::domain::key::{KeySpec, PrivateKey};
 use certd::domain::name::{CertName, San};
-use certd::domain::plan::{Action, Basis, Held, Managed, Origin, Reason, Request};
+use certd::domain::plan::{Action, Basis, Demand, Held, Managed, Origin, Reason};
 use certd::domain::policy::RenewalPolicy;
 use certd::domain::renewal::Spec;
 use certd::domain::time::Timestamp;
@@ -73,8 +73,8 @@ impl Wheel {
     }
 
     async fn asked(&mut self, names: &[&str]) -> Turn {
-        let requested: BTreeMap<CertName, Request> =
-            names.iter().map(|name| (CertName::from(*name), Request::IfDue)).collect();
+        let requested: BTreeMap<CertName, Demand> =
+            names.iter().map(|name| (CertName::from(*name), Demand::IfDue)).collect();
         let (_keep, stop) = watch::channel(false);
         self.cycle.turn(&self.journal, &requested, stop).await.unwrap()
     }

@@ -6,7 +6,7 @@ use crate::domain::adopt::{self, Adoption};
 use crate::domain::check::{self, Problem, ProblemKind, State};
 use crate::domain::inventory::{Inventory, Location, Sighting};
 use crate::domain::name::CertName;
-use crate::domain::plan::{self, Action, Decision, Held, JournalView, Managed, Record, Request, World};
+use crate::domain::plan::{self, Action, Decision, Demand, Held, JournalView, Managed, Record, World};
 use crate::domain::snapshot::{Entry, ManagedEntry};
 use crate::domain::time::Timestamp;
 
@@ -26,7 +26,7 @@ pub fn assess(
     now: Timestamp,
     sweep: &Sweep,
     journal: &JournalView,
-    requested: &BTreeMap<CertName, Request>,
+    requested: &BTreeMap<CertName, Demand>,
     adopted_before: &[Managed],
 ) -> Assessment {
     let (managed, refused) = managed(setup, now, sweep, adopted_before);

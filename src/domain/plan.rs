@@ -118,13 +118,13 @@ pub struct World<'a> {
     /// The configuration's `act`.
     pub act: bool,
     /// Asked for by a person: `certd renew`.
-    pub requested: &'a BTreeMap<CertName, Request>,
+    pub requested: &'a BTreeMap<CertName, Demand>,
 }
 
 /// How a person asked for a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
+pub enum Demand {
     /// Only if due, without waiting for the backoff.
     IfDue,
     /// Whatever its age.
@@ -301,7 +301,7 @@ fn reason(world: &World, managed: &Managed, found: &Found) -> Option<Reason> {
     if managed.spec.renewal.due_at(leaf) <= world.now {
         return Some(Reason::Due);
     }
-    (world.requested.get(&managed.name) == Some(&Request::Force)).then_some(Reason::Forced)
+    (world.requested.get(&managed.name) == Some(&Demand::Force)).then_some(Reason::Forced)
 }
 
 fn same_names(wanted: &[San], found: &[San]) -> bool {
@@ -338,7 +338,7 @@ fn permitted(world: &World, managed: &Managed, reason: Reason, found: Option<Fin
 pub fn admit(
     mut decisions: Vec<Decision>,
     inventory: &Inventory,
-    requested: &BTreeMap<CertName, Request>,
+    requested: &BTreeMap<CertName, Demand>,
     most: usize,
     next_turn: Timestamp,
 ) -> Vec<Decision> {
@@ -378,7 +378,7 @@ mod tests {
         sighting: Option<Sighting>,
         journal: JournalView,
         act: bool,
-        requested: BTreeMap<CertName, Request>,
+        requested: BTreeMap<CertName, Demand>,
     }
 
     impl Scene {
@@ -422,7 +422,7 @@ mod tests {
             })
         }
 
-        fn asked(self, request: Request) -> Self {
+        fn asked(self, request: Demand) -> Self {
             self.change(|scene| {
                 scene.requested.insert(scene.managed.name.clone(), request);
             })
@@ -470,10 +470,10 @@ mod tests {
     fn never_acts_on_what_it_could_not_see() {
         let unknown = || Scene::new(Sighting::Unknown(obstacle()));
         assert_eq!(unknown().action(), hold(Held::Obstacle(obstacle())));
-        assert_eq!(unknown().asked(Request::Force).action(), hold(Held::Obstacle(obstacle())));
+        assert_eq!(unknown().asked(Demand::Force).action(), hold(Held::Obstacle(obstacle())));
         let begun = Record { in_flight: Some(Reason::Due), ..Record::default() };
         assert_eq!(unknown().record(begun).action(), hold(Held::Obstacle(obstacle())));
-        let not_looked_at = unknown().change(|scene| scene.sighting = None).asked(Request::Force);
+        let not_looked_at = unknown().change(|scene| scene.sighting = None).asked(Demand::Force);
         assert_eq!(not_looked_at.action(), hold(Held::NotObserved));
         assert_eq!(not_looked_at.decision().based_on, Basis::default());
     }
@@ -488,13 +488,13 @@ mod tests {
         let deleted = Scene::new(Sighting::Absent).change(|scene| scene.managed.origin = Origin::Adopted);
         assert_eq!(deleted.action(), hold(Held::NotObserved));
         let begun = Record { in_flight: Some(Reason::Due), ..Record::default() };
-        assert_eq!(deleted.record(begun).asked(Request::Force).action(), hold(Held::NotObserved));
+        assert_eq!(deleted.record(begun).asked(Demand::Force).action(), hold(Held::NotObserved));
     }
 
     #[test]
     fn what_is_held_beforehand_stays_held() {
         let held = Held::TwoRules(vec!["one".into(), "two".into()]);
-        let scene = Scene::due().asked(Request::Force).change(|scene| scene.managed.held = Some(held.clone()));
+        let scene = Scene::due().asked(Demand::Force).change(|scene| scene.managed.held = Some(held.clone()));
         assert_eq!(scene.action(), hold(held));
     }
 
@@ -537,7 +537,7 @@ mod tests {
 
     #[test]
     fn the_first_reason_wins_and_force_names_itself_last() {
-        let mut scene = Scene::due().asked(Request::Force).record(Record {
+        let mut scene = Scene::due().asked(Demand::Force).record(Record {
             in_flight: Some(Reason::Forced),
             issued: true,
             ..Record::default()
@@ -563,10 +563,10 @@ mod tests {
 
     #[test]
     fn only_force_renews_what_is_fresh() {
-        assert_eq!(Scene::fresh().asked(Request::Force).action(), renew(Reason::Forced));
-        assert_eq!(Scene::fresh().asked(Request::IfDue).action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
+        assert_eq!(Scene::fresh().asked(Demand::Force).action(), renew(Reason::Forced));
+        assert_eq!(Scene::fresh().asked(Demand::IfDue).action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
         let other = Scene::fresh().change(|scene| {
-            scene.requested.insert("b.example.org".into(), Request::Force);
+            scene.requested.insert("b.example.org".into(), Demand::Force);
         });
         assert_eq!(other.action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
     }
@@ -576,7 +576,7 @@ mod tests {
         let off = |scene: Scene| scene.change(|scene| scene.act = false).action();
         assert_eq!(off(Scene::due()), hold(Held::ActIsOff));
         assert_eq!(off(Scene::new(Sighting::Absent)), hold(Held::ActIsOff));
-        assert_eq!(off(Scene::fresh().asked(Request::Force)), hold(Held::ActIsOff));
+        assert_eq!(off(Scene::fresh().asked(Demand::Force)), hold(Held::ActIsOff));
         assert_eq!(off(Scene::fresh()), Action::Keep { renew_at: NOW.plus(50 * DAY) });
     }
 
@@ -584,7 +584,7 @@ mod tests {
     fn a_pause_holds_until_its_instant_the_longer_of_two_counts_and_force_does_not_break_it() {
         let paused = |all: Option<Timestamp>, one: Option<Timestamp>| {
             let scene = Scene::due().record(Record { paused_until: one, ..Record::default() });
-            scene.change(|scene| scene.journal.paused_until = all).asked(Request::Force).action()
+            scene.change(|scene| scene.journal.paused_until = all).asked(Demand::Force).action()
         };
         let (soon, later) = (NOW.plus(SECOND), NOW.plus(DAY));
         assert_eq!(paused(Some(soon), None), hold(Held::Paused { until: soon }));
@@ -603,8 +603,8 @@ mod tests {
         let deferred = Action::Defer { until, reason: Deferral::Backoff { failures: 3 }, renew: Reason::Due };
         assert_eq!(failed(until).action(), deferred);
         assert_eq!(failed(NOW).action(), renew(Reason::Due));
-        assert_eq!(failed(until).asked(Request::IfDue).action(), renew(Reason::Due));
-        assert_eq!(failed(until).asked(Request::Force).action(), renew(Reason::Due));
+        assert_eq!(failed(until).asked(Demand::IfDue).action(), renew(Reason::Due));
+        assert_eq!(failed(until).asked(Demand::Force).action(), renew(Reason::Due));
     }
 
     #[test]
@@ -640,7 +640,7 @@ mod tests {
         let because = hold(Held::Unwritable("not written: it has 2 names".into()));
         assert_eq!(held(NOW.plus(SECOND)).action(), because);
         assert_eq!(held(NOW).action(), renew(Reason::Due));
-        assert_eq!(held(NOW.plus(SECOND)).asked(Request::IfDue).action(), renew(Reason::Due));
+        assert_eq!(held(NOW.plus(SECOND)).asked(Demand::IfDue).action(), renew(Reason::Due));
     }
 
     /// cert-manager/website#2128: something overwrites the target, and every turn renews it.
@@ -659,7 +659,7 @@ mod tests {
         assert_eq!(due(closed(4, an_hour_ago)).action(), renew(Reason::Due));
         assert_eq!(due(closed(5, an_hour_ago)).action(), waits);
         assert_eq!(due(closed(9, an_hour_ago)).action(), waits);
-        assert_eq!(due(closed(5, an_hour_ago)).asked(Request::IfDue).action(), renew(Reason::Due));
+        assert_eq!(due(closed(5, an_hour_ago)).asked(Demand::IfDue).action(), renew(Reason::Due));
         assert_eq!(due(closed(5, NOW.minus(DAY))).action(), renew(Reason::Due));
         let ours = Record { wrote: Some(Fingerprint([0; 32]).to_string()), ..closed(5, an_hour_ago) };
         assert_eq!(due(ours).action(), renew(Reason::Due), "certificates of minutes are due often");
@@ -743,7 +743,7 @@ mod tests {
     #[test]
     fn what_a_person_asked_for_is_renewed_before_all_others() {
         let (decisions, inventory) = crowd(&[Some(20), None, Some(3)]);
-        let requested = BTreeMap::from([("0.example.org".into(), Request::IfDue)]);
+        let requested = BTreeMap::from([("0.example.org".into(), Demand::IfDue)]);
         let admitted = admit(decisions, &inventory, &requested, 1, NOW.plus(DAY));
         let renewed: Vec<_> = admitted.iter().filter(|d| matches!(d.action, Action::Renew { .. })).collect();
         assert_eq!(renewed.iter().map(|d| d.certificate.0.as_str()).collect::<Vec<_>>(), ["0.example.org"]);

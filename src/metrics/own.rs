@@ -18,7 +18,7 @@ const START_TIME: &str = "process_start_time_seconds";
 
 /// How an attempt to renew ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
+pub enum Ending {
     /// Written and read back.
     Renewed,
     /// Begun, and goes on in a later turn.
@@ -26,7 +26,7 @@ pub enum Attempt {
     Failed,
 }
 
-impl Attempt {
+impl Ending {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Renewed => "renewed",
@@ -78,7 +78,7 @@ impl OwnMetrics {
         own
     }
 
-    pub fn renewal_attempted(&self, issuer: &IssuerName, result: Attempt, reason: Reason) {
+    pub fn renewal_attempted(&self, issuer: &IssuerName, result: Ending, reason: Reason) {
         self.renewal_attempts.with_label_values(&[issuer.0.as_str(), result.as_str(), reason.as_str()]).inc();
     }
 
@@ -102,9 +102,9 @@ mod tests {
     #[test]
     fn counts_attempts_and_times_phases() {
         let own = OwnMetrics::new(Timestamp(1_800_000_000));
-        own.renewal_attempted(&"internal".into(), Attempt::Renewed, Reason::Due);
-        own.renewal_attempted(&"internal".into(), Attempt::Renewed, Reason::Due);
-        own.renewal_attempted(&"internal".into(), Attempt::Failed, Reason::Missing);
+        own.renewal_attempted(&"internal".into(), Ending::Renewed, Reason::Due);
+        own.renewal_attempted(&"internal".into(), Ending::Renewed, Reason::Due);
+        own.renewal_attempted(&"internal".into(), Ending::Failed, Reason::Missing);
         own.phase_took(Phase::Observe, Duration::from_millis(300));
         let text = own.encode().unwrap();
         for line in [
