@@ -90,14 +90,12 @@ impl Cycle {
 
     /// The wheel without its lower half: nothing is asked of an issuer and nothing is written.
     pub async fn look(&mut self, journal: &JournalView, on: Heard<'_>) -> Snapshot {
-        let (sweep, phases) = self.observed(on, false).await;
-        let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new(), &self.adopted);
-        self.snapshot(sweep, planned.entries, journal, phases).await
+        self.look_with_managed(journal, on).await.0
     }
 
     /// The same, with what certd manages.
-    pub async fn look_with_managed(&mut self, journal: &JournalView) -> (Snapshot, Vec<Managed>) {
-        let (sweep, phases) = self.observed(&|_| {}, false).await;
+    pub async fn look_with_managed(&mut self, journal: &JournalView, on: Heard<'_>) -> (Snapshot, Vec<Managed>) {
+        let (sweep, phases) = self.observed(on, false).await;
         let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new(), &self.adopted);
         let snapshot = self.snapshot(sweep, planned.entries, journal, phases).await;
         (snapshot, planned.managed)
@@ -124,7 +122,7 @@ impl Cycle {
             Sighting::Absent | Sighting::Found(_) => None,
         });
         let reason = if may_create { unread } else { Some("this look changes nothing".to_string()) };
-        let leaves: Vec<&Certificate> = sweep.inventory.iter().filter_map(leaf).collect();
+        let leaves: Vec<&Certificate> = sweep.inventory.iter().filter_map(|seen| seen.sighting.leaf()).collect();
         let mut any = false;
         for (name, issuer) in self.setup.issuers.iter().filter(|(_, issuer)| !issuer.is_open()) {
             let opened = issuer.open(now, reason.clone().map_or(Ok(leaves.as_slice()), Err));
@@ -232,12 +230,5 @@ impl Cycle {
             statuses.push(vault.status());
         }
         statuses
-    }
-}
-
-fn leaf(seen: &Observation) -> Option<&Certificate> {
-    match &seen.sighting {
-        Sighting::Found(found) => Some(found.leaf()),
-        Sighting::Absent | Sighting::Unknown(_) => None,
     }
 }

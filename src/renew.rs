@@ -107,7 +107,7 @@ impl Renewal<'_> {
 
     /// Makes the key durable, if the place still looks as it did when the decision was made.
     async fn begin(&self) -> Result<Next, Failure> {
-        let seen = basis(&self.read().await?);
+        let seen = Basis::of(&self.read().await?);
         if seen != self.based_on {
             return Ok(Next::Done(Outcome::Superseded { why: "it changed since the decision was made".into() }));
         }
@@ -167,7 +167,7 @@ impl Renewal<'_> {
         }
         self.insist_on_adopted(open, &signed, &current)?;
         let certified = self.accept(open, signed, &current)?;
-        match self.store.write(&certified, &basis(&current)).await {
+        match self.store.write(&certified, &Basis::of(&current)).await {
             Ok(written) => {
                 self.append(Event::Written { version: written.version })?;
                 Ok(Next::Step)
@@ -178,7 +178,7 @@ impl Renewal<'_> {
 
     /// A rule adopted what was there. Something else may be foreign, and a deleted secret is never recreated.
     fn insist_on_adopted(&self, open: &InFlight, signed: &Signed, current: &Sighting) -> Result<(), Failure> {
-        let there = basis(current).fingerprint;
+        let there = Basis::of(current).fingerprint;
         let known = [self.based_on.fingerprint, Some(signed.chain.leaf.fingerprint)];
         match self.managed.origin {
             Origin::Adopted if there.is_none() || !known.contains(&there) => {
@@ -196,7 +196,7 @@ impl Renewal<'_> {
             spec: self.managed.spec.clone(),
             key,
             reason: open.reason,
-            replaces: replaced(current),
+            replaces: current.leaf().map(Replaced::from),
         };
         let accepted = request.accept((self.now)(), signed);
         accepted.map_err(|rejection| self.given_up(open, &serial, &rejection.to_string()))
@@ -315,13 +315,6 @@ impl Renewal<'_> {
     }
 }
 
-fn basis(sighting: &Sighting) -> Basis {
-    match sighting {
-        Sighting::Found(found) => Basis { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
-        Sighting::Absent | Sighting::Unknown(_) => Basis::default(),
-    }
-}
-
 fn planned_on(basis: &Basis) -> Option<String> {
     basis.fingerprint.map(|fingerprint| fingerprint.to_string())
 }
@@ -330,13 +323,6 @@ fn store_fault(error: &StoreError) -> Fault {
     match error {
         StoreError::Held(_) => Fault::Held,
         StoreError::Conflict(_) | StoreError::Failed { .. } => Fault::Store,
-    }
-}
-
-fn replaced(sighting: &Sighting) -> Option<Replaced> {
-    match sighting {
-        Sighting::Found(found) => Some(Replaced::from(found.leaf())),
-        Sighting::Absent | Sighting::Unknown(_) => None,
     }
 }
 

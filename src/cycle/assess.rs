@@ -120,11 +120,8 @@ fn record(journal: &JournalView, name: &CertName, action: &Action) -> Record {
 
 /// An endpoint that presents another certificate than the store holds.
 fn not_deployed(managed: &Managed, inventory: &Inventory) -> Option<Problem> {
-    let leaf = |location: &Location| match &inventory.at(location)?.sighting {
-        Sighting::Found(found) => Some(found.leaf().fingerprint),
-        Sighting::Absent | Sighting::Unknown(_) => None,
-    };
-    let stored = leaf(&managed.location)?;
-    let stale = managed.serves.iter().find(|endpoint| leaf(endpoint).is_some_and(|served| served != stored))?;
+    let at = |location: &Location| inventory.at(location)?.sighting.leaf().map(|leaf| leaf.fingerprint);
+    let stored = at(&managed.location)?;
+    let stale = managed.serves.iter().find(|endpoint| at(endpoint).is_some_and(|served| served != stored))?;
     Some(Problem::warning(ProblemKind::NotDeployed, format!("{stale} serves another certificate: reload it")))
 }

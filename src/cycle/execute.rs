@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::domain::inventory::{Inventory, Sighting};
+use crate::domain::inventory::Inventory;
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Action, Decision, Managed, Reason};
 use crate::domain::policy;
@@ -120,10 +120,7 @@ impl Execution<'_> {
         let now = (self.now)();
         let view = self.journal.view();
         let before = view.records.get(&managed.name).map_or(0, |record| record.consecutive_failures);
-        let not_after = self.inventory.at(&managed.location).and_then(|seen| match &seen.sighting {
-            Sighting::Found(found) => Some(found.leaf().not_after),
-            Sighting::Absent | Sighting::Unknown(_) => None,
-        });
+        let not_after = self.inventory.at(&managed.location).and_then(|seen| Some(seen.sighting.leaf()?.not_after));
         let retry_at = policy::retry_at(before.saturating_add(1), now, &managed.name.0, not_after);
         tracing::error!(cert = %managed.name, retry_at = %retry_at, "could not renew: {}", failure.message);
         let held = failure.fault == Fault::Held;

@@ -147,6 +147,15 @@ pub struct Basis {
     pub fingerprint: Option<Fingerprint>,
 }
 
+impl Basis {
+    pub fn of(sighting: &Sighting) -> Self {
+        match sighting {
+            Sighting::Found(found) => Self { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
+            Sighting::Absent | Sighting::Unknown(_) => Self::default(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
@@ -243,21 +252,7 @@ fn decide(world: &World, managed: &Managed) -> Decision {
         certificate: managed.name.clone(),
         location: managed.location.clone(),
         action: action(world, managed, observation),
-        based_on: observation.map(basis).unwrap_or_default(),
-    }
-}
-
-fn basis(observation: &Observation) -> Basis {
-    match &observation.sighting {
-        Sighting::Found(found) => Basis { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
-        Sighting::Absent | Sighting::Unknown(_) => Basis::default(),
-    }
-}
-
-fn fingerprint(sighting: &Sighting) -> Option<Fingerprint> {
-    match sighting {
-        Sighting::Found(found) => Some(found.leaf().fingerprint),
-        Sighting::Absent | Sighting::Unknown(_) => None,
+        based_on: observation.map(|seen| Basis::of(&seen.sighting)).unwrap_or_default(),
     }
 }
 
@@ -273,7 +268,9 @@ fn action(world: &World, managed: &Managed, observation: Option<&Observation>) -
         Some(Sighting::Found(found)) => reason(world, managed, found),
     };
     match (wanted, observation.map(|o| &o.sighting)) {
-        (Some(reason), seen) => permitted(world, managed, reason, seen.and_then(fingerprint)),
+        (Some(reason), seen) => {
+            permitted(world, managed, reason, seen.and_then(Sighting::leaf).map(|leaf| leaf.fingerprint))
+        }
         (None, Some(Sighting::Found(found))) => Action::Keep { renew_at: managed.spec.renewal.due_at(found.leaf()) },
         (None, _) => Action::Hold { held: Held::NotObserved },
     }
@@ -357,10 +354,7 @@ pub fn admit(
 }
 
 fn ends_at(inventory: &Inventory, location: &Location) -> Option<Timestamp> {
-    match &inventory.at(location)?.sighting {
-        Sighting::Found(found) => Some(found.leaf().not_after),
-        Sighting::Absent | Sighting::Unknown(_) => None,
-    }
+    inventory.at(location)?.sighting.leaf().map(|leaf| leaf.not_after)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ const START_TIME: &str = "process_start_time_seconds";
 pub enum Ending {
     /// Written and read back.
     Renewed,
-    /// Begun, and goes on in a later turn.
+    /// Not carried through: what is stored changed meanwhile, and the next turn plans on that.
     Pending,
     Failed,
 }
