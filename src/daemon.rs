@@ -249,7 +249,7 @@ impl Daemon {
                 Ok(renew::Outcome::Superseded { .. }) => Ending::Pending,
                 Err(_) => Ending::Failed,
             };
-            self.own.renewal_attempted(&attempt.issuer, result, attempt.reason);
+            self.own.renewal_attempted(attempt.issuer.as_ref(), result, attempt.reason);
         }
         self.page.publish(render(&turn.snapshot, &about(setup)));
         let readiness = Readiness { last_completed: Some(turn.snapshot.taken_at), interval: setup.interval };

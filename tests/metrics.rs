@@ -54,7 +54,7 @@ fn promtool(page: &str) -> String {
 
 fn own() -> OwnMetrics {
     let own = OwnMetrics::new(NOW);
-    own.renewal_attempted(&"internal".into(), Ending::Renewed, Reason::Due);
+    own.renewal_attempted(Some(&"internal".into()), Ending::Renewed, Reason::Due);
     own.phase_took(Phase::Observe, Duration::from_millis(300));
     own
 }

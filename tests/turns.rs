@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authority::{Authority, NOW};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use certd::config;
 use certd::cycle::{Cycle, Turn};
 use certd::domain::inventory::Sighting;
@@ -22,7 +20,7 @@ use certd::domain::time::Timestamp;
 use certd::issuer::Issuer;
 use certd::issuer::vault_pki::VaultPki;
 use certd::journal::Journal;
-use certd::journal::event::Event;
+use certd::journal::event::{Event, Issued};
 use certd::pki;
 use certd::pki::roots::Roots;
 use certd::renew::{Outcome, Renewal};
@@ -239,11 +237,11 @@ impl Signed {
     fn begin(&self, key: &PrivateKey) {
         let name = &self.managed.name;
         self.journal.keys.save(name, key).unwrap();
-        let chain = self.authority.sign(WEB, key).iter().map(|der| BASE64.encode(der)).collect();
+        let ders = self.authority.sign(WEB, key);
         for event in [
-            Event::Begun { reason: Reason::Forced, asked: "digest".into(), replaces: Some(self.old().to_string()) },
+            Event::Begun { reason: Reason::Forced, asked: "digest".into(), replaces: Some(self.old()) },
             Event::Asked { issuer: "internal".into() },
-            Event::Issued { issuer: "internal".into(), chain },
+            Event::Issued(Issued { issuer: "internal".into(), ders }),
         ] {
             self.journal.append(NOW, Some(name), event).unwrap();
         }

@@ -26,8 +26,8 @@ const GRACE: Duration = Duration::from_secs(6);
 pub struct Attempt {
     pub certificate: CertName,
     pub reason: Reason,
-    /// The one that was asked, or would have been.
-    pub issuer: IssuerName,
+    /// The one that was asked, or would have been; `None` where none is configured.
+    pub issuer: Option<IssuerName>,
     pub ended: Result<Outcome, Failure>,
 }
 
@@ -67,9 +67,7 @@ impl Execution<'_> {
 
     /// A pause stops what this turn decided before it, too.
     fn is_paused(&self, name: &CertName) -> bool {
-        let (view, now) = (self.journal.view(), (self.now)());
-        let own = view.records.get(name).and_then(|record| record.paused_until);
-        [view.paused_until, own].into_iter().flatten().any(|until| now < until)
+        self.journal.view().pause_of(name, (self.now)()).is_some()
     }
 
     /// `None` when it was left open because certd stops.
@@ -102,8 +100,7 @@ impl Execution<'_> {
         };
         self.report(managed, reason, &ended);
         let first = issuers.first().map(|(name, _)| name.clone());
-        let issuer = asked(&ended).or(first).unwrap_or_else(|| IssuerName(String::new()));
-        Some(Attempt { certificate: managed.name.clone(), reason, issuer, ended })
+        Some(Attempt { certificate: managed.name.clone(), reason, issuer: asked(&ended).or(first), ended })
     }
 
     fn report(&self, managed: &Managed, reason: Reason, ended: &Result<Outcome, Failure>) {

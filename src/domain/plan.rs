@@ -47,16 +47,16 @@ pub struct Record {
     /// A CA has signed for it, so it goes on whatever is found.
     #[serde(default)]
     pub issued: bool,
-    /// Fingerprint of the certificate that it was planned on.
+    /// The certificate that it was planned on.
     #[serde(default)]
-    pub replaces: Option<String>,
+    pub replaces: Option<Fingerprint>,
     pub paused_until: Option<Timestamp>,
     /// Why the last attempt did not get as far as a CA: its place must not be written to.
     #[serde(default)]
     pub unwritable: Option<String>,
-    /// Fingerprint of what certd last stored and read back.
+    /// What certd last stored and read back.
     #[serde(default)]
-    pub wrote: Option<String>,
+    pub wrote: Option<Fingerprint>,
     /// When it did so the last few times, the oldest first.
     #[serde(default)]
     pub closed: Vec<Timestamp>,
@@ -73,7 +73,7 @@ impl Record {
         *self = Self { last_success, paused_until, wrote, closed, ..Self::default() };
     }
 
-    pub fn note_closed(&mut self, at: Timestamp, fingerprint: String) {
+    pub fn note_closed(&mut self, at: Timestamp, fingerprint: Fingerprint) {
         self.wrote = Some(fingerprint);
         self.closed.push(at);
         let surplus = self.closed.len().saturating_sub(MOST_UNDONE);
@@ -83,13 +83,13 @@ impl Record {
     /// A renewal that is wanted although nothing else says so: a CA has signed, or a person forced it
     /// and what is there still is what they saw.
     fn goes_on(&self, leaf: &Certificate) -> Option<Reason> {
-        let is_unchanged = || self.replaces.as_deref() == Some(leaf.fingerprint.to_string().as_str());
+        let is_unchanged = || self.replaces == Some(leaf.fingerprint);
         self.in_flight.filter(|begun| self.issued || (*begun == Reason::Forced && is_unchanged()))
     }
 
     /// Until when to wait because somebody keeps undoing what certd does.
     fn contested_until(&self, found: Option<Fingerprint>) -> Option<Timestamp> {
-        let is_undone = self.wrote.is_some() && self.wrote != found.map(|found| found.to_string());
+        let is_undone = self.wrote.is_some() && self.wrote != found;
         let oldest = self.closed.first().filter(|_| is_undone && !self.issued && self.closed.len() == MOST_UNDONE)?;
         Some(oldest.plus(UNDONE_WITHIN))
     }
@@ -107,6 +107,12 @@ impl JournalView {
     /// The end of a pause of all acting that has not passed.
     pub fn pause_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.paused_until.filter(|until| now < *until)
+    }
+
+    /// The end of a pause that this certificate waits for: its own or that of all, the later one.
+    pub fn pause_of(&self, name: &CertName, now: Timestamp) -> Option<Timestamp> {
+        let own = self.records.get(name).and_then(|record| record.paused_until);
+        [self.paused_until, own].into_iter().flatten().max().filter(|until| now < *until)
     }
 }
 
@@ -310,11 +316,10 @@ fn permitted(world: &World, managed: &Managed, reason: Reason, found: Option<Fin
     if !world.act {
         return Action::Hold { held: Held::ActIsOff };
     }
-    let record = world.journal.records.get(&managed.name);
-    let pauses = [world.journal.paused_until, record.and_then(|record| record.paused_until)];
-    if let Some(until) = pauses.into_iter().flatten().max().filter(|until| world.now < *until) {
+    if let Some(until) = world.journal.pause_of(&managed.name, world.now) {
         return Action::Hold { held: Held::Paused { until } };
     }
+    let record = world.journal.records.get(&managed.name);
     let Some(record) = record.filter(|_| !world.requested.contains_key(&managed.name)) else {
         return Action::Renew { reason };
     };
@@ -613,16 +618,16 @@ mod tests {
 
     #[test]
     fn before_a_ca_has_signed_what_is_stored_decides() {
-        let begun = |reason, replaces: &str| {
-            let record = Record { in_flight: Some(reason), replaces: Some(replaces.into()), ..Record::default() };
+        let begun = |reason, replaces| {
+            let record = Record { in_flight: Some(reason), replaces: Some(replaces), ..Record::default() };
             Scene::fresh().record(record).action()
         };
-        let (there, another) = (Fingerprint([0; 32]).to_string(), Fingerprint([5; 32]).to_string());
+        let (there, another) = (Fingerprint([0; 32]), Fingerprint([5; 32]));
         let kept = Action::Keep { renew_at: NOW.plus(50 * DAY) };
-        assert_eq!(begun(Reason::Due, &another), kept, "somebody put a fresh one there meanwhile");
-        assert_eq!(begun(Reason::NamesChanged, &there), kept, "the names were changed back");
-        assert_eq!(begun(Reason::Forced, &there), renew(Reason::Forced));
-        assert_eq!(begun(Reason::Forced, &another), kept);
+        assert_eq!(begun(Reason::Due, another), kept, "somebody put a fresh one there meanwhile");
+        assert_eq!(begun(Reason::NamesChanged, there), kept, "the names were changed back");
+        assert_eq!(begun(Reason::Forced, there), renew(Reason::Forced));
+        assert_eq!(begun(Reason::Forced, another), kept);
     }
 
     #[test]
@@ -643,7 +648,7 @@ mod tests {
         let closed = |times: u32, oldest: Timestamp| {
             let mut record = Record::default();
             for _ in 0..times {
-                record.note_closed(oldest, Fingerprint([5; 32]).to_string());
+                record.note_closed(oldest, Fingerprint([5; 32]));
             }
             record
         };
@@ -655,7 +660,7 @@ mod tests {
         assert_eq!(due(closed(9, an_hour_ago)).action(), waits);
         assert_eq!(due(closed(5, an_hour_ago)).asked(Demand::IfDue).action(), renew(Reason::Due));
         assert_eq!(due(closed(5, NOW.minus(DAY))).action(), renew(Reason::Due));
-        let ours = Record { wrote: Some(Fingerprint([0; 32]).to_string()), ..closed(5, an_hour_ago) };
+        let ours = Record { wrote: Some(Fingerprint([0; 32])), ..closed(5, an_hour_ago) };
         assert_eq!(due(ours).action(), renew(Reason::Due), "certificates of minutes are due often");
         let signed = Record { in_flight: Some(Reason::Due), issued: true, ..closed(5, an_hour_ago) };
         assert_eq!(due(signed).action(), renew(Reason::Due), "a signed one reaches its store");

@@ -78,8 +78,10 @@ impl OwnMetrics {
         own
     }
 
-    pub fn renewal_attempted(&self, issuer: &IssuerName, result: Ending, reason: Reason) {
-        self.renewal_attempts.with_label_values(&[issuer.0.as_str(), result.as_str(), reason.as_str()]).inc();
+    /// The label is empty where there was no issuer to ask.
+    pub fn renewal_attempted(&self, issuer: Option<&IssuerName>, result: Ending, reason: Reason) {
+        let issuer = issuer.map_or("", |issuer| issuer.0.as_str());
+        self.renewal_attempts.with_label_values(&[issuer, result.as_str(), reason.as_str()]).inc();
     }
 
     pub fn phase_took(&self, phase: Phase, took: Duration) {
@@ -102,9 +104,9 @@ mod tests {
     #[test]
     fn counts_attempts_and_times_phases() {
         let own = OwnMetrics::new(Timestamp(1_800_000_000));
-        own.renewal_attempted(&"internal".into(), Ending::Renewed, Reason::Due);
-        own.renewal_attempted(&"internal".into(), Ending::Renewed, Reason::Due);
-        own.renewal_attempted(&"internal".into(), Ending::Failed, Reason::Missing);
+        own.renewal_attempted(Some(&"internal".into()), Ending::Renewed, Reason::Due);
+        own.renewal_attempted(Some(&"internal".into()), Ending::Renewed, Reason::Due);
+        own.renewal_attempted(Some(&"internal".into()), Ending::Failed, Reason::Missing);
         own.phase_took(Phase::Observe, Duration::from_millis(300));
         let text = own.encode().unwrap();
         for line in [
