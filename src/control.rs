@@ -18,10 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::name::CertName;
 use crate::domain::plan::{Demand, JournalView};
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use crate::journal::event::Event;
-use crate::renew::in_one_line;
 
 /// A renewal waits for its whole turn, and a turn for its slowest endpoint.
 const LONGEST_ANSWER: Duration = Duration::from_secs(600);
@@ -121,7 +121,7 @@ async fn journal_view(State(shared): State<Shared>) -> Json<JournalView> {
 
 async fn pause(State(shared): State<Shared>, Json(body): Json<PauseBody>) -> Result<(), (StatusCode, String)> {
     write_pause(&shared.journal, (shared.now)(), &body)
-        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, in_one_line(&error)))?;
+        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, with_causes(&error)))?;
     // A turn now, so that the metrics show it and what waited for the end of a pause begins. Where the loop
     // has enough to do already, it will turn without this.
     let _ = shared.renewals.try_send(RenewCommand { requested: BTreeMap::new(), answer: oneshot::channel().0 });

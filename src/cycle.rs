@@ -16,9 +16,10 @@ use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView, Managed, Origin};
 use crate::domain::snapshot::{Entry, IssuerStatus, Phase, PhaseStatus, Snapshot, VaultStatus};
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
-use crate::renew::{Outcome, in_one_line};
+use crate::renew::{Fault, Outcome};
 
 use assess::{Assessment, assess};
 use execute::{Attempt, Execution};
@@ -129,7 +130,7 @@ impl Cycle {
             any |= opened.is_ok();
             match opened {
                 Err(error) if may_create => {
-                    tracing::error!(issuer = %name, "{}", in_one_line(&error));
+                    tracing::error!(issuer = %name, "{}", with_causes(&error));
                     self.issuers_up.insert(name.clone(), false);
                 }
                 Ok(()) | Err(_) => {}
@@ -173,7 +174,7 @@ impl Cycle {
                 Ok(Outcome::Renewed { issuer, .. }) => self.issuers_up.insert(issuer.clone(), true),
                 Ok(Outcome::Superseded { .. }) => None,
                 Err(failure) => match (&failure.issuer, failure.fault) {
-                    (Some(issuer), crate::renew::Fault::Issuer) => self.issuers_up.insert(issuer.clone(), false),
+                    (Some(issuer), Fault::Issuer) => self.issuers_up.insert(issuer.clone(), false),
                     _ => None,
                 },
             };
@@ -212,7 +213,7 @@ impl Cycle {
             crate::pulse::beat();
             let up = looked.is_ok() && self.issuers_up.get(name).copied().unwrap_or(true);
             if let Err(error) = &looked {
-                tracing::warn!(issuer = %name, "{}", in_one_line(error));
+                tracing::warn!(issuer = %name, "{}", with_causes(error));
             }
             let not_after = looked.ok().flatten();
             statuses.push(IssuerStatus { issuer: name.clone(), up: Some(up), not_after, backoff_until: None });
@@ -224,7 +225,7 @@ impl Cycle {
         let mut statuses = Vec::new();
         for vault in self.setup.vaults.values() {
             if let Err(error) = vault.token_lookup(now).await {
-                tracing::warn!(vault = %vault.name, "could not look up the token: {}", in_one_line(&error));
+                tracing::warn!(vault = %vault.name, "could not look up the token: {}", with_causes(&error));
             }
             crate::pulse::beat();
             statuses.push(vault.status());

@@ -23,6 +23,7 @@ use crate::cycle::setup::Setup;
 use crate::cycle::{Cycle, Turn};
 use crate::domain::name::CertName;
 use crate::domain::plan::{Action, Demand};
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, JournalError};
 use crate::metrics::listener::{ListenError, ListenSettings, Listener, TlsFiles};
@@ -31,7 +32,7 @@ use crate::metrics::page::{Page, Readiness};
 use crate::metrics::render::{About, render};
 use crate::metrics::served::Reload;
 use crate::pulse;
-use crate::renew::{self, in_one_line};
+use crate::renew;
 
 use rollout::Rollouts;
 use schedule::Schedule;
@@ -274,7 +275,7 @@ impl Daemon {
                 }
                 None
             }
-            Err(error) => Some(in_one_line(&error)),
+            Err(error) => Some(with_causes(&error)),
         };
         if let Some(text) = trouble.as_ref().filter(|_| trouble != self.listener_trouble) {
             tracing::warn!("{text}");

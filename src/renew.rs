@@ -9,6 +9,7 @@ use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
 use crate::domain::plan::{Basis, Managed, Origin, Reason};
 use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed};
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::issuer::{Issuer, Order};
 use crate::journal::Journal;
@@ -321,13 +322,7 @@ fn failure(issued: &Issued, kind: Fault, error: &dyn std::error::Error) -> Failu
 }
 
 fn fault(fault: Fault, error: &dyn std::error::Error) -> Failure {
-    Failure { fault, issuer: None, message: in_one_line(error) }
-}
-
-/// An error and all its sources.
-pub fn in_one_line(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    std::iter::once(error).chain(causes).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    Failure { fault, issuer: None, message: with_causes(error) }
 }
 
 #[derive(Debug, thiserror::Error)]

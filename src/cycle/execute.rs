@@ -9,10 +9,11 @@ use crate::domain::inventory::Inventory;
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Action, Decision, Managed, Reason};
 use crate::domain::policy;
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use crate::journal::event::Event;
-use crate::renew::{Failure, Fault, Outcome, Renewal, in_one_line};
+use crate::renew::{Failure, Fault, Outcome, Renewal};
 use crate::store::Store;
 
 use super::setup::Setup;
@@ -123,7 +124,7 @@ impl Execution<'_> {
         let held = failure.fault == Fault::Held;
         let event = Event::Failed { message: failure.message.clone(), retry_at, held };
         if let Err(error) = self.journal.append(now, Some(&managed.name), event) {
-            tracing::error!(cert = %managed.name, "{}", in_one_line(&error));
+            tracing::error!(cert = %managed.name, "{}", with_causes(&error));
         }
     }
 }

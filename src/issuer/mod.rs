@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::domain::cert::Certificate;
 use crate::domain::name::San;
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::pki::read;
 use crate::pki::roots::Roots;
@@ -55,7 +56,7 @@ impl LocalCaSlot {
 
     /// Whoever orders meanwhile is told why.
     fn stays_closed(&self, why: IssuerError) -> IssuerError {
-        *self.closed.lock().expect("nothing panics with it") = crate::renew::in_one_line(&why);
+        *self.closed.lock().expect("nothing panics with it") = with_causes(&why);
         why
     }
 
