@@ -11,13 +11,13 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use crate::domain::cert::Certificate;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView, Managed, Origin};
 use crate::domain::snapshot::{Entry, IssuerStatus, Phase, PhaseStatus, Snapshot, VaultStatus};
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
+use crate::issuer::Kept;
 use crate::journal::Journal;
 use crate::renew::{Fault, Outcome};
 
@@ -117,16 +117,17 @@ impl Cycle {
     /// Whether one was opened, so that more roots are known than before.
     fn open_issuers(&mut self, now: Timestamp, sweep: &Sweep, may_create: bool) -> bool {
         let is_adopted = |seen: &&Observation| self.setup.adopted.iter().any(|rule| rule.source.name == seen.source);
-        let mut kept = sweep.inventory.iter().filter(|seen| seen.source.0 == observe::STORES || is_adopted(seen));
-        let unread = kept.find_map(|seen| match &seen.sighting {
+        let mut places = sweep.inventory.iter().filter(|seen| seen.source.0 == observe::STORES || is_adopted(seen));
+        let unread = places.find_map(|seen| match &seen.sighting {
             Sighting::Unknown(obstacle) => Some(obstacle.message.clone()),
             Sighting::Absent | Sighting::Found(_) => None,
         });
-        let reason = if may_create { unread } else { Some("this look changes nothing".to_string()) };
-        let leaves: Vec<&Certificate> = sweep.inventory.iter().filter_map(|seen| seen.sighting.leaf()).collect();
+        let unsaid = if may_create { unread } else { Some("this look changes nothing".to_string()) };
+        let leaves = || Kept::All(sweep.inventory.iter().filter_map(|seen| seen.sighting.leaf()).collect());
+        let kept = unsaid.map_or_else(leaves, Kept::OutOfSight);
         let mut any = false;
         for (name, issuer) in self.setup.issuers.iter().filter(|(_, issuer)| !issuer.is_open()) {
-            let opened = issuer.open(now, reason.clone().map_or(Ok(leaves.as_slice()), Err));
+            let opened = issuer.open(now, &kept);
             any |= opened.is_ok();
             match opened {
                 Err(error) if may_create => {
