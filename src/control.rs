@@ -36,16 +36,25 @@ pub struct RenewCommand {
     pub answer: oneshot::Sender<Vec<Answer>>,
 }
 
-/// How one requested renewal went, in words.
+/// How one requested renewal went, and that in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub certificate: CertName,
-    /// certd manages a certificate of this name.
-    pub known: bool,
-    /// Something was tried for it; else `message` says why not.
-    pub tried: bool,
-    pub ok: bool,
+    pub upshot: Upshot,
     pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Upshot {
+    /// Tried, and what is stored now is as it should be.
+    Done,
+    Failed,
+    NotDue,
+    /// Held or put off.
+    Waiting,
+    /// certd manages no certificate of this name.
+    NotManaged,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_cron_scheduler::JobSchedulerError;
 
 use crate::config::{self, Config, ConfigErrors};
-use crate::control::{self, Answer, RenewCommand};
+use crate::control::{self, Answer, RenewCommand, Upshot};
 use crate::cycle::setup::Setup;
 use crate::cycle::{Cycle, Turn};
 use crate::domain::name::CertName;
@@ -155,7 +155,7 @@ struct Daemon {
     stop: watch::Sender<bool>,
     /// What people asked for since the running turn began.
     asked: BTreeMap<CertName, Demand>,
-    waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Answer>>)>,
+    waiting: Vec<Waiting>,
     rollouts: Rollouts,
     schedule: Schedule,
 }
@@ -165,7 +165,13 @@ struct Worker {
     task: JoinHandle<Option<Turn>>,
     /// What the turn works with, whatever is reloaded meanwhile.
     setup: Arc<Setup>,
-    waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Answer>>)>,
+    waiting: Vec<Waiting>,
+}
+
+/// Somebody who asked for renewals and is told what came of them.
+struct Waiting {
+    names: Vec<CertName>,
+    answer: oneshot::Sender<Vec<Answer>>,
 }
 
 impl Daemon {
@@ -205,7 +211,7 @@ impl Daemon {
 
     fn note(&mut self, command: RenewCommand) {
         self.asked.extend(command.requested.iter().map(|(name, request)| (name.clone(), *request)));
-        self.waiting.push((command.requested.into_keys().collect(), command.answer));
+        self.waiting.push(Waiting { names: command.requested.into_keys().collect(), answer: command.answer });
     }
 
     fn is_due(&mut self) -> bool {
@@ -229,9 +235,9 @@ impl Daemon {
     fn finish(&mut self, (worker, ended): (Worker, Result<Option<Turn>, tokio::task::JoinError>)) {
         match ended {
             Ok(Some(turn)) => {
-                for (names, answer) in worker.waiting {
+                for Waiting { names, answer: to } in worker.waiting {
                     // Who asked may have gone meanwhile.
-                    let _ = answer.send(answers(&names, &turn));
+                    let _ = to.send(names.iter().map(|name| answer(name, &turn)).collect());
                 }
                 self.publish(&worker.setup, &turn);
             }
@@ -327,36 +333,31 @@ async fn finished(worker: &mut Option<Worker>) -> (Worker, Result<Option<Turn>, 
     (worker.take().expect("it ended just now"), ended)
 }
 
-fn answers(names: &[CertName], turn: &Turn) -> Vec<Answer> {
-    names.iter().map(|name| answer(name, turn)).collect()
-}
-
-/// What came of one requested renewal, in words.
+/// What came of one requested renewal.
 pub fn answer(name: &CertName, turn: &Turn) -> Answer {
     let attempt = turn.attempts.iter().find(|attempt| attempt.certificate == *name);
-    let tried = attempt.is_some();
-    let of = |ok, message: String| Answer { certificate: name.clone(), known: true, tried, ok, message };
-    match attempt.map(|attempt| &attempt.ended) {
+    let (upshot, message) = match attempt.map(|attempt| &attempt.ended) {
         Some(Ok(renew::Outcome::Renewed { not_after, issuer, .. })) => {
-            of(true, format!("renewed by {issuer}, ends on {not_after}"))
+            (Upshot::Done, format!("renewed by {issuer}, ends on {not_after}"))
         }
-        Some(Ok(renew::Outcome::Superseded { why })) => of(true, format!("not renewed: {why}")),
-        Some(Err(failure)) => of(false, failure.message.clone()),
-        None => {
-            let entry = turn
-                .snapshot
-                .entries
-                .iter()
-                .find_map(|entry| entry.managed.as_ref().filter(|m| m.decision.certificate == *name));
-            match entry {
-                Some(managed) => {
-                    let action = &managed.decision.action;
-                    of(matches!(action, Action::Keep { .. }), crate::cli::words::action(action))
-                }
-                None => Answer { known: false, ..of(false, "certd manages no such certificate".to_string()) },
-            }
-        }
-    }
+        Some(Ok(renew::Outcome::Superseded { why })) => (Upshot::Done, format!("not renewed: {why}")),
+        Some(Err(failure)) => (Upshot::Failed, failure.message.clone()),
+        None => not_tried(name, turn),
+    };
+    Answer { certificate: name.clone(), upshot, message }
+}
+
+fn not_tried(name: &CertName, turn: &Turn) -> (Upshot, String) {
+    let mut managed = turn.snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
+    let Some(managed) = managed.find(|managed| managed.decision.certificate == *name) else {
+        return (Upshot::NotManaged, "certd manages no such certificate".to_string());
+    };
+    let action = &managed.decision.action;
+    let upshot = match action {
+        Action::Keep { .. } => Upshot::NotDue,
+        Action::Renew { .. } | Action::Defer { .. } | Action::Hold { .. } => Upshot::Waiting,
+    };
+    (upshot, crate::cli::words::action(action))
 }
 
 pub fn about(setup: &Setup) -> About {

@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::sync::watch;
 
 use crate::config::{self, Config, Level, LogFormat};
-use crate::control::Answer;
+use crate::control::{Answer, Upshot};
 use crate::cycle::Cycle;
 use crate::cycle::setup::Setup;
 use crate::daemon;
@@ -51,11 +51,11 @@ pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::R
         }
         JournalAccess::Ours(journal) => by_ourselves(&config, setup, &journal, arguments.names, demand, now).await?,
     };
-    for Answer { certificate, message, .. } in answers.iter().filter(|answer| !all || answer.tried || !answer.ok) {
+    for Answer { certificate, message, .. } in answers.iter().filter(|answer| !all || answer.upshot != Upshot::NotDue) {
         println!("{certificate}: {message}");
     }
     if all {
-        let tried = answers.iter().filter(|answer| answer.tried).count();
+        let tried = answers.iter().filter(|answer| matches!(answer.upshot, Upshot::Done | Upshot::Failed)).count();
         println!("{} managed, {tried} were due", answers.len());
     }
     Ok(exit_code(&answers))
@@ -63,8 +63,12 @@ pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::R
 
 /// As `check` has them: 0, 1 for what is held or put off, 2 for what failed or is not there.
 fn exit_code(answers: &[Answer]) -> u8 {
-    let worst = answers.iter().filter(|answer| !answer.ok);
-    worst.map(|answer| if answer.tried || !answer.known { 2 } else { 1 }).max().unwrap_or(0)
+    let code = |answer: &Answer| match answer.upshot {
+        Upshot::Done | Upshot::NotDue => 0,
+        Upshot::Waiting => 1,
+        Upshot::Failed | Upshot::NotManaged => 2,
+    };
+    answers.iter().map(code).max().unwrap_or(0)
 }
 
 fn requested(names: Vec<String>, demand: Demand) -> BTreeMap<CertName, Demand> {
