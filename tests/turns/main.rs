@@ -5,16 +5,18 @@ mod authority;
 
 mod renewals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use authority::Authority;
 use certd::config;
+use certd::cycle::execute::Execution;
 use certd::cycle::{Cycle, Turn};
+use certd::domain::inventory::Inventory;
 use certd::domain::name::CertName;
-use certd::domain::plan::{Action, Demand, Held};
+use certd::domain::plan::{Action, Basis, Decision, Demand, Held, Reason};
 use certd::domain::time::Timestamp;
 use certd::journal::Journal;
 use certd::journal::event::Event;
@@ -196,4 +198,32 @@ issuer = "internal"
     let turn = wheel.turn().await;
     assert!(!wheel.path().join("ca").exists());
     assert!(endings(&turn)[0].as_ref().unwrap_err().contains("no CA is made before every store was read"));
+}
+
+#[tokio::test]
+async fn a_pause_and_a_narrower_request_stop_what_was_decided_before_them() {
+    let wheel = Wheel::new(ONE_CA);
+    let managed = wheel.cycle.setup.declared.clone();
+    let decision = Decision {
+        certificate: managed[0].name.clone(),
+        location: managed[0].location.clone(),
+        action: Action::Renew { reason: Reason::Missing },
+        based_on: Basis::default(),
+    };
+    let tried = async |only: Option<&str>| {
+        let only = only.map(|name| BTreeSet::from([CertName::from(name)]));
+        let execution = Execution {
+            setup: &wheel.cycle.setup,
+            journal: &wheel.journal,
+            inventory: &Inventory::default(),
+            now: clock,
+            stop: watch::channel(false).1,
+            only: only.as_ref(),
+        };
+        execution.run(&managed, std::slice::from_ref(&decision)).await.len()
+    };
+    assert_eq!((tried(None).await, tried(Some("web")).await, tried(Some("another")).await), (1, 1, 0));
+    let until = clock().plus(Duration::from_secs(3_600));
+    wheel.journal.append(clock(), Some(&managed[0].name), Event::Paused { until }).unwrap();
+    assert_eq!(tried(None).await, 0);
 }
