@@ -17,6 +17,7 @@ use certd::cycle::{Cycle, Turn};
 use certd::domain::inventory::Inventory;
 use certd::domain::name::CertName;
 use certd::domain::plan::{Action, Basis, Decision, Demand, Held, Reason};
+use certd::domain::policy::retry_at;
 use certd::domain::time::Timestamp;
 use certd::journal::Journal;
 use certd::journal::event::Event;
@@ -226,4 +227,17 @@ async fn a_pause_and_a_narrower_request_stop_what_was_decided_before_them() {
     let until = clock().plus(Duration::from_secs(3_600));
     wheel.journal.append(clock(), Some(&managed[0].name), Event::Paused { until }).unwrap();
     assert_eq!(tried(None).await, 0);
+}
+
+#[tokio::test]
+async fn each_failure_in_a_row_waits_as_long_as_its_number_says() {
+    let mut wheel = Wheel::new(&for_names("\"evil.example\"]\nissuer"));
+    for failures in 1..=3 {
+        let before = clock();
+        wheel.asked(&["web"]).await;
+        let record = wheel.journal.view().records[&"web".into()].clone();
+        let waits = |from| retry_at(failures, from, "web", None);
+        assert_eq!(record.consecutive_failures, failures);
+        assert!((waits(before)..=waits(clock())).contains(&record.retry_at.unwrap()), "{failures}: {record:?}");
+    }
 }
