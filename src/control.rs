@@ -17,11 +17,11 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::name::CertName;
-use crate::domain::plan::{JournalView, Request};
+use crate::domain::plan::{Demand, JournalView};
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use crate::journal::event::Event;
-use crate::renew::in_one_line;
 
 /// A renewal waits for its whole turn, and a turn for its slowest endpoint.
 const LONGEST_ANSWER: Duration = Duration::from_secs(600);
@@ -32,20 +32,29 @@ pub fn socket(state_dir: &Path) -> PathBuf {
 
 /// Asks the daemon's loop for a turn with these renewals; the answer is a line each.
 pub struct RenewCommand {
-    pub requested: BTreeMap<CertName, Request>,
-    pub answer: oneshot::Sender<Vec<Outcome>>,
+    pub requested: BTreeMap<CertName, Demand>,
+    pub answer: oneshot::Sender<Vec<Answer>>,
 }
 
-/// How one requested renewal went, in words.
+/// How one requested renewal went, and that in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct Answer {
     pub certificate: CertName,
-    /// certd manages a certificate of this name.
-    pub known: bool,
-    /// Something was tried for it; else `message` says why not.
-    pub tried: bool,
-    pub ok: bool,
+    pub upshot: Upshot,
     pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Upshot {
+    /// Tried, and what is stored now is as it should be.
+    Done,
+    Failed,
+    NotDue,
+    /// Held or put off.
+    Waiting,
+    /// certd manages no certificate of this name.
+    NotManaged,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,7 +67,7 @@ pub struct PauseBody {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct RenewBody {
-    requested: BTreeMap<CertName, Request>,
+    requested: BTreeMap<CertName, Demand>,
 }
 
 #[derive(Clone)]
@@ -121,7 +130,7 @@ async fn journal_view(State(shared): State<Shared>) -> Json<JournalView> {
 
 async fn pause(State(shared): State<Shared>, Json(body): Json<PauseBody>) -> Result<(), (StatusCode, String)> {
     write_pause(&shared.journal, (shared.now)(), &body)
-        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, in_one_line(&error)))?;
+        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, with_causes(&error)))?;
     // A turn now, so that the metrics show it and what waited for the end of a pause begins. Where the loop
     // has enough to do already, it will turn without this.
     let _ = shared.renewals.try_send(RenewCommand { requested: BTreeMap::new(), answer: oneshot::channel().0 });
@@ -138,7 +147,7 @@ pub fn write_pause(journal: &Journal, now: Timestamp, body: &PauseBody) -> Resul
 async fn renew(
     State(shared): State<Shared>,
     Json(body): Json<RenewBody>,
-) -> Result<Json<Vec<Outcome>>, (StatusCode, String)> {
+) -> Result<Json<Vec<Answer>>, (StatusCode, String)> {
     let stopping = || (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_string());
     let (answer, answered) = oneshot::channel();
     let command = RenewCommand { requested: body.requested, answer };
@@ -187,7 +196,7 @@ impl Client {
         self.answer(self.http.post("http://certd/pause").json(body)).await.map(|_| ())
     }
 
-    pub async fn renew(&self, requested: BTreeMap<CertName, Request>) -> Result<Vec<Outcome>, ControlError> {
+    pub async fn renew(&self, requested: BTreeMap<CertName, Demand>) -> Result<Vec<Answer>, ControlError> {
         let request = self.http.post("http://certd/renew").json(&RenewBody { requested });
         self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
     }

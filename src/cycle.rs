@@ -11,14 +11,15 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use crate::domain::cert::Certificate;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
-use crate::domain::plan::{JournalView, Managed, Origin, Request};
+use crate::domain::plan::{Demand, JournalView, Managed, Origin};
 use crate::domain::snapshot::{Entry, IssuerStatus, Phase, PhaseStatus, Snapshot, VaultStatus};
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
+use crate::issuer::Kept;
 use crate::journal::Journal;
-use crate::renew::{Outcome, in_one_line};
+use crate::renew::{Fault, Outcome};
 
 use assess::{Assessment, assess};
 use execute::{Attempt, Execution};
@@ -57,7 +58,7 @@ impl Cycle {
     pub async fn turn(
         &mut self,
         journal: &Journal,
-        requested: &BTreeMap<CertName, Request>,
+        requested: &BTreeMap<CertName, Demand>,
         mut stop: watch::Receiver<bool>,
     ) -> Option<Turn> {
         let may_create = self.setup.act && journal.view().pause_at((self.now)()).is_none();
@@ -90,14 +91,12 @@ impl Cycle {
 
     /// The wheel without its lower half: nothing is asked of an issuer and nothing is written.
     pub async fn look(&mut self, journal: &JournalView, on: Heard<'_>) -> Snapshot {
-        let (sweep, phases) = self.observed(on, false).await;
-        let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new(), &self.adopted);
-        self.snapshot(sweep, planned.entries, journal, phases).await
+        self.look_with_managed(journal, on).await.0
     }
 
     /// The same, with what certd manages.
-    pub async fn look_with_managed(&mut self, journal: &JournalView) -> (Snapshot, Vec<Managed>) {
-        let (sweep, phases) = self.observed(&|_| {}, false).await;
+    pub async fn look_with_managed(&mut self, journal: &JournalView, on: Heard<'_>) -> (Snapshot, Vec<Managed>) {
+        let (sweep, phases) = self.observed(on, false).await;
         let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new(), &self.adopted);
         let snapshot = self.snapshot(sweep, planned.entries, journal, phases).await;
         (snapshot, planned.managed)
@@ -118,20 +117,21 @@ impl Cycle {
     /// Whether one was opened, so that more roots are known than before.
     fn open_issuers(&mut self, now: Timestamp, sweep: &Sweep, may_create: bool) -> bool {
         let is_adopted = |seen: &&Observation| self.setup.adopted.iter().any(|rule| rule.source.name == seen.source);
-        let mut kept = sweep.inventory.iter().filter(|seen| seen.source.0 == observe::STORES || is_adopted(seen));
-        let unread = kept.find_map(|seen| match &seen.sighting {
+        let mut places = sweep.inventory.iter().filter(|seen| seen.source.0 == observe::STORES || is_adopted(seen));
+        let unread = places.find_map(|seen| match &seen.sighting {
             Sighting::Unknown(obstacle) => Some(obstacle.message.clone()),
             Sighting::Absent | Sighting::Found(_) => None,
         });
-        let reason = if may_create { unread } else { Some("this look changes nothing".to_string()) };
-        let leaves: Vec<&Certificate> = sweep.inventory.iter().filter_map(leaf).collect();
+        let unsaid = if may_create { unread } else { Some("this look changes nothing".to_string()) };
+        let leaves = || Kept::All(sweep.inventory.iter().filter_map(|seen| seen.sighting.leaf()).collect());
+        let kept = unsaid.map_or_else(leaves, Kept::OutOfSight);
         let mut any = false;
         for (name, issuer) in self.setup.issuers.iter().filter(|(_, issuer)| !issuer.is_open()) {
-            let opened = issuer.open(now, reason.clone().map_or(Ok(leaves.as_slice()), Err));
+            let opened = issuer.open(now, &kept);
             any |= opened.is_ok();
             match opened {
                 Err(error) if may_create => {
-                    tracing::error!(issuer = %name, "{}", in_one_line(&error));
+                    tracing::error!(issuer = %name, "{}", with_causes(&error));
                     self.issuers_up.insert(name.clone(), false);
                 }
                 Ok(()) | Err(_) => {}
@@ -147,7 +147,7 @@ impl Cycle {
         planned: Assessment,
         attempts: &[Attempt],
         journal: &Journal,
-        requested: &BTreeMap<CertName, Request>,
+        requested: &BTreeMap<CertName, Demand>,
     ) -> Assessment {
         if attempts.is_empty() {
             return planned;
@@ -175,7 +175,7 @@ impl Cycle {
                 Ok(Outcome::Renewed { issuer, .. }) => self.issuers_up.insert(issuer.clone(), true),
                 Ok(Outcome::Superseded { .. }) => None,
                 Err(failure) => match (&failure.issuer, failure.fault) {
-                    (Some(issuer), crate::renew::Fault::Issuer) => self.issuers_up.insert(issuer.clone(), false),
+                    (Some(issuer), Fault::Issuer) => self.issuers_up.insert(issuer.clone(), false),
                     _ => None,
                 },
             };
@@ -214,7 +214,7 @@ impl Cycle {
             crate::pulse::beat();
             let up = looked.is_ok() && self.issuers_up.get(name).copied().unwrap_or(true);
             if let Err(error) = &looked {
-                tracing::warn!(issuer = %name, "{}", in_one_line(error));
+                tracing::warn!(issuer = %name, "{}", with_causes(error));
             }
             let not_after = looked.ok().flatten();
             statuses.push(IssuerStatus { issuer: name.clone(), up: Some(up), not_after, backoff_until: None });
@@ -226,18 +226,11 @@ impl Cycle {
         let mut statuses = Vec::new();
         for vault in self.setup.vaults.values() {
             if let Err(error) = vault.token_lookup(now).await {
-                tracing::warn!(vault = %vault.name, "could not look up the token: {}", in_one_line(&error));
+                tracing::warn!(vault = %vault.name, "could not look up the token: {}", with_causes(&error));
             }
             crate::pulse::beat();
             statuses.push(vault.status());
         }
         statuses
-    }
-}
-
-fn leaf(seen: &Observation) -> Option<&Certificate> {
-    match &seen.sighting {
-        Sighting::Found(found) => Some(found.leaf()),
-        Sighting::Absent | Sighting::Unknown(_) => None,
     }
 }

@@ -18,20 +18,21 @@ use tokio::task::JoinHandle;
 use tokio_cron_scheduler::JobSchedulerError;
 
 use crate::config::{self, Config, ConfigErrors};
-use crate::control::{self, Outcome, RenewCommand};
+use crate::control::{self, Answer, RenewCommand, Upshot};
 use crate::cycle::setup::Setup;
 use crate::cycle::{Cycle, Turn};
 use crate::domain::name::CertName;
-use crate::domain::plan::{Action, Request};
+use crate::domain::plan::{Action, Demand};
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, JournalError};
 use crate::metrics::listener::{ListenError, ListenSettings, Listener, TlsFiles};
-use crate::metrics::own::{Attempt, OwnMetrics};
+use crate::metrics::own::{Ending, OwnMetrics};
 use crate::metrics::page::{Page, Readiness};
 use crate::metrics::render::{About, render};
 use crate::metrics::served::Reload;
 use crate::pulse;
-use crate::renew::{self, in_one_line};
+use crate::renew;
 
 use rollout::Rollouts;
 use schedule::Schedule;
@@ -153,8 +154,8 @@ struct Daemon {
     now: fn() -> Timestamp,
     stop: watch::Sender<bool>,
     /// What people asked for since the running turn began.
-    asked: BTreeMap<CertName, Request>,
-    waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Outcome>>)>,
+    asked: BTreeMap<CertName, Demand>,
+    waiting: Vec<Waiting>,
     rollouts: Rollouts,
     schedule: Schedule,
 }
@@ -164,7 +165,13 @@ struct Worker {
     task: JoinHandle<Option<Turn>>,
     /// What the turn works with, whatever is reloaded meanwhile.
     setup: Arc<Setup>,
-    waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Outcome>>)>,
+    waiting: Vec<Waiting>,
+}
+
+/// Somebody who asked for renewals and is told what came of them.
+struct Waiting {
+    names: Vec<CertName>,
+    answer: oneshot::Sender<Vec<Answer>>,
 }
 
 impl Daemon {
@@ -204,7 +211,7 @@ impl Daemon {
 
     fn note(&mut self, command: RenewCommand) {
         self.asked.extend(command.requested.iter().map(|(name, request)| (name.clone(), *request)));
-        self.waiting.push((command.requested.into_keys().collect(), command.answer));
+        self.waiting.push(Waiting { names: command.requested.into_keys().collect(), answer: command.answer });
     }
 
     fn is_due(&mut self) -> bool {
@@ -228,9 +235,9 @@ impl Daemon {
     fn finish(&mut self, (worker, ended): (Worker, Result<Option<Turn>, tokio::task::JoinError>)) {
         match ended {
             Ok(Some(turn)) => {
-                for (names, answer) in worker.waiting {
+                for Waiting { names, answer: to } in worker.waiting {
                     // Who asked may have gone meanwhile.
-                    let _ = answer.send(outcomes(&names, &turn));
+                    let _ = to.send(names.iter().map(|name| answer(name, &turn)).collect());
                 }
                 self.publish(&worker.setup, &turn);
             }
@@ -245,11 +252,11 @@ impl Daemon {
         }
         for attempt in &turn.attempts {
             let result = match &attempt.ended {
-                Ok(renew::Outcome::Renewed { .. }) => Attempt::Renewed,
-                Ok(renew::Outcome::Superseded { .. }) => Attempt::Pending,
-                Err(_) => Attempt::Failed,
+                Ok(renew::Outcome::Renewed { .. }) => Ending::Renewed,
+                Ok(renew::Outcome::Superseded { .. }) => Ending::Pending,
+                Err(_) => Ending::Failed,
             };
-            self.own.renewal_attempted(&attempt.issuer, result, attempt.reason);
+            self.own.renewal_attempted(attempt.issuer.as_ref(), result, attempt.reason);
         }
         self.page.publish(render(&turn.snapshot, &about(setup)));
         let readiness = Readiness { last_completed: Some(turn.snapshot.taken_at), interval: setup.interval };
@@ -274,7 +281,7 @@ impl Daemon {
                 }
                 None
             }
-            Err(error) => Some(in_one_line(&error)),
+            Err(error) => Some(with_causes(&error)),
         };
         if let Some(text) = trouble.as_ref().filter(|_| trouble != self.listener_trouble) {
             tracing::warn!("{text}");
@@ -326,36 +333,31 @@ async fn finished(worker: &mut Option<Worker>) -> (Worker, Result<Option<Turn>, 
     (worker.take().expect("it ended just now"), ended)
 }
 
-fn outcomes(names: &[CertName], turn: &Turn) -> Vec<Outcome> {
-    names.iter().map(|name| outcome(name, turn)).collect()
+/// What came of one requested renewal.
+pub fn answer(name: &CertName, turn: &Turn) -> Answer {
+    let attempt = turn.attempts.iter().find(|attempt| attempt.certificate == *name);
+    let (upshot, message) = match attempt.map(|attempt| &attempt.ended) {
+        Some(Ok(renew::Outcome::Renewed { not_after, issuer, .. })) => {
+            (Upshot::Done, format!("renewed by {issuer}, ends on {not_after}"))
+        }
+        Some(Ok(renew::Outcome::Superseded { why })) => (Upshot::Done, format!("not renewed: {why}")),
+        Some(Err(failure)) => (Upshot::Failed, failure.message.clone()),
+        None => not_tried(name, turn),
+    };
+    Answer { certificate: name.clone(), upshot, message }
 }
 
-/// What came of one requested renewal, in words.
-pub fn outcome(name: &CertName, turn: &Turn) -> Outcome {
-    let attempt = turn.attempts.iter().find(|attempt| attempt.certificate == *name);
-    let tried = attempt.is_some();
-    let of = |ok, message: String| Outcome { certificate: name.clone(), known: true, tried, ok, message };
-    match attempt.map(|attempt| &attempt.ended) {
-        Some(Ok(renew::Outcome::Renewed { not_after, issuer, .. })) => {
-            of(true, format!("renewed by {issuer}, ends on {not_after}"))
-        }
-        Some(Ok(renew::Outcome::Superseded { why })) => of(true, format!("not renewed: {why}")),
-        Some(Err(failure)) => of(false, failure.message.clone()),
-        None => {
-            let entry = turn
-                .snapshot
-                .entries
-                .iter()
-                .find_map(|entry| entry.managed.as_ref().filter(|m| m.decision.certificate == *name));
-            match entry {
-                Some(managed) => {
-                    let action = &managed.decision.action;
-                    of(matches!(action, Action::Keep { .. }), crate::cli::words::action(action))
-                }
-                None => Outcome { known: false, ..of(false, "certd manages no such certificate".to_string()) },
-            }
-        }
-    }
+fn not_tried(name: &CertName, turn: &Turn) -> (Upshot, String) {
+    let mut managed = turn.snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
+    let Some(managed) = managed.find(|managed| managed.decision.certificate == *name) else {
+        return (Upshot::NotManaged, "certd manages no such certificate".to_string());
+    };
+    let action = &managed.decision.action;
+    let upshot = match action {
+        Action::Keep { .. } => Upshot::NotDue,
+        Action::Renew { .. } | Action::Defer { .. } | Action::Hold { .. } => Upshot::Waiting,
+    };
+    (upshot, crate::cli::words::action(action))
 }
 
 pub fn about(setup: &Setup) -> About {
@@ -408,7 +410,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut daemon = daemon(dir.path());
         let (answer, answered) = oneshot::channel();
-        daemon.note(RenewCommand { requested: BTreeMap::from([("web".into(), Request::Force)]), answer });
+        daemon.note(RenewCommand { requested: BTreeMap::from([("web".into(), Demand::Force)]), answer });
 
         // More often than the ten panics after which certmagic stops for good.
         for _ in 0..12 {

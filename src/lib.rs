@@ -6,7 +6,7 @@
 //! ```text
 //!             ┌──────────────────────────── cycle ────────────────────────────┐
 //!  certd.toml │  Source::observe ┐              domain (pure)                 │
-//!      │      │    tls           ├─► Inventory ─┬─► check ─► Problems ────────┼─► report  ─► table · JSON · exit code
+//!      │      │    tls           ├─► Inventory ─┬─► check ─► Problems ────────┼─► report  ─► table · JSON · Nagios · exit code
 //!   config ──►│    vault_kv      │  Location →  │                             │
 //!      │      │    file          │  Sighting    └─► adopt, plan ─► Decisions ─┼─► metrics ─► /metrics
 //!      ▼      │  Store::read ────┘                    │ Renew(reason)         │
@@ -29,7 +29,7 @@
 //! # The house
 //!
 //! Folders are families; a file in one is a member. A new member touches its folder, the enum in its
-//! `mod.rs` and its variant in `config::file` and `config::build`, and nothing else.
+//! `mod.rs` and its variant in `config` (`file`, `validate`, `build`); a store also `cycle::setup::Place`.
 //!
 //! | place | what |
 //! |---|---|
@@ -54,13 +54,13 @@
 //! - Success is an effect read back: a renewal is closed only when the store showed the new leaf with its key.
 //! - What could not be observed is `Sighting::Unknown`: nothing is written on it, and a source that could
 //!   not be listed leaves `Unknown` behind, never absence.
-//! - `Request::accept` is the only maker of a `CertifiedKey`, and `Store::write` takes nothing else.
+//! - `domain::renewal::Request::accept` is the only maker of a `CertifiedKey`, and `Store::write` takes nothing else.
 //! - Going back to an older version of a secret is [`store::restore`], an intent of its own with its own checks;
 //!   what it went back to is paused until a person resumes it.
 //! - A key is durable before an issuer hears of it; a chain is journalled before it is written. No private
-//!   key enters an issuer, the journal, a log or an error.
+//!   key enters an issuer, an event of the journal, a log or an error; a pending one is a 0600 file.
 //! - A write names what it is based on, and is refused when that is no longer there.
-//! - One process writes the journal. Everybody else asks it by the socket.
+//! - One process writes the journal. While a daemon runs, everybody else asks it by the socket.
 //! - The spread of renewals comes from the leaf's fingerprint: no dice, the same plan after every restart.
 //!
 //! # Decisions that are not obvious
@@ -70,10 +70,12 @@
 //! - Trust is judged where the bytes are, and kept as a word in the sighting: the inventory then needs no
 //!   DER, and stays small with 100,000 certificates. It is judged *time aside*, so that an expired
 //!   certificate is `expired` and not also `chain`.
-//! - A local CA is opened inside the first turn, after the stores were read: a stored certificate may
+//! - A local CA is opened inside a turn, after the stores were read: a stored certificate may
 //!   name a CA whose key was lost, and a new CA would hide that.
 //! - The cron scheduler only ticks; `daemon` compares the wall clock, so a suspend loses no turn.
-//! - The pages of the listener are rendered once a turn and shared, so a scrape never waits for a probe.
+//! - The pages of the listener are rendered once a turn and shared, so a scrape never waits for a probe;
+//!   only the daemon's own counters are read at the scrape.
+//! - A journal that cannot be understood whole stops certd: an event that is passed over might be a pause.
 
 pub mod cli;
 pub mod config;

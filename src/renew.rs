@@ -3,19 +3,17 @@
 //!
 //! key made and durable → issuer asked → chain journalled → accepted and written → read back → closed
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-
 use crate::domain::cert::{Fingerprint, Trust};
 use crate::domain::inventory::Sighting;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
 use crate::domain::plan::{Basis, Managed, Origin, Reason};
 use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed};
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::issuer::{Issuer, Order};
 use crate::journal::Journal;
-use crate::journal::event::{Event, InFlight, Stage};
+use crate::journal::event::{Event, InFlight, Issued, Stage};
 use crate::journal::pending::PendingKeyError;
 use crate::pki;
 use crate::store::{Store, StoreError};
@@ -96,18 +94,18 @@ impl Renewal<'_> {
     async fn step(&self) -> Result<Next, Failure> {
         let Some(open) = self.journal.in_flight(&self.managed.name) else { return self.begin().await };
         match &open.stage {
-            Stage::Begun if open.asked != self.asked() || open.replaces != planned_on(&self.based_on) => {
+            Stage::Begun if open.asked != self.asked() || open.replaces != self.based_on.fingerprint => {
                 self.begin().await
             }
             Stage::Begun => self.ask().await,
-            Stage::Issued { chain } => self.write(&open, chain).await,
-            Stage::Written { chain, version } => self.confirm(&open, chain, *version).await,
+            Stage::Issued(issued) => self.write(&open, issued).await,
+            Stage::Written { issued, version } => self.confirm(issued, *version).await,
         }
     }
 
     /// Makes the key durable, if the place still looks as it did when the decision was made.
     async fn begin(&self) -> Result<Next, Failure> {
-        let seen = basis(&self.read().await?);
+        let seen = Basis::of(&self.read().await?);
         if seen != self.based_on {
             return Ok(Next::Done(Outcome::Superseded { why: "it changed since the decision was made".into() }));
         }
@@ -118,7 +116,7 @@ impl Renewal<'_> {
             .map_err(|e| fault(Fault::Journal, &e))?
             .map_err(|e| fault(Fault::Journal, &e))?;
         self.journal.keys.save(&self.managed.name, &key).map_err(|e| fault(Fault::Journal, &e))?;
-        self.append(Event::Begun { reason: self.reason, asked: self.asked(), replaces: planned_on(&seen) })?;
+        self.append(Event::Begun { reason: self.reason, asked: self.asked(), replaces: seen.fingerprint })?;
         Ok(Next::Step)
     }
 
@@ -142,8 +140,7 @@ impl Renewal<'_> {
             crate::pulse::beat();
             match signed {
                 Ok(ders) => {
-                    let chain = ders.iter().map(|der| BASE64.encode(der)).collect();
-                    self.append(Event::Issued { issuer: name.clone(), chain })?;
+                    self.append(Event::Issued(Issued { issuer: name.clone(), ders }))?;
                     return Ok(Next::Step);
                 }
                 Err(error) => {
@@ -156,105 +153,106 @@ impl Renewal<'_> {
     }
 
     /// Judges the chain and writes it, unless somebody put something at least as good there.
-    async fn write(&self, open: &InFlight, chain: &[String]) -> Result<Next, Failure> {
-        let ders = decoded(chain)?;
+    async fn write(&self, open: &InFlight, issued: &Issued) -> Result<Next, Failure> {
         let current = self.read().await?;
-        let signed = self.signed(open, ders).await?;
+        let signed = self.signed(issued).await?;
         if let Some(why) = self.superseded(open, &signed, &current) {
             self.append(Event::Superseded { why: why.clone() })?;
             self.forget_key()?;
             return Ok(Next::Done(Outcome::Superseded { why }));
         }
-        self.insist_on_adopted(open, &signed, &current)?;
-        let certified = self.accept(open, signed, &current)?;
-        match self.store.write(&certified, &basis(&current)).await {
+        self.insist_on_adopted(issued, &signed, &current)?;
+        let certified = self.accept(open, issued, signed, &current)?;
+        match self.store.write(&certified, &Basis::of(&current)).await {
             Ok(written) => {
                 self.append(Event::Written { version: written.version })?;
                 Ok(Next::Step)
             }
-            Err(error) => Err(self.failure(open, store_fault(&error), &error)),
+            Err(error) => Err(failure(issued, store_fault(&error), &error)),
         }
     }
 
     /// A rule adopted what was there. Something else may be foreign, and a deleted secret is never recreated.
-    fn insist_on_adopted(&self, open: &InFlight, signed: &Signed, current: &Sighting) -> Result<(), Failure> {
-        let there = basis(current).fingerprint;
+    fn insist_on_adopted(&self, issued: &Issued, signed: &Signed, current: &Sighting) -> Result<(), Failure> {
+        let there = Basis::of(current).fingerprint;
         let known = [self.based_on.fingerprint, Some(signed.chain.leaf.fingerprint)];
         match self.managed.origin {
-            Origin::Adopted if there.is_none() || !known.contains(&there) => {
-                Err(self.failure(open, Fault::Store, &Moved))
-            }
+            Origin::Adopted if there.is_none() || !known.contains(&there) => Err(failure(issued, Fault::Store, &Moved)),
             Origin::Adopted | Origin::Declared => Ok(()),
         }
     }
 
-    fn accept(&self, open: &InFlight, signed: Signed, current: &Sighting) -> Result<CertifiedKey, Failure> {
+    fn accept(
+        &self,
+        open: &InFlight,
+        issued: &Issued,
+        signed: Signed,
+        current: &Sighting,
+    ) -> Result<CertifiedKey, Failure> {
         let serial = signed.chain.leaf.serial.clone();
-        let Some(key) = self.key()? else { return Err(self.given_up(open, &serial, &LostKey.to_string())) };
+        let Some(key) = self.key()? else { return Err(self.given_up(issued, &serial, &LostKey.to_string())) };
         let request = Request {
             certificate: self.managed.name.clone(),
             spec: self.managed.spec.clone(),
             key,
             reason: open.reason,
-            replaces: replaced(current),
+            replaces: current.leaf().map(Replaced::from),
         };
         let accepted = request.accept((self.now)(), signed);
-        accepted.map_err(|rejection| self.given_up(open, &serial, &rejection.to_string()))
+        accepted.map_err(|rejection| self.given_up(issued, &serial, &rejection.to_string()))
     }
 
     /// The serial of what was signed stays on record, and the next attempt begins anew.
-    fn given_up(&self, open: &InFlight, serial: &str, why: &str) -> Failure {
+    fn given_up(&self, issued: &Issued, serial: &str, why: &str) -> Failure {
         let message = format!("the signed certificate {serial} was refused: {why}");
         match self.append(Event::Rejected { serial: serial.to_string(), why: why.to_string() }) {
-            Ok(()) => Failure { fault: Fault::Rejected, issuer: open.issuer.clone(), message },
+            Ok(()) => Failure { fault: Fault::Rejected, issuer: Some(issued.issuer.clone()), message },
             Err(journal) => journal,
         }
     }
 
     /// Success is what is read back: this leaf, and the key that belongs to it.
-    async fn confirm(&self, open: &InFlight, chain: &[String], version: Option<u64>) -> Result<Next, Failure> {
-        let ders = decoded(chain)?;
-        let ours = Fingerprint(pki::sha256(ders.first().ok_or_else(|| fault(Fault::Journal, &NoChain))?));
+    async fn confirm(&self, issued: &Issued, version: Option<u64>) -> Result<Next, Failure> {
+        let leaf = issued.ders.first().ok_or_else(|| fault(Fault::Journal, &NoChain))?;
+        let ours = Fingerprint(pki::sha256(leaf));
         match self.read().await? {
             Sighting::Found(found)
                 if found.leaf().fingerprint == ours && found.stored_key.is_some() && !found.key_differs() =>
             {
                 let not_after = found.leaf().not_after;
-                self.append(Event::Closed { fingerprint: ours.to_string(), not_after })?;
+                self.append(Event::Closed { fingerprint: ours, not_after })?;
                 self.forget_key()?;
-                let issuer = open.issuer.clone().unwrap_or_else(|| IssuerName(String::new()));
-                Ok(Next::Done(Outcome::Renewed { fingerprint: ours, not_after, issuer }))
+                Ok(Next::Done(Outcome::Renewed { fingerprint: ours, not_after, issuer: issued.issuer.clone() }))
             }
             Sighting::Found(_) => {
                 self.forget_key()?;
-                let serial = pki::read::certificate(&ders[0]).map_or_else(|_| ours.to_string(), |leaf| leaf.serial);
-                Err(self.given_up(open, &serial, "somebody else wrote there after certd did"))
+                let serial = pki::read::certificate(leaf).map_or_else(|_| ours.to_string(), |leaf| leaf.serial);
+                Err(self.given_up(issued, &serial, "somebody else wrote there after certd did"))
             }
             Sighting::Absent | Sighting::Unknown(_) => {
                 // The chain is still good: the next attempt writes it again.
-                let issuer = open.issuer.clone().unwrap_or_else(|| IssuerName(String::new()));
-                self.append(Event::Issued { issuer, chain: chain.to_vec() })?;
-                Err(self.failure(open, Fault::Store, &Vanished { version }))
+                self.append(Event::Issued(issued.clone()))?;
+                Err(failure(issued, Fault::Store, &Vanished { version }))
             }
         }
     }
 
     /// The chain with its trust, judged by the issuer that signed it.
-    async fn signed(&self, open: &InFlight, ders: Vec<Vec<u8>>) -> Result<Signed, Failure> {
-        let chain = pki::bundle::chain_as_given(&ders)
-            .map_err(|e| self.given_up(open, "of no known number", &e.to_string()))?;
-        let signer = self.issuers.iter().find(|(name, _)| Some(name) == open.issuer.as_ref());
+    async fn signed(&self, issued: &Issued) -> Result<Signed, Failure> {
+        let chain = pki::bundle::chain_as_given(&issued.ders)
+            .map_err(|e| self.given_up(issued, "of no known number", &e.to_string()))?;
+        let signer = self.issuers.iter().find(|(name, _)| *name == issued.issuer);
         let roots = match signer {
-            Some((_, issuer)) => issuer.roots().await.map_err(|e| self.failure(open, Fault::Issuer, &e))?,
-            None => return Err(self.given_up(open, &chain.leaf.serial, &IssuerGone.to_string())),
+            Some((_, issuer)) => issuer.roots().await.map_err(|e| failure(issued, Fault::Issuer, &e))?,
+            None => return Err(self.given_up(issued, &chain.leaf.serial, &IssuerGone.to_string())),
         };
         // By the store's roots too: else it would be found untrusted, or foreign, as soon as it is there.
-        let trust = match (roots.judge(&ders), self.store.roots().judge(&ders)) {
+        let trust = match (roots.judge(&issued.ders), self.store.roots().judge(&issued.ders)) {
             (Trust::Unverified(why), _) | (_, Trust::Unverified(why)) => Trust::Unverified(why),
             (Trust::Verified, _) | (_, Trust::Verified) => Trust::Verified,
             (Trust::NotJudged, Trust::NotJudged) => Trust::NotJudged,
         };
-        Ok(Signed { chain, ders, trust })
+        Ok(Signed { chain, ders: issued.ders.clone(), trust })
     }
 
     /// A newer certificate is never replaced by an older one.
@@ -262,7 +260,7 @@ impl Renewal<'_> {
         let adopted = self.managed.origin == Origin::Adopted;
         let Sighting::Found(found) = current else { return None };
         let (ours, theirs) = (&signed.chain.leaf, found.leaf());
-        let planned_on = open.replaces.as_deref() == Some(theirs.fingerprint.to_string().as_str());
+        let planned_on = open.replaces == Some(theirs.fingerprint);
         if planned_on || theirs.fingerprint == ours.fingerprint {
             return None;
         }
@@ -309,21 +307,6 @@ impl Renewal<'_> {
         let text = format!("{names:?} {:?} {:?} {:?}", spec.common_name, spec.key, spec.lifetime);
         Fingerprint(pki::sha256(text.as_bytes())).to_string()
     }
-
-    fn failure(&self, open: &InFlight, kind: Fault, error: &dyn std::error::Error) -> Failure {
-        Failure { issuer: open.issuer.clone(), ..fault(kind, error) }
-    }
-}
-
-fn basis(sighting: &Sighting) -> Basis {
-    match sighting {
-        Sighting::Found(found) => Basis { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
-        Sighting::Absent | Sighting::Unknown(_) => Basis::default(),
-    }
-}
-
-fn planned_on(basis: &Basis) -> Option<String> {
-    basis.fingerprint.map(|fingerprint| fingerprint.to_string())
 }
 
 fn store_fault(error: &StoreError) -> Fault {
@@ -333,25 +316,13 @@ fn store_fault(error: &StoreError) -> Fault {
     }
 }
 
-fn replaced(sighting: &Sighting) -> Option<Replaced> {
-    match sighting {
-        Sighting::Found(found) => Some(Replaced::from(found.leaf())),
-        Sighting::Absent | Sighting::Unknown(_) => None,
-    }
-}
-
-fn decoded(chain: &[String]) -> Result<Vec<Vec<u8>>, Failure> {
-    chain.iter().map(|text| BASE64.decode(text)).collect::<Result<_, _>>().map_err(|e| fault(Fault::Journal, &e))
+/// One that came after this issuer had signed.
+fn failure(issued: &Issued, kind: Fault, error: &dyn std::error::Error) -> Failure {
+    Failure { issuer: Some(issued.issuer.clone()), ..fault(kind, error) }
 }
 
 fn fault(fault: Fault, error: &dyn std::error::Error) -> Failure {
-    Failure { fault, issuer: None, message: in_one_line(error) }
-}
-
-/// An error and all its sources.
-pub fn in_one_line(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    std::iter::once(error).chain(causes).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    Failure { fault, issuer: None, message: with_causes(error) }
 }
 
 #[derive(Debug, thiserror::Error)]

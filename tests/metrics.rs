@@ -14,7 +14,7 @@ use certd::domain::plan::{Action, Reason, Record};
 use certd::domain::snapshot::{Entry, Phase, Snapshot};
 use certd::domain::time::Timestamp;
 use certd::metrics::listener::{ListenError, ListenSettings, Listener, Reload, TlsFiles};
-use certd::metrics::own::{Attempt, OwnMetrics};
+use certd::metrics::own::{Ending, OwnMetrics};
 use certd::metrics::page::{Page, Readiness};
 use certd::metrics::render::render;
 use reqwest::{Certificate, Client, StatusCode};
@@ -54,7 +54,7 @@ fn promtool(page: &str) -> String {
 
 fn own() -> OwnMetrics {
     let own = OwnMetrics::new(NOW);
-    own.renewal_attempted(&"internal".into(), Attempt::Renewed, Reason::Due);
+    own.renewal_attempted(Some(&"internal".into()), Ending::Renewed, Reason::Due);
     own.phase_took(Phase::Observe, Duration::from_millis(300));
     own
 }

@@ -26,7 +26,7 @@ pub async fn run(arguments: ExplainArguments, now: fn() -> Timestamp) -> anyhow:
     let config = config::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
     let mut cycle = Cycle::new(setup, now);
-    let (snapshot, managed) = cycle.look_with_managed(&journal_view(&config).await?).await;
+    let (snapshot, managed) = cycle.look_with_managed(&journal_view(&config).await?, &|_| {}).await;
     let named = |entry: &&Entry| {
         entry.observation.location.to_string() == arguments.name
             || entry.managed.as_ref().is_some_and(|managed| managed.decision.certificate.0 == arguments.name)

@@ -8,12 +8,12 @@ use clap::Args;
 use tokio::sync::watch;
 
 use crate::config::{self, Config, Level, LogFormat};
-use crate::control::Outcome;
+use crate::control::{Answer, Upshot};
 use crate::cycle::Cycle;
 use crate::cycle::setup::Setup;
 use crate::daemon;
 use crate::domain::name::CertName;
-use crate::domain::plan::Request;
+use crate::domain::plan::Demand;
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 
@@ -40,35 +40,39 @@ pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::R
         bail!("act = false in the configuration: certd renews nothing");
     }
     let all = arguments.names.is_empty();
-    let request = if arguments.due || all { Request::IfDue } else { Request::Force };
-    let outcomes = match JournalAccess::open(&config)? {
+    let demand = if arguments.due || all { Demand::IfDue } else { Demand::Force };
+    let answers = match JournalAccess::open(&config)? {
         JournalAccess::Daemon(client) => {
             let names = match arguments.names.is_empty() {
                 true => managed(&setup, &client.journal().await?, now).await,
                 false => arguments.names,
             };
-            client.renew(requested(names, request)).await?
+            client.renew(requested(names, demand)).await?
         }
-        JournalAccess::Ours(journal) => by_ourselves(&config, setup, &journal, arguments.names, request, now).await?,
+        JournalAccess::Ours(journal) => by_ourselves(&config, setup, &journal, arguments.names, demand, now).await?,
     };
-    for Outcome { certificate, message, .. } in outcomes.iter().filter(|outcome| !all || outcome.tried || !outcome.ok) {
+    for Answer { certificate, message, .. } in answers.iter().filter(|answer| !all || answer.upshot != Upshot::NotDue) {
         println!("{certificate}: {message}");
     }
     if all {
-        let tried = outcomes.iter().filter(|outcome| outcome.tried).count();
-        println!("{} managed, {tried} were due", outcomes.len());
+        let tried = answers.iter().filter(|answer| matches!(answer.upshot, Upshot::Done | Upshot::Failed)).count();
+        println!("{} managed, {tried} were due", answers.len());
     }
-    Ok(exit_code(&outcomes))
+    Ok(exit_code(&answers))
 }
 
 /// As `check` has them: 0, 1 for what is held or put off, 2 for what failed or is not there.
-fn exit_code(outcomes: &[Outcome]) -> u8 {
-    let worst = outcomes.iter().filter(|outcome| !outcome.ok);
-    worst.map(|outcome| if outcome.tried || !outcome.known { 2 } else { 1 }).max().unwrap_or(0)
+fn exit_code(answers: &[Answer]) -> u8 {
+    let code = |answer: &Answer| match answer.upshot {
+        Upshot::Done | Upshot::NotDue => 0,
+        Upshot::Waiting => 1,
+        Upshot::Failed | Upshot::NotManaged => 2,
+    };
+    answers.iter().map(code).max().unwrap_or(0)
 }
 
-fn requested(names: Vec<String>, request: Request) -> BTreeMap<CertName, Request> {
-    names.into_iter().map(|name| (CertName(name), request)).collect()
+fn requested(names: Vec<String>, demand: Demand) -> BTreeMap<CertName, Demand> {
+    names.into_iter().map(|name| (CertName(name), demand)).collect()
 }
 
 async fn by_ourselves(
@@ -76,9 +80,9 @@ async fn by_ourselves(
     setup: Arc<Setup>,
     journal: &Journal,
     names: Vec<String>,
-    request: Request,
+    demand: Demand,
     now: fn() -> Timestamp,
-) -> anyhow::Result<Vec<Outcome>> {
+) -> anyhow::Result<Vec<Answer>> {
     super::log_to_stderr(
         LogFormat::Human,
         if config.log.level == Level::Info { Level::Warn } else { config.log.level },
@@ -87,12 +91,12 @@ async fn by_ourselves(
         true => managed(&setup, &journal.view(), now).await,
         false => names,
     };
-    let requested = requested(names, request);
+    let requested = requested(names, demand);
     let only = requested.keys().cloned().collect();
     let (_keep, stop) = watch::channel(false);
     let turn = Cycle::new(setup, now).only(only).turn(journal, &requested, stop).await;
     let Some(turn) = turn else { bail!("it was stopped") };
-    Ok(requested.keys().map(|name| daemon::outcome(name, &turn)).collect())
+    Ok(requested.keys().map(|name| daemon::answer(name, &turn)).collect())
 }
 
 /// The names of everything that certd manages now, adopted ones among them.

@@ -12,12 +12,12 @@ use crate::domain::name::{CertName, IssuerName, NamePattern, San, SourceName, Va
 use crate::domain::plan::{Managed, Origin};
 use crate::domain::policy::RenewalPolicy;
 use crate::domain::renewal::Spec;
+use crate::domain::text::with_causes;
 use crate::issuer::local_ca::LocalCaSettings;
 use crate::issuer::vault_pki::VaultPki;
 use crate::issuer::{Issuer as Signer, LocalCaSlot};
 use crate::pki::bundle::Bundle;
 use crate::pki::roots::Roots as Anchors;
-use crate::renew::in_one_line;
 use crate::source::path_glob::PathGlob;
 use crate::source::target::Target;
 use crate::source::{self, file, tls, vault_kv};
@@ -168,7 +168,7 @@ impl Builder<'_> {
                 Anchors::from_files(&paths.iter().map(|path| self.config.path(path)).collect::<Vec<_>>())
             }
         };
-        self.noted(table, table.span.clone(), made.map_err(|error| in_one_line(&error))).map(Arc::new)
+        self.noted(table, table.span.clone(), made.map_err(|error| with_causes(&error))).map(Arc::new)
     }
 
     fn issuers(&mut self) -> BTreeMap<IssuerName, Arc<Signer>> {
@@ -196,7 +196,7 @@ impl Builder<'_> {
                 let roots = match files.is_empty() {
                     true => None,
                     false => {
-                        let made = Anchors::from_files(&files).map_err(|error| in_one_line(&error));
+                        let made = Anchors::from_files(&files).map_err(|error| with_causes(&error));
                         Some(Arc::new(self.noted(table, table.span.clone(), made)?))
                     }
                 };
@@ -279,7 +279,7 @@ fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, Str
         token: TokenFrom::File(config.path(&table.token_file)),
         deadline: table.deadline.get_ref().0,
     };
-    Client::new(settings).map_err(|error| in_one_line(&error))
+    Client::new(settings).map_err(|error| with_causes(&error))
 }
 
 fn managed(table: &Certificate, location: Location, serves: Vec<Location>) -> Managed {

@@ -6,7 +6,7 @@ use crate::domain::adopt::{self, Adoption};
 use crate::domain::check::{self, Problem, ProblemKind, State};
 use crate::domain::inventory::{Inventory, Location, Sighting};
 use crate::domain::name::CertName;
-use crate::domain::plan::{self, Action, Decision, Held, JournalView, Managed, Record, Request, World};
+use crate::domain::plan::{self, Action, Decision, Demand, Held, JournalView, Managed, Record, World};
 use crate::domain::snapshot::{Entry, ManagedEntry};
 use crate::domain::time::Timestamp;
 
@@ -26,7 +26,7 @@ pub fn assess(
     now: Timestamp,
     sweep: &Sweep,
     journal: &JournalView,
-    requested: &BTreeMap<CertName, Request>,
+    requested: &BTreeMap<CertName, Demand>,
     adopted_before: &[Managed],
 ) -> Assessment {
     let (managed, refused) = managed(setup, now, sweep, adopted_before);
@@ -120,11 +120,8 @@ fn record(journal: &JournalView, name: &CertName, action: &Action) -> Record {
 
 /// An endpoint that presents another certificate than the store holds.
 fn not_deployed(managed: &Managed, inventory: &Inventory) -> Option<Problem> {
-    let leaf = |location: &Location| match &inventory.at(location)?.sighting {
-        Sighting::Found(found) => Some(found.leaf().fingerprint),
-        Sighting::Absent | Sighting::Unknown(_) => None,
-    };
-    let stored = leaf(&managed.location)?;
-    let stale = managed.serves.iter().find(|endpoint| leaf(endpoint).is_some_and(|served| served != stored))?;
+    let at = |location: &Location| inventory.at(location)?.sighting.leaf().map(|leaf| leaf.fingerprint);
+    let stored = at(&managed.location)?;
+    let stale = managed.serves.iter().find(|endpoint| at(endpoint).is_some_and(|served| served != stored))?;
     Some(Problem::warning(ProblemKind::NotDeployed, format!("{stale} serves another certificate: reload it")))
 }

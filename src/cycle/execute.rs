@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::domain::inventory::{Inventory, Sighting};
+use crate::domain::inventory::Inventory;
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Action, Decision, Managed, Reason};
 use crate::domain::policy;
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use crate::journal::event::Event;
-use crate::renew::{Failure, Fault, Outcome, Renewal, in_one_line};
+use crate::renew::{Failure, Fault, Outcome, Renewal};
 use crate::store::Store;
 
 use super::setup::Setup;
@@ -26,8 +27,8 @@ const GRACE: Duration = Duration::from_secs(6);
 pub struct Attempt {
     pub certificate: CertName,
     pub reason: Reason,
-    /// The one that was asked, or would have been.
-    pub issuer: IssuerName,
+    /// The one that was asked, or would have been; `None` where none is configured.
+    pub issuer: Option<IssuerName>,
     pub ended: Result<Outcome, Failure>,
 }
 
@@ -67,9 +68,7 @@ impl Execution<'_> {
 
     /// A pause stops what this turn decided before it, too.
     fn is_paused(&self, name: &CertName) -> bool {
-        let (view, now) = (self.journal.view(), (self.now)());
-        let own = view.records.get(name).and_then(|record| record.paused_until);
-        [view.paused_until, own].into_iter().flatten().any(|until| now < until)
+        self.journal.view().pause_of(name, (self.now)()).is_some()
     }
 
     /// `None` when it was left open because certd stops.
@@ -102,8 +101,7 @@ impl Execution<'_> {
         };
         self.report(managed, reason, &ended);
         let first = issuers.first().map(|(name, _)| name.clone());
-        let issuer = asked(&ended).or(first).unwrap_or_else(|| IssuerName(String::new()));
-        Some(Attempt { certificate: managed.name.clone(), reason, issuer, ended })
+        Some(Attempt { certificate: managed.name.clone(), reason, issuer: asked(&ended).or(first), ended })
     }
 
     fn report(&self, managed: &Managed, reason: Reason, ended: &Result<Outcome, Failure>) {
@@ -120,16 +118,13 @@ impl Execution<'_> {
         let now = (self.now)();
         let view = self.journal.view();
         let before = view.records.get(&managed.name).map_or(0, |record| record.consecutive_failures);
-        let not_after = self.inventory.at(&managed.location).and_then(|seen| match &seen.sighting {
-            Sighting::Found(found) => Some(found.leaf().not_after),
-            Sighting::Absent | Sighting::Unknown(_) => None,
-        });
+        let not_after = self.inventory.at(&managed.location).and_then(|seen| Some(seen.sighting.leaf()?.not_after));
         let retry_at = policy::retry_at(before.saturating_add(1), now, &managed.name.0, not_after);
         tracing::error!(cert = %managed.name, retry_at = %retry_at, "could not renew: {}", failure.message);
         let held = failure.fault == Fault::Held;
         let event = Event::Failed { message: failure.message.clone(), retry_at, held };
         if let Err(error) = self.journal.append(now, Some(&managed.name), event) {
-            tracing::error!(cert = %managed.name, "{}", in_one_line(&error));
+            tracing::error!(cert = %managed.name, "{}", with_causes(&error));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::cycle::Turn;
 use crate::cycle::setup::Setup;
 use crate::domain::cert::Fingerprint;
-use crate::domain::inventory::{Location, Sighting};
+use crate::domain::inventory::Location;
 use crate::domain::name::CertName;
 use crate::renew::Outcome;
 
@@ -40,8 +40,5 @@ fn serves<'a>(setup: &'a Setup, name: &CertName) -> &'a [Location] {
 
 fn presented(turn: &Turn, endpoint: &Location) -> Option<Fingerprint> {
     let entry = turn.snapshot.entries.iter().find(|entry| entry.observation.location == *endpoint)?;
-    match &entry.observation.sighting {
-        Sighting::Found(found) => Some(found.leaf().fingerprint),
-        Sighting::Absent | Sighting::Unknown(_) => None,
-    }
+    entry.observation.sighting.leaf().map(|leaf| leaf.fingerprint)
 }

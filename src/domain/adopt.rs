@@ -80,7 +80,10 @@ fn abandoned(now: Timestamp, found: &Found) -> Option<Problem> {
     (now > end.plus(ABANDONED_AFTER)).then(|| {
         Problem::warning(
             ProblemKind::Abandoned,
-            format!("expired for over 30 days, since {end}: delete it, or declare it"),
+            format!(
+                "expired for over {} days, since {end}: delete it, or declare it",
+                ABANDONED_AFTER.as_secs() / 86_400
+            ),
         )
     })
 }

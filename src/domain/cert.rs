@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::name::San;
 use super::time::Timestamp;
@@ -188,6 +188,26 @@ macro_rules! shown_as_hex {
 
 shown_as_hex! { Fingerprint KeyDigest }
 
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        from_hex(&text).map(Self).ok_or_else(|| serde::de::Error::custom("a fingerprint is 64 hexadecimal digits"))
+    }
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let digits = text.as_bytes().as_chunks::<2>();
+    if digits.0.len() != bytes.len() || !digits.1.is_empty() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.0) {
+        let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
+        *byte = u8::try_from(high? * 16 + low?).ok()?;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,7 +220,12 @@ mod tests {
         let text = format!("ab{}01", "00".repeat(30));
         assert_eq!(Fingerprint(bytes).to_string(), text);
         assert_eq!(format!("{:?}", KeyDigest(bytes)), text);
-        assert_eq!(serde_json::to_value(Fingerprint(bytes)).unwrap(), text);
+        let written = serde_json::to_value(Fingerprint(bytes)).unwrap();
+        assert_eq!(written, text);
+        assert_eq!(serde_json::from_value::<Fingerprint>(written).unwrap(), Fingerprint(bytes));
+        for bad in [&text[1..], &format!("{text}00"), &text.replace('a', "g"), "", "ü"] {
+            assert!(serde_json::from_value::<Fingerprint>(bad.into()).is_err(), "{bad}");
+        }
     }
 
     #[test]

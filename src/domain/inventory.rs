@@ -105,6 +105,16 @@ pub enum Sighting {
     Unknown(Obstacle),
 }
 
+impl Sighting {
+    /// The leaf that was found. `None` says nothing about why: what decides on absence asks for it by name.
+    pub fn leaf(&self) -> Option<&Certificate> {
+        match self {
+            Self::Found(found) => Some(found.leaf()),
+            Self::Absent | Self::Unknown(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub chain: Chain,

@@ -47,16 +47,16 @@ pub struct Record {
     /// A CA has signed for it, so it goes on whatever is found.
     #[serde(default)]
     pub issued: bool,
-    /// Fingerprint of the certificate that it was planned on.
+    /// The certificate that it was planned on.
     #[serde(default)]
-    pub replaces: Option<String>,
+    pub replaces: Option<Fingerprint>,
     pub paused_until: Option<Timestamp>,
     /// Why the last attempt did not get as far as a CA: its place must not be written to.
     #[serde(default)]
     pub unwritable: Option<String>,
-    /// Fingerprint of what certd last stored and read back.
+    /// What certd last stored and read back.
     #[serde(default)]
-    pub wrote: Option<String>,
+    pub wrote: Option<Fingerprint>,
     /// When it did so the last few times, the oldest first.
     #[serde(default)]
     pub closed: Vec<Timestamp>,
@@ -73,7 +73,7 @@ impl Record {
         *self = Self { last_success, paused_until, wrote, closed, ..Self::default() };
     }
 
-    pub fn note_closed(&mut self, at: Timestamp, fingerprint: String) {
+    pub fn note_closed(&mut self, at: Timestamp, fingerprint: Fingerprint) {
         self.wrote = Some(fingerprint);
         self.closed.push(at);
         let surplus = self.closed.len().saturating_sub(MOST_UNDONE);
@@ -83,13 +83,13 @@ impl Record {
     /// A renewal that is wanted although nothing else says so: a CA has signed, or a person forced it
     /// and what is there still is what they saw.
     fn goes_on(&self, leaf: &Certificate) -> Option<Reason> {
-        let is_unchanged = || self.replaces.as_deref() == Some(leaf.fingerprint.to_string().as_str());
+        let is_unchanged = || self.replaces == Some(leaf.fingerprint);
         self.in_flight.filter(|begun| self.issued || (*begun == Reason::Forced && is_unchanged()))
     }
 
     /// Until when to wait because somebody keeps undoing what certd does.
     fn contested_until(&self, found: Option<Fingerprint>) -> Option<Timestamp> {
-        let is_undone = self.wrote.is_some() && self.wrote != found.map(|found| found.to_string());
+        let is_undone = self.wrote.is_some() && self.wrote != found;
         let oldest = self.closed.first().filter(|_| is_undone && !self.issued && self.closed.len() == MOST_UNDONE)?;
         Some(oldest.plus(UNDONE_WITHIN))
     }
@@ -108,6 +108,12 @@ impl JournalView {
     pub fn pause_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.paused_until.filter(|until| now < *until)
     }
+
+    /// The end of a pause that this certificate waits for: its own or that of all, the later one.
+    pub fn pause_of(&self, name: &CertName, now: Timestamp) -> Option<Timestamp> {
+        let own = self.records.get(name).and_then(|record| record.paused_until);
+        [self.paused_until, own].into_iter().flatten().max().filter(|until| now < *until)
+    }
 }
 
 pub struct World<'a> {
@@ -118,13 +124,13 @@ pub struct World<'a> {
     /// The configuration's `act`.
     pub act: bool,
     /// Asked for by a person: `certd renew`.
-    pub requested: &'a BTreeMap<CertName, Request>,
+    pub requested: &'a BTreeMap<CertName, Demand>,
 }
 
 /// How a person asked for a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
+pub enum Demand {
     /// Only if due, without waiting for the backoff.
     IfDue,
     /// Whatever its age.
@@ -145,6 +151,15 @@ pub struct Decision {
 pub struct Basis {
     pub version: Option<u64>,
     pub fingerprint: Option<Fingerprint>,
+}
+
+impl Basis {
+    pub fn of(sighting: &Sighting) -> Self {
+        match sighting {
+            Sighting::Found(found) => Self { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
+            Sighting::Absent | Sighting::Unknown(_) => Self::default(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -243,21 +258,7 @@ fn decide(world: &World, managed: &Managed) -> Decision {
         certificate: managed.name.clone(),
         location: managed.location.clone(),
         action: action(world, managed, observation),
-        based_on: observation.map(basis).unwrap_or_default(),
-    }
-}
-
-fn basis(observation: &Observation) -> Basis {
-    match &observation.sighting {
-        Sighting::Found(found) => Basis { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
-        Sighting::Absent | Sighting::Unknown(_) => Basis::default(),
-    }
-}
-
-fn fingerprint(sighting: &Sighting) -> Option<Fingerprint> {
-    match sighting {
-        Sighting::Found(found) => Some(found.leaf().fingerprint),
-        Sighting::Absent | Sighting::Unknown(_) => None,
+        based_on: observation.map(|seen| Basis::of(&seen.sighting)).unwrap_or_default(),
     }
 }
 
@@ -273,7 +274,9 @@ fn action(world: &World, managed: &Managed, observation: Option<&Observation>) -
         Some(Sighting::Found(found)) => reason(world, managed, found),
     };
     match (wanted, observation.map(|o| &o.sighting)) {
-        (Some(reason), seen) => permitted(world, managed, reason, seen.and_then(fingerprint)),
+        (Some(reason), seen) => {
+            permitted(world, managed, reason, seen.and_then(Sighting::leaf).map(|leaf| leaf.fingerprint))
+        }
         (None, Some(Sighting::Found(found))) => Action::Keep { renew_at: managed.spec.renewal.due_at(found.leaf()) },
         (None, _) => Action::Hold { held: Held::NotObserved },
     }
@@ -301,7 +304,7 @@ fn reason(world: &World, managed: &Managed, found: &Found) -> Option<Reason> {
     if managed.spec.renewal.due_at(leaf) <= world.now {
         return Some(Reason::Due);
     }
-    (world.requested.get(&managed.name) == Some(&Request::Force)).then_some(Reason::Forced)
+    (world.requested.get(&managed.name) == Some(&Demand::Force)).then_some(Reason::Forced)
 }
 
 fn same_names(wanted: &[San], found: &[San]) -> bool {
@@ -313,11 +316,10 @@ fn permitted(world: &World, managed: &Managed, reason: Reason, found: Option<Fin
     if !world.act {
         return Action::Hold { held: Held::ActIsOff };
     }
-    let record = world.journal.records.get(&managed.name);
-    let pauses = [world.journal.paused_until, record.and_then(|record| record.paused_until)];
-    if let Some(until) = pauses.into_iter().flatten().max().filter(|until| world.now < *until) {
+    if let Some(until) = world.journal.pause_of(&managed.name, world.now) {
         return Action::Hold { held: Held::Paused { until } };
     }
+    let record = world.journal.records.get(&managed.name);
     let Some(record) = record.filter(|_| !world.requested.contains_key(&managed.name)) else {
         return Action::Renew { reason };
     };
@@ -338,7 +340,7 @@ fn permitted(world: &World, managed: &Managed, reason: Reason, found: Option<Fin
 pub fn admit(
     mut decisions: Vec<Decision>,
     inventory: &Inventory,
-    requested: &BTreeMap<CertName, Request>,
+    requested: &BTreeMap<CertName, Demand>,
     most: usize,
     next_turn: Timestamp,
 ) -> Vec<Decision> {
@@ -357,10 +359,7 @@ pub fn admit(
 }
 
 fn ends_at(inventory: &Inventory, location: &Location) -> Option<Timestamp> {
-    match &inventory.at(location)?.sighting {
-        Sighting::Found(found) => Some(found.leaf().not_after),
-        Sighting::Absent | Sighting::Unknown(_) => None,
-    }
+    inventory.at(location)?.sighting.leaf().map(|leaf| leaf.not_after)
 }
 
 #[cfg(test)]
@@ -378,7 +377,7 @@ mod tests {
         sighting: Option<Sighting>,
         journal: JournalView,
         act: bool,
-        requested: BTreeMap<CertName, Request>,
+        requested: BTreeMap<CertName, Demand>,
     }
 
     impl Scene {
@@ -422,7 +421,7 @@ mod tests {
             })
         }
 
-        fn asked(self, request: Request) -> Self {
+        fn asked(self, request: Demand) -> Self {
             self.change(|scene| {
                 scene.requested.insert(scene.managed.name.clone(), request);
             })
@@ -470,10 +469,10 @@ mod tests {
     fn never_acts_on_what_it_could_not_see() {
         let unknown = || Scene::new(Sighting::Unknown(obstacle()));
         assert_eq!(unknown().action(), hold(Held::Obstacle(obstacle())));
-        assert_eq!(unknown().asked(Request::Force).action(), hold(Held::Obstacle(obstacle())));
+        assert_eq!(unknown().asked(Demand::Force).action(), hold(Held::Obstacle(obstacle())));
         let begun = Record { in_flight: Some(Reason::Due), ..Record::default() };
         assert_eq!(unknown().record(begun).action(), hold(Held::Obstacle(obstacle())));
-        let not_looked_at = unknown().change(|scene| scene.sighting = None).asked(Request::Force);
+        let not_looked_at = unknown().change(|scene| scene.sighting = None).asked(Demand::Force);
         assert_eq!(not_looked_at.action(), hold(Held::NotObserved));
         assert_eq!(not_looked_at.decision().based_on, Basis::default());
     }
@@ -488,13 +487,13 @@ mod tests {
         let deleted = Scene::new(Sighting::Absent).change(|scene| scene.managed.origin = Origin::Adopted);
         assert_eq!(deleted.action(), hold(Held::NotObserved));
         let begun = Record { in_flight: Some(Reason::Due), ..Record::default() };
-        assert_eq!(deleted.record(begun).asked(Request::Force).action(), hold(Held::NotObserved));
+        assert_eq!(deleted.record(begun).asked(Demand::Force).action(), hold(Held::NotObserved));
     }
 
     #[test]
     fn what_is_held_beforehand_stays_held() {
         let held = Held::TwoRules(vec!["one".into(), "two".into()]);
-        let scene = Scene::due().asked(Request::Force).change(|scene| scene.managed.held = Some(held.clone()));
+        let scene = Scene::due().asked(Demand::Force).change(|scene| scene.managed.held = Some(held.clone()));
         assert_eq!(scene.action(), hold(held));
     }
 
@@ -537,7 +536,7 @@ mod tests {
 
     #[test]
     fn the_first_reason_wins_and_force_names_itself_last() {
-        let mut scene = Scene::due().asked(Request::Force).record(Record {
+        let mut scene = Scene::due().asked(Demand::Force).record(Record {
             in_flight: Some(Reason::Forced),
             issued: true,
             ..Record::default()
@@ -563,10 +562,10 @@ mod tests {
 
     #[test]
     fn only_force_renews_what_is_fresh() {
-        assert_eq!(Scene::fresh().asked(Request::Force).action(), renew(Reason::Forced));
-        assert_eq!(Scene::fresh().asked(Request::IfDue).action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
+        assert_eq!(Scene::fresh().asked(Demand::Force).action(), renew(Reason::Forced));
+        assert_eq!(Scene::fresh().asked(Demand::IfDue).action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
         let other = Scene::fresh().change(|scene| {
-            scene.requested.insert("b.example.org".into(), Request::Force);
+            scene.requested.insert("b.example.org".into(), Demand::Force);
         });
         assert_eq!(other.action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
     }
@@ -576,7 +575,7 @@ mod tests {
         let off = |scene: Scene| scene.change(|scene| scene.act = false).action();
         assert_eq!(off(Scene::due()), hold(Held::ActIsOff));
         assert_eq!(off(Scene::new(Sighting::Absent)), hold(Held::ActIsOff));
-        assert_eq!(off(Scene::fresh().asked(Request::Force)), hold(Held::ActIsOff));
+        assert_eq!(off(Scene::fresh().asked(Demand::Force)), hold(Held::ActIsOff));
         assert_eq!(off(Scene::fresh()), Action::Keep { renew_at: NOW.plus(50 * DAY) });
     }
 
@@ -584,7 +583,7 @@ mod tests {
     fn a_pause_holds_until_its_instant_the_longer_of_two_counts_and_force_does_not_break_it() {
         let paused = |all: Option<Timestamp>, one: Option<Timestamp>| {
             let scene = Scene::due().record(Record { paused_until: one, ..Record::default() });
-            scene.change(|scene| scene.journal.paused_until = all).asked(Request::Force).action()
+            scene.change(|scene| scene.journal.paused_until = all).asked(Demand::Force).action()
         };
         let (soon, later) = (NOW.plus(SECOND), NOW.plus(DAY));
         assert_eq!(paused(Some(soon), None), hold(Held::Paused { until: soon }));
@@ -603,8 +602,8 @@ mod tests {
         let deferred = Action::Defer { until, reason: Deferral::Backoff { failures: 3 }, renew: Reason::Due };
         assert_eq!(failed(until).action(), deferred);
         assert_eq!(failed(NOW).action(), renew(Reason::Due));
-        assert_eq!(failed(until).asked(Request::IfDue).action(), renew(Reason::Due));
-        assert_eq!(failed(until).asked(Request::Force).action(), renew(Reason::Due));
+        assert_eq!(failed(until).asked(Demand::IfDue).action(), renew(Reason::Due));
+        assert_eq!(failed(until).asked(Demand::Force).action(), renew(Reason::Due));
     }
 
     #[test]
@@ -619,16 +618,16 @@ mod tests {
 
     #[test]
     fn before_a_ca_has_signed_what_is_stored_decides() {
-        let begun = |reason, replaces: &str| {
-            let record = Record { in_flight: Some(reason), replaces: Some(replaces.into()), ..Record::default() };
+        let begun = |reason, replaces| {
+            let record = Record { in_flight: Some(reason), replaces: Some(replaces), ..Record::default() };
             Scene::fresh().record(record).action()
         };
-        let (there, another) = (Fingerprint([0; 32]).to_string(), Fingerprint([5; 32]).to_string());
+        let (there, another) = (Fingerprint([0; 32]), Fingerprint([5; 32]));
         let kept = Action::Keep { renew_at: NOW.plus(50 * DAY) };
-        assert_eq!(begun(Reason::Due, &another), kept, "somebody put a fresh one there meanwhile");
-        assert_eq!(begun(Reason::NamesChanged, &there), kept, "the names were changed back");
-        assert_eq!(begun(Reason::Forced, &there), renew(Reason::Forced));
-        assert_eq!(begun(Reason::Forced, &another), kept);
+        assert_eq!(begun(Reason::Due, another), kept, "somebody put a fresh one there meanwhile");
+        assert_eq!(begun(Reason::NamesChanged, there), kept, "the names were changed back");
+        assert_eq!(begun(Reason::Forced, there), renew(Reason::Forced));
+        assert_eq!(begun(Reason::Forced, another), kept);
     }
 
     #[test]
@@ -640,7 +639,7 @@ mod tests {
         let because = hold(Held::Unwritable("not written: it has 2 names".into()));
         assert_eq!(held(NOW.plus(SECOND)).action(), because);
         assert_eq!(held(NOW).action(), renew(Reason::Due));
-        assert_eq!(held(NOW.plus(SECOND)).asked(Request::IfDue).action(), renew(Reason::Due));
+        assert_eq!(held(NOW.plus(SECOND)).asked(Demand::IfDue).action(), renew(Reason::Due));
     }
 
     /// cert-manager/website#2128: something overwrites the target, and every turn renews it.
@@ -649,7 +648,7 @@ mod tests {
         let closed = |times: u32, oldest: Timestamp| {
             let mut record = Record::default();
             for _ in 0..times {
-                record.note_closed(oldest, Fingerprint([5; 32]).to_string());
+                record.note_closed(oldest, Fingerprint([5; 32]));
             }
             record
         };
@@ -659,9 +658,9 @@ mod tests {
         assert_eq!(due(closed(4, an_hour_ago)).action(), renew(Reason::Due));
         assert_eq!(due(closed(5, an_hour_ago)).action(), waits);
         assert_eq!(due(closed(9, an_hour_ago)).action(), waits);
-        assert_eq!(due(closed(5, an_hour_ago)).asked(Request::IfDue).action(), renew(Reason::Due));
+        assert_eq!(due(closed(5, an_hour_ago)).asked(Demand::IfDue).action(), renew(Reason::Due));
         assert_eq!(due(closed(5, NOW.minus(DAY))).action(), renew(Reason::Due));
-        let ours = Record { wrote: Some(Fingerprint([0; 32]).to_string()), ..closed(5, an_hour_ago) };
+        let ours = Record { wrote: Some(Fingerprint([0; 32])), ..closed(5, an_hour_ago) };
         assert_eq!(due(ours).action(), renew(Reason::Due), "certificates of minutes are due often");
         let signed = Record { in_flight: Some(Reason::Due), issued: true, ..closed(5, an_hour_ago) };
         assert_eq!(due(signed).action(), renew(Reason::Due), "a signed one reaches its store");
@@ -743,7 +742,7 @@ mod tests {
     #[test]
     fn what_a_person_asked_for_is_renewed_before_all_others() {
         let (decisions, inventory) = crowd(&[Some(20), None, Some(3)]);
-        let requested = BTreeMap::from([("0.example.org".into(), Request::IfDue)]);
+        let requested = BTreeMap::from([("0.example.org".into(), Demand::IfDue)]);
         let admitted = admit(decisions, &inventory, &requested, 1, NOW.plus(DAY));
         let renewed: Vec<_> = admitted.iter().filter(|d| matches!(d.action, Action::Renew { .. })).collect();
         assert_eq!(renewed.iter().map(|d| d.certificate.0.as_str()).collect::<Vec<_>>(), ["0.example.org"]);

@@ -1,4 +1,4 @@
-//! Text from outside, made safe for a terminal, a log and a label.
+//! Text made fit for a terminal, a log and a label: what came from outside, and errors.
 
 /// The most bytes that one piece of foreign text may take.
 pub const LONGEST_TEXT: usize = 256;
@@ -23,6 +23,12 @@ pub fn printable(text: &str) -> String {
         }
     }
     out
+}
+
+/// An error and all its sources, in one line where each of them is.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error).chain(causes).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn push(out: &mut String, c: char) {

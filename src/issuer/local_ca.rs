@@ -51,6 +51,13 @@ pub struct LocalCaSettings {
     pub permitted_names: Vec<String>,
 }
 
+impl LocalCaSettings {
+    /// Whether there is a CA to be loaded.
+    pub fn is_made(&self) -> bool {
+        Place::new(&self.directory).certificate.exists()
+    }
+}
+
 pub struct LocalCa {
     issuer: rcgen::Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::domain::cert::Certificate;
 use crate::domain::name::San;
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::pki::read;
 use crate::pki::roots::Roots;
@@ -22,6 +23,14 @@ pub enum Issuer {
         /// What a chain must verify to; `None` takes the mount's own CA.
         roots: Option<Arc<Roots>>,
     },
+}
+
+/// What certd keeps, as far as that is known when its issuers are opened.
+pub enum Kept<'a> {
+    /// Every leaf: each place that certd keeps certificates in was read.
+    All(Vec<&'a Certificate>),
+    /// Why nothing can be said of older CAs.
+    OutOfSight(String),
 }
 
 /// A local CA opens only after the stores were read, because a stored certificate may name a CA that
@@ -55,7 +64,7 @@ impl LocalCaSlot {
 
     /// Whoever orders meanwhile is told why.
     fn stays_closed(&self, why: IssuerError) -> IssuerError {
-        *self.closed.lock().expect("nothing panics with it") = crate::renew::in_one_line(&why);
+        *self.closed.lock().expect("nothing panics with it") = with_causes(&why);
         why
     }
 
@@ -73,17 +82,15 @@ impl Issuer {
         }
     }
 
-    /// `known` are the leaves found where certd keeps certificates; `Err(why)` when not all of those
-    /// places could be read, and nothing can be said of older CAs.
-    pub fn open(&self, now: Timestamp, known: Result<&[&Certificate], String>) -> Result<(), IssuerError> {
-        match (self, known) {
+    pub fn open(&self, now: Timestamp, kept: &Kept) -> Result<(), IssuerError> {
+        match (self, kept) {
             (Self::VaultPki { .. }, _) => Ok(()),
-            (Self::LocalCa(slot), Ok(known)) => slot.open(now, known),
+            (Self::LocalCa(slot), Kept::All(leaves)) => slot.open(now, leaves),
             // What exists may be loaded; what does not must not be made while a store is out of sight.
-            (Self::LocalCa(slot), Err(why)) if slot.settings.directory.join("ca.pem").exists() => {
+            (Self::LocalCa(slot), Kept::OutOfSight(why)) if slot.settings.is_made() => {
                 slot.open(now, &[]).map_err(|error| IssuerError::Stopped(format!("{error} ({why})")))
             }
-            (Self::LocalCa(slot), Err(why)) => {
+            (Self::LocalCa(slot), Kept::OutOfSight(why)) => {
                 let why = format!("no CA is made before every store was read: {why}");
                 Err(slot.stays_closed(IssuerError::Stopped(why)))
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::cert::Fingerprint;
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{JournalView, Reason, Record};
 use crate::domain::time::Timestamp;
@@ -25,18 +26,15 @@ pub enum Event {
         reason: Reason,
         /// Digest of what will be asked for, so that a changed configuration begins anew.
         asked: String,
-        /// Fingerprint of the certificate that this renewal was planned on.
-        replaces: Option<String>,
+        /// The certificate that this renewal was planned on.
+        replaces: Option<Fingerprint>,
     },
     /// An issuer is about to be asked: from here on it may have signed.
     Asked {
         issuer: IssuerName,
     },
-    /// A chain came back: base64 of the DER, leaf first.
-    Issued {
-        issuer: IssuerName,
-        chain: Vec<String>,
-    },
+    /// A chain came back.
+    Issued(Issued),
     /// The chain was refused or given up; its serial stays on record.
     Rejected {
         serial: String,
@@ -47,7 +45,7 @@ pub enum Event {
     },
     /// Read back and found right.
     Closed {
-        fingerprint: String,
+        fingerprint: Fingerprint,
         not_after: Timestamp,
     },
     /// Something at least as good is there already.
@@ -67,20 +65,32 @@ pub enum Event {
     Resumed,
 }
 
+/// A chain that an issuer signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    pub issuer: IssuerName,
+    /// DER, leaf first.
+    #[serde(rename = "chain", with = "base64_ders")]
+    pub ders: Vec<Vec<u8>>,
+}
+
 /// How far a renewal has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Whether an issuer has signed is not known here.
     Begun,
-    Issued { chain: Vec<String> },
-    Written { chain: Vec<String>, version: Option<u64> },
+    Issued(Issued),
+    Written {
+        issued: Issued,
+        version: Option<u64>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InFlight {
     pub reason: Reason,
     pub asked: String,
-    pub replaces: Option<String>,
-    pub issuer: Option<IssuerName>,
+    pub replaces: Option<Fingerprint>,
     pub stage: Stage,
 }
 
@@ -107,17 +117,15 @@ impl State {
         let record = self.records.entry(name.clone()).or_default();
         match event {
             Event::Begun { reason, asked, replaces } => {
-                let begun = InFlight { reason, asked, replaces, issuer: None, stage: Stage::Begun };
+                let begun = InFlight { reason, asked, replaces, stage: Stage::Begun };
                 self.in_flight.insert(name, begun);
             }
-            Event::Asked { issuer } => self.amend(&name, |open| open.issuer = Some(issuer)),
-            Event::Issued { issuer, chain } => self.amend(&name, |open| {
-                open.issuer = Some(issuer);
-                open.stage = Stage::Issued { chain };
-            }),
+            // On record for people: what comes back names its issuer itself.
+            Event::Asked { .. } => {}
+            Event::Issued(issued) => self.amend(&name, |open| open.stage = Stage::Issued(issued)),
             Event::Written { version } => self.amend(&name, |open| {
-                if let Stage::Issued { chain } | Stage::Written { chain, .. } = &open.stage {
-                    open.stage = Stage::Written { chain: chain.clone(), version };
+                if let Stage::Issued(issued) | Stage::Written { issued, .. } = &open.stage {
+                    open.stage = Stage::Written { issued: issued.clone(), version };
                 }
             }),
             Event::Rejected { .. } => {
@@ -161,15 +169,37 @@ impl State {
             let record = records.entry(name.clone()).or_default();
             record.in_flight = Some(open.reason);
             record.issued = open.stage != Stage::Begun;
-            record.replaces = open.replaces.clone();
+            record.replaces = open.replaces;
         }
         JournalView { records, paused_until: self.paused_until }
+    }
+}
+
+/// As an array of base64 texts.
+mod base64_ders {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(ders: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(ders.iter().map(|der| BASE64.encode(der)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| BASE64.decode(text)).collect::<Result<_, _>>().map_err(serde::de::Error::custom)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const F: Fingerprint = Fingerprint([0xf0; 32]);
+
+    fn issued() -> Issued {
+        Issued { issuer: "ca".into(), ders: vec![vec![0x30, 0], vec![0x30, 1]] }
+    }
 
     fn folded(events: Vec<Event>) -> State {
         let mut state = State::default();
@@ -195,7 +225,7 @@ mod tests {
         assert_eq!((record.consecutive_failures, record.retry_at), (2, Some(Timestamp(600))));
         assert_eq!(record.in_flight, Some(Reason::Missing));
 
-        let closed = Event::Closed { fingerprint: "f".into(), not_after: Timestamp(9) };
+        let closed = Event::Closed { fingerprint: F, not_after: Timestamp(9) };
         let state = folded(vec![begun(), failed(60), closed]);
         let record = &state.view().records[&name];
         assert_eq!((record.consecutive_failures, record.retry_at, record.in_flight), (0, None, None));
@@ -205,41 +235,38 @@ mod tests {
     #[test]
     fn a_chain_that_was_issued_is_kept_until_it_is_written_and_closed() {
         let name = CertName::from("web");
-        let issued = Event::Issued { issuer: "ca".into(), chain: vec!["AA".into()] };
-        let state = folded(vec![begun(), Event::Asked { issuer: "ca".into() }, issued.clone(), failed(1)]);
-        assert_eq!(state.in_flight(&name).unwrap().stage, Stage::Issued { chain: vec!["AA".into()] });
-        let state = folded(vec![begun(), issued, Event::Written { version: Some(3) }]);
-        assert_eq!(
-            state.in_flight(&name).unwrap().stage,
-            Stage::Written { chain: vec!["AA".into()], version: Some(3) }
-        );
+        let stage = |events| folded(events).in_flight(&name).map(|open| open.stage.clone());
+        let came = Event::Issued(issued());
+        let asked = Event::Asked { issuer: "another".into() };
+        assert_eq!(stage(vec![begun(), asked, came.clone(), failed(1)]), Some(Stage::Issued(issued())));
+        let written = Stage::Written { issued: issued(), version: Some(3) };
+        assert_eq!(stage(vec![begun(), came, Event::Written { version: Some(3) }]), Some(written));
     }
 
     #[test]
     fn what_somebody_else_wrote_is_no_success_of_certds() {
         let name = CertName::from("web");
-        let closed = Event::Closed { fingerprint: "f".into(), not_after: Timestamp(9) };
+        let closed = Event::Closed { fingerprint: F, not_after: Timestamp(9) };
         let superseded = Event::Superseded { why: "newer".into() };
         let state = folded(vec![begun(), closed, begun(), failed(60), superseded]);
         let record = &state.view().records[&name];
         assert_eq!((record.last_success, record.consecutive_failures), (Some(Timestamp(1)), 0));
-        assert_eq!((record.in_flight, record.wrote.as_deref()), (None, Some("f")));
+        assert_eq!((record.in_flight, record.wrote), (None, Some(F)));
     }
 
     #[test]
     fn a_view_says_how_far_a_renewal_came_and_what_it_was_planned_on() {
         let name = CertName::from("web");
-        let on_old = || Event::Begun { reason: Reason::Due, asked: "a".into(), replaces: Some("old".into()) };
-        let issued = Event::Issued { issuer: "ca".into(), chain: vec!["AA".into()] };
+        let on_old = || Event::Begun { reason: Reason::Due, asked: "a".into(), replaces: Some(F) };
         let begun = folded(vec![on_old()]).view().records[&name].clone();
-        assert_eq!((begun.issued, begun.replaces.as_deref()), (false, Some("old")));
-        assert!(folded(vec![on_old(), issued]).view().records[&name].issued);
+        assert_eq!((begun.issued, begun.replaces), (false, Some(F)));
+        assert!(folded(vec![on_old(), Event::Issued(issued())]).view().records[&name].issued);
     }
 
     #[test]
     fn a_pause_survives_a_renewal_and_ends_when_resumed() {
         let name = CertName::from("web");
-        let closed = || Event::Closed { fingerprint: "f".into(), not_after: Timestamp(9) };
+        let closed = || Event::Closed { fingerprint: F, not_after: Timestamp(9) };
         let state = folded(vec![Event::Paused { until: Timestamp(99) }, begun(), closed()]);
         assert_eq!(state.view().records[&name].paused_until, Some(Timestamp(99)));
         let state = folded(vec![Event::Paused { until: Timestamp(99) }, Event::Resumed]);
@@ -248,10 +275,21 @@ mod tests {
 
     #[test]
     fn every_event_reads_back_as_it_was_written() {
-        for event in [begun(), failed(1), Event::Resumed, Event::Written { version: None }] {
+        let closed = Event::Closed { fingerprint: F, not_after: Timestamp(9) };
+        let written = Event::Written { version: None };
+        for event in [begun(), failed(1), Event::Resumed, written, Event::Issued(issued()), closed] {
             let entry = Entry { at: Timestamp(1), certificate: Some("web".into()), event };
             let text = serde_json::to_string(&entry).unwrap();
             assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), entry);
         }
+    }
+
+    /// What a journal of this format holds on disk: a change here needs a new format number.
+    #[test]
+    fn an_issued_chain_is_written_in_base64_under_the_name_chain() {
+        let entry = Entry { at: Timestamp(1), certificate: Some("web".into()), event: Event::Issued(issued()) };
+        let text = r#"{"at":"1970-01-01T00:00:01Z","certificate":"web","event":"issued","issuer":"ca","chain":["MAA=","MAE="]}"#;
+        assert_eq!(serde_json::to_string(&entry).unwrap(), text);
+        assert!(serde_json::from_str::<Entry>(&text.replace("MAA=", "?")).is_err());
     }
 }

@@ -18,15 +18,15 @@ const START_TIME: &str = "process_start_time_seconds";
 
 /// How an attempt to renew ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
+pub enum Ending {
     /// Written and read back.
     Renewed,
-    /// Begun, and goes on in a later turn.
+    /// Not carried through: what is stored changed meanwhile, and the next turn plans on that.
     Pending,
     Failed,
 }
 
-impl Attempt {
+impl Ending {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Renewed => "renewed",
@@ -78,8 +78,10 @@ impl OwnMetrics {
         own
     }
 
-    pub fn renewal_attempted(&self, issuer: &IssuerName, result: Attempt, reason: Reason) {
-        self.renewal_attempts.with_label_values(&[issuer.0.as_str(), result.as_str(), reason.as_str()]).inc();
+    /// The label is empty where there was no issuer to ask.
+    pub fn renewal_attempted(&self, issuer: Option<&IssuerName>, result: Ending, reason: Reason) {
+        let issuer = issuer.map_or("", |issuer| issuer.0.as_str());
+        self.renewal_attempts.with_label_values(&[issuer, result.as_str(), reason.as_str()]).inc();
     }
 
     pub fn phase_took(&self, phase: Phase, took: Duration) {
@@ -102,9 +104,9 @@ mod tests {
     #[test]
     fn counts_attempts_and_times_phases() {
         let own = OwnMetrics::new(Timestamp(1_800_000_000));
-        own.renewal_attempted(&"internal".into(), Attempt::Renewed, Reason::Due);
-        own.renewal_attempted(&"internal".into(), Attempt::Renewed, Reason::Due);
-        own.renewal_attempted(&"internal".into(), Attempt::Failed, Reason::Missing);
+        own.renewal_attempted(Some(&"internal".into()), Ending::Renewed, Reason::Due);
+        own.renewal_attempted(Some(&"internal".into()), Ending::Renewed, Reason::Due);
+        own.renewal_attempted(Some(&"internal".into()), Ending::Failed, Reason::Missing);
         own.phase_took(Phase::Observe, Duration::from_millis(300));
         let text = own.encode().unwrap();
         for line in [

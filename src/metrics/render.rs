@@ -140,10 +140,7 @@ fn validity(snapshot: &Snapshot, labels: &Labels, out: &mut String) {
 }
 
 fn leaf(entry: &Entry) -> Option<&Certificate> {
-    match &entry.observation.sighting {
-        Sighting::Found(found) => Some(found.leaf()),
-        Sighting::Absent | Sighting::Unknown(_) => None,
-    }
+    entry.observation.sighting.leaf()
 }
 
 fn info<'a>(rows: impl Iterator<Item = (&'a Entry, &'a str)>, out: &mut String) {

@@ -7,7 +7,8 @@ use rcgen::string::Ia5String;
 use rcgen::{DnType, SanType};
 
 use crate::certd::{BINARY, Place, lines, run};
-use crate::made::{black_hole, closed_port, identity, params, signed};
+use crate::made::{black_hole, closed_port, identity, signed};
+use crate::support::certificates::params;
 
 /// One of each: ok with a chain, ending, expired, missing, unknown.
 const EACH: [&str; 5] = ["ok.pem", "ending.pem", "expired.pem", "gone.pem", "garbage.pem"];

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -11,6 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::support::certificates::{params, root_params};
 
 /// Outlives every test, and so do the servers in it.
 pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
@@ -26,9 +28,7 @@ pub struct Root {
 impl Root {
     pub fn named(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
-        let mut params = params(&[], -365, 3650);
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let params = root_params(name);
         let root = params.self_signed(&key).unwrap();
         Self { pem: root.pem(), der: root.der().to_vec(), issuer: Issuer::new(params, key) }
     }
@@ -50,16 +50,6 @@ impl Identity {
 
 pub fn root_pem() -> &'static str {
     &ROOT.pem
-}
-
-/// Days from now; a day is long enough for whatever a test does.
-pub fn params(names: &[&str], from: i64, to: i64) -> CertificateParams {
-    let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
-    let mut params = CertificateParams::new(names).unwrap();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    let day = |days: i64| time::OffsetDateTime::now_utc() + time::Duration::days(days);
-    (params.not_before, params.not_after) = (day(from), day(to));
-    params
 }
 
 /// For `name`, begun and ending so many days from now.

@@ -1,5 +1,6 @@
 //! What the stories stand on: real servers, started once for each test binary.
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+pub mod certificates;
 pub mod server;
 pub mod vault;

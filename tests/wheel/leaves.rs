@@ -1,15 +1,9 @@
 //! A root of old, and leaves of any age that it signed.
 
-use std::time::Duration;
-
-use certd::domain::time::Timestamp;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
-use crate::house::now;
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::support::certificates::{params, root_params};
 
 pub struct OldCa {
     pub pem: String,
@@ -47,9 +41,7 @@ impl Leaf {
 
 impl OldCa {
     pub fn new() -> Self {
-        let mut params = params(Vec::new(), (-1000, 1000));
-        params.distinguished_name.push(DnType::CommonName, "certd old test root");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let params = root_params("certd old test root");
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         Self { pem, issuer: Issuer::new(params, key) }
@@ -57,7 +49,8 @@ impl OldCa {
 
     /// The fields of a secret: certificate and key.
     pub fn secret(&self, leaf: Leaf) -> Value {
-        let mut params = params(leaf.names, leaf.days);
+        let names: Vec<&str> = leaf.names.iter().map(String::as_str).collect();
+        let mut params = params(&names, leaf.days.0, leaf.days.1);
         if leaf.is_ca {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         }
@@ -66,16 +59,4 @@ impl OldCa {
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         json!({ "certificate": certificate.pem(), "private_key": key.serialize_pem() })
     }
-}
-
-fn params(names: Vec<String>, (from, to): (i64, i64)) -> CertificateParams {
-    let mut params = CertificateParams::new(names).unwrap();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    (params.not_before, params.not_after) = (day(from), day(to));
-    params
-}
-
-fn day(days: i64) -> OffsetDateTime {
-    let Timestamp(now) = now();
-    OffsetDateTime::from_unix_timestamp(now + days * i64::try_from(DAY.as_secs()).unwrap()).unwrap()
 }
