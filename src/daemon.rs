@@ -3,6 +3,7 @@
 //! The cron scheduler only ticks. What is due is decided here by the wall clock, so a suspend, a jump of
 //! the clock or a turn that overran neither loses a turn nor runs two at once.
 
+mod announce;
 mod rollout;
 mod schedule;
 mod systemd;
@@ -17,12 +18,14 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_cron_scheduler::JobSchedulerError;
 
+use crate::cli::words::did_you_mean;
 use crate::config::{self, Config, ConfigErrors};
 use crate::control::{self, Outcome, RenewCommand};
 use crate::cycle::setup::Setup;
 use crate::cycle::{Cycle, Turn};
 use crate::domain::name::CertName;
 use crate::domain::plan::{Action, Request};
+use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, JournalError};
 use crate::metrics::listener::{ListenError, ListenSettings, Listener, TlsFiles};
@@ -67,7 +70,7 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
     let (renewals, commands) = mpsc::channel(16);
     control::serve(&config.state_dir, journal.clone(), renewals, now)
         .map_err(|source| DaemonError::Control(config.state_dir.clone(), source))?;
-    announce(path, &config, listener.as_ref());
+    announce::up(path, &config, &setup, listener.as_ref());
     let daemon = Daemon {
         path: path.to_path_buf(),
         cycle: Arc::new(Mutex::new(Cycle::new(setup.clone(), now))),
@@ -109,18 +112,6 @@ fn listen_settings(config: &Config) -> Option<ListenSettings> {
         tls,
         bearer_token_file: listen.bearer_token_file.as_ref().map(|path| config.path(path)),
     })
-}
-
-/// Says where to look, so that a person need not read the configuration for it.
-fn announce(path: &Path, config: &Config, listener: Option<&Listener>) {
-    tracing::info!(config = %path.display(), state_dir = %config.state_dir.display(), act = config.act, "certd is up");
-    if let Some(listener) = listener {
-        let (scheme, address) = (listener.scheme(), listener.address());
-        tracing::info!("metrics: {scheme}://{address}/metrics");
-        if scheme == "https" {
-            tracing::info!("in another terminal: certd check {address}");
-        }
-    }
 }
 
 struct Signals {
@@ -352,8 +343,23 @@ pub fn outcome(name: &CertName, turn: &Turn) -> Outcome {
                     let action = &managed.decision.action;
                     of(matches!(action, Action::Keep { .. }), crate::cli::words::action(action))
                 }
-                None => Outcome { known: false, ..of(false, "certd manages no such certificate".to_string()) },
+                None => Outcome { known: false, ..of(false, unmanaged(name, &turn.snapshot)) },
             }
+        }
+    }
+}
+
+/// Why certd does not renew what is not its own.
+fn unmanaged(name: &CertName, snapshot: &Snapshot) -> String {
+    match snapshot.entries.iter().find(|entry| entry.observation.location.to_string() == name.0) {
+        Some(entry) => {
+            let why: Vec<&str> = entry.problems.iter().map(|problem| problem.message.as_str()).collect();
+            format!("certd only watches it{}{}", if why.is_empty() { "" } else { ": " }, why.join(", "))
+        }
+        None => {
+            let managed = snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
+            let names = managed.map(|managed| &managed.decision.certificate.0);
+            format!("certd manages no such certificate{}", did_you_mean(&name.0, names))
         }
     }
 }
