@@ -6,6 +6,7 @@
 mod announce;
 mod rollout;
 mod schedule;
+mod standing;
 mod systemd;
 
 use std::collections::BTreeMap;
@@ -35,9 +36,11 @@ use crate::metrics::render::{About, render};
 use crate::metrics::served::Reload;
 use crate::pulse;
 use crate::renew::{self, in_one_line};
+use crate::report::Summary;
 
 use rollout::Rollouts;
 use schedule::Schedule;
+use standing::Standing;
 
 /// After SIGTERM the turn may end by itself for so long; a renewal inside it gives up earlier.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -85,6 +88,7 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
         asked: BTreeMap::new(),
         waiting: Vec::new(),
         rollouts: Rollouts::default(),
+        standing: Standing::default(),
         schedule: Schedule::new(now()),
     };
     daemon.run(signals, commands).await
@@ -147,6 +151,7 @@ struct Daemon {
     asked: BTreeMap<CertName, Request>,
     waiting: Vec<(Vec<CertName>, oneshot::Sender<Vec<Outcome>>)>,
     rollouts: Rollouts,
+    standing: Standing,
     schedule: Schedule,
 }
 
@@ -247,11 +252,20 @@ impl Daemon {
         self.page.completed(readiness);
         self.rollouts.follow(setup, turn);
         self.serve_newest();
-        let worst = turn.snapshot.worst().as_str();
+        self.standing.follow(&turn.snapshot);
+        self.summarise(turn);
+    }
+
+    fn summarise(&self, turn: &Turn) {
+        let Summary { ok, warning, critical, unknown } = Summary::of(&turn.snapshot);
         tracing::info!(
             certificates = turn.snapshot.entries.len(),
+            ok,
+            warning,
+            critical,
+            unknown,
             renewals = turn.attempts.len(),
-            worst,
+            failed = turn.attempts.iter().filter(|attempt| attempt.ended.is_err()).count(),
             "turn completed"
         );
     }
@@ -395,6 +409,7 @@ mod tests {
             asked: BTreeMap::new(),
             waiting: Vec::new(),
             rollouts: Rollouts::default(),
+            standing: Standing::default(),
             schedule: Schedule::new(now()),
         }
     }
