@@ -94,6 +94,13 @@ async fn daemon(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
 fn check_config(path: &Path) -> anyhow::Result<u8> {
     let config = config::load(path)?;
     let setup = config::build::build(&config)?;
+    for (name, vault) in &config.vaults {
+        // A credential of systemd is there only while the service runs, so this is no mistake.
+        let path = config.path(&vault.token_file);
+        if let Err(error) = std::fs::File::open(&path) {
+            eprintln!("certd: the token of vault {name} cannot be read now: {}: {error}", path.display());
+        }
+    }
     let (certificates, rules) = (setup.declared.len(), setup.adopted.len());
     println!(
         "{}: ok; sources: {}, issuers: {}, certificates: {certificates}, adopt rules: {rules}",

@@ -31,7 +31,7 @@ impl Troubles {
         let over: BTreeSet<String> =
             before.into_iter().map(|(place, _)| place).filter(|it| !still.contains(it)).collect();
         for place in &over {
-            tracing::info!(place, "well again");
+            tracing::info!(place, "no trouble any more");
         }
         over.into_iter().collect()
     }
@@ -89,7 +89,7 @@ mod tests {
             [
                 "WARN denied place=\"source apps\"",
                 "WARN sealed place=\"source apps\"",
-                "INFO well again place=\"source apps\"",
+                "INFO no trouble any more place=\"source apps\"",
                 "WARN denied place=\"source apps\"",
             ]
         );
@@ -103,7 +103,7 @@ mod tests {
             [
                 "WARN denied place=\"source apps\"",
                 "WARN denied place=\"vault edge\"",
-                "INFO well again place=\"source apps\"",
+                "INFO no trouble any more place=\"source apps\"",
             ]
         );
     }

@@ -124,3 +124,17 @@ fn a_journal_out_of_sight_is_not_taken_for_one_that_was_never_begun() {
     assert_eq!(planned.status.code(), Some(3), "{planned:?}");
     assert!(String::from_utf8(planned.stderr).unwrap().contains("the journal"));
 }
+
+#[test]
+fn config_check_tells_of_a_token_that_is_not_there() {
+    let home = Home::with("vault.main = { address = \"http://127.0.0.1:8200\", token_file = \"token\" }\n");
+    let config = home.config().display().to_string();
+    let ok = format!("{config}: ok; sources: 0, issuers: 0, certificates: 0, adopt rules: 0\n");
+    let told = format!(
+        "certd: the token of vault main cannot be read now: {}: No such file or directory (os error 2)\n",
+        home.path("token").display()
+    );
+    assert_eq!(home.says(&["config", "check"]), format!("{ok}{told}"));
+    std::fs::write(home.path("token"), "s.some").unwrap();
+    assert_eq!(home.says(&["config", "check"]), ok);
+}
