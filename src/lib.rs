@@ -55,6 +55,8 @@
 //! - What could not be observed is `Sighting::Unknown`: nothing is written on it, and a source that could
 //!   not be listed leaves `Unknown` behind, never absence.
 //! - `Request::accept` is the only maker of a `CertifiedKey`, and `Store::write` takes nothing else.
+//! - Going back to an older version of a secret is [`store::restore`], an intent of its own with its own checks;
+//!   what it went back to is paused until a person resumes it.
 //! - A key is durable before an issuer hears of it; a chain is journalled before it is written. No private
 //!   key enters an issuer, the journal, a log or an error.
 //! - A write names what it is based on, and is refused when that is no longer there.

@@ -1,10 +1,14 @@
 //! One file per command.
 
 pub mod check;
+pub mod diff;
 pub mod explain;
+pub mod history;
 pub mod pause;
 pub mod plan;
 pub mod renew;
+pub mod rollback;
+mod vault;
 pub mod words;
 
 use std::io::IsTerminal;
@@ -15,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config, Level, LogFormat};
-use crate::control::Client;
+use crate::control::{self, Client, PauseBody};
 use crate::domain::plan::JournalView;
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, JournalError};
@@ -51,6 +55,12 @@ enum Command {
     Pause(pause::PauseArguments),
     /// End a pause
     Resume(pause::ResumeArguments),
+    /// The versions of a secret in a Vault's KV version 2 store, newest first
+    History(history::HistoryArguments),
+    /// What changed between two versions of a secret; shows no key and no other value
+    Diff(diff::DiffArguments),
+    /// Write an older version of a secret again, as a new one: exit 0 done, 1 refused, 2 failed, 3 unknown
+    Rollback(rollback::RollbackArguments),
     /// About the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -78,6 +88,9 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
         Command::Explain(arguments) => explain::run(arguments, now).await,
         Command::Pause(arguments) => pause::pause(arguments, now).await,
         Command::Resume(arguments) => pause::resume(arguments, now).await,
+        Command::History(arguments) => history::run(arguments, now).await,
+        Command::Diff(arguments) => diff::run(arguments).await,
+        Command::Rollback(arguments) => rollback::run(arguments, now).await,
         Command::Config(ConfigCommand::Check(file)) => check_config(&file.config),
     }
 }
@@ -141,6 +154,14 @@ impl JournalAccess {
             Err(JournalError::InUse(_)) => Ok(Self::Daemon(Client::new(&config.state_dir)?)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    async fn pause(&self, now: Timestamp, body: &PauseBody) -> anyhow::Result<()> {
+        match self {
+            Self::Ours(journal) => control::write_pause(journal, now, body)?,
+            Self::Daemon(client) => client.pause(body).await?,
+        }
+        Ok(())
     }
 
     async fn view(&self) -> anyhow::Result<JournalView> {

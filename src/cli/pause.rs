@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::config::{self, Config};
-use crate::control::{self, PauseBody};
+use crate::control::PauseBody;
 use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
 use crate::domain::time::Timestamp;
@@ -92,11 +92,7 @@ async fn write(
     now: fn() -> Timestamp,
 ) -> anyhow::Result<()> {
     let body = PauseBody { certificate: name.map(CertName), until };
-    match journal {
-        JournalAccess::Ours(journal) => control::write_pause(journal, now(), &body)?,
-        JournalAccess::Daemon(client) => client.pause(&body).await?,
-    }
-    Ok(())
+    journal.pause(now(), &body).await
 }
 
 fn until(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {

@@ -4,6 +4,7 @@ use aws_lc_rs::encoding::{AsDer, EcPrivateKeyRfc5915Der};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
 };
+use x509_parser::asn1_rs::Tag;
 use x509_parser::der_parser::parse_der;
 use zeroize::Zeroizing;
 
@@ -23,21 +24,45 @@ pub enum KeyForm {
 }
 
 impl KeyForm {
-    /// The form of the first key in a text.
-    pub fn of(text: &str) -> Self {
+    /// The form of the first key in PEM, or of one key in DER.
+    pub fn of(bytes: &[u8]) -> Self {
+        let Ok(text) = std::str::from_utf8(bytes) else { return Self::of_der(bytes).unwrap_or(Self::Pkcs8) };
         let tags = [(Self::Pkcs1, "-----BEGIN RSA PRIVATE KEY-----"), (Self::Sec1, "-----BEGIN EC PRIVATE KEY-----")];
         tags.into_iter().find(|(_, tag)| text.contains(tag)).map_or(Self::Pkcs8, |(form, _)| form)
     }
 
+    /// After the version comes the algorithm, the modulus, or the key itself.
+    fn of_der(der: &[u8]) -> Option<Self> {
+        let (_, parsed) = parse_der(der).ok()?;
+        let second = parsed.as_sequence().ok()?.get(1)?.header.tag();
+        [(Tag::Sequence, Self::Pkcs8), (Tag::Integer, Self::Pkcs1), (Tag::OctetString, Self::Sec1)]
+            .into_iter()
+            .find(|(tag, _)| *tag == second)
+            .map(|(_, form)| form)
+    }
+
     /// One block. A key that has no such form, since its kind changed, comes as PKCS#8.
     pub fn to_pem(self, key: &PrivateKey) -> Zeroizing<String> {
-        let block = |tag, der: Vec<u8>| Zeroizing::new(super::pem::block(tag, &Zeroizing::new(der)));
+        let block = |tag, der: Zeroizing<Vec<u8>>| Zeroizing::new(super::pem::block(tag, &der));
+        match (self, self.older(key)) {
+            (Self::Pkcs8, _) | (_, None) => key::to_pem(key),
+            (Self::Pkcs1, Some(der)) => block("RSA PRIVATE KEY", der),
+            (Self::Sec1, Some(der)) => block("EC PRIVATE KEY", der),
+        }
+    }
+
+    /// As [`KeyForm::to_pem`], without the text around it.
+    pub fn to_der(self, key: &PrivateKey) -> Zeroizing<Vec<u8>> {
+        self.older(key).unwrap_or_else(|| key.pkcs8.clone())
+    }
+
+    /// `None` where the key comes as PKCS#8.
+    fn older(self, key: &PrivateKey) -> Option<Zeroizing<Vec<u8>>> {
         match self {
             Self::Pkcs8 => None,
-            Self::Pkcs1 => pkcs1(key).map(|der| block("RSA PRIVATE KEY", der)),
-            Self::Sec1 => sec1(key).map(|der| block("EC PRIVATE KEY", der)),
+            Self::Pkcs1 => pkcs1(key).map(Zeroizing::new),
+            Self::Sec1 => sec1(key).map(Zeroizing::new),
         }
-        .unwrap_or_else(|| key::to_pem(key))
     }
 }
 
@@ -80,7 +105,11 @@ mod tests {
             let text = form.to_pem(&key);
             assert!(text.starts_with(&format!("-----BEGIN {tag}-----\n")), "{spec:?} {form:?}");
             let read = Bundle::parse(text.as_bytes()).unwrap().keys.remove(0);
-            assert_eq!((read.public, read.key_type), (key.public, key.key_type));
+            assert_eq!((read.public, read.key_type), (key.public, key.key_type.clone()));
+            let der = form.to_der(&key);
+            assert_eq!(key::from_der(&der).unwrap().public, key.public);
+            let same = KeyForm::of(text.as_bytes());
+            assert_eq!(KeyForm::of(&der), same, "{spec:?} {form:?}");
         }
     }
 
@@ -93,9 +122,9 @@ mod tests {
 
     #[test]
     fn the_form_is_told_from_the_label() {
-        assert_eq!(KeyForm::of("-----BEGIN RSA PRIVATE KEY-----\n"), KeyForm::Pkcs1);
-        assert_eq!(KeyForm::of("x\n-----BEGIN EC PRIVATE KEY-----\n"), KeyForm::Sec1);
-        assert_eq!(KeyForm::of("-----BEGIN PRIVATE KEY-----\n"), KeyForm::Pkcs8);
-        assert_eq!(KeyForm::of(""), KeyForm::Pkcs8);
+        assert_eq!(KeyForm::of(b"-----BEGIN RSA PRIVATE KEY-----\n"), KeyForm::Pkcs1);
+        assert_eq!(KeyForm::of(b"x\n-----BEGIN EC PRIVATE KEY-----\n"), KeyForm::Sec1);
+        assert_eq!(KeyForm::of(b"-----BEGIN PRIVATE KEY-----\n"), KeyForm::Pkcs8);
+        assert_eq!(KeyForm::of(b""), KeyForm::Pkcs8);
     }
 }

@@ -2,6 +2,7 @@
 //! what `Request::accept` let pass, based on what was read.
 
 pub mod file;
+pub mod restore;
 pub mod vault_kv;
 
 use crate::domain::inventory::Sighting;

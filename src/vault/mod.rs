@@ -6,6 +6,7 @@ pub mod layout;
 pub(crate) mod sighting;
 mod token;
 mod transport;
+pub mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -7,17 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use url::Url;
-use zeroize::Zeroizing;
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::cycle::setup::Setup;
 use crate::domain::check::{Problem, ProblemKind, State};
-use crate::domain::inventory::{ENVIRONMENT_VAULT, Location, Observation, Obstacle, ObstacleKind, Sighting};
+use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Sighting};
 use crate::domain::name::{SourceName, VaultName};
 use crate::domain::snapshot::{Entry, Snapshot, SourceStatus};
 use crate::domain::time::Timestamp;
-use crate::pki::bundle::Bundle;
 use crate::pki::roots::Roots;
 use crate::source::Source;
 use crate::source::file::FileSource;
@@ -25,10 +22,10 @@ use crate::source::path_glob::PathGlob;
 use crate::source::target::CheckTarget;
 use crate::source::tls::TlsSource;
 use crate::source::vault_kv::{CONCURRENCY, VaultKvSource};
-use crate::vault::{Settings, TokenFrom, Vault, VaultError};
+use crate::vault::{Vault, VaultError};
 
 use super::CheckArguments;
-use crate::cli::words;
+use crate::cli::{vault, words};
 
 /// In bytes. Half a million targets fit; more is a wrong file.
 const LARGEST_LIST: u64 = 16 * 1024 * 1024;
@@ -157,7 +154,7 @@ impl Builder<'_> {
 
     fn add_secret(&mut self, written: &str) -> anyhow::Result<()> {
         let name = SourceName(format!("vault:{written}"));
-        let (vault_name, path) = self.vault_and_path(written)?;
+        let (vault_name, path) = vault::named(self.config, written)?;
         let paths = vec![PathGlob::new(path)?];
         let location = Location::Secret { vault: vault_name.clone(), path: path.to_string(), part: None };
         let roots = self.roots("none")?;
@@ -176,30 +173,11 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// `vault:NAME:path` where the configuration has several.
-    fn vault_and_path<'p>(&self, path: &'p str) -> anyhow::Result<(VaultName, &'p str)> {
-        if let Some((name, rest)) = path.split_once(':').filter(|(name, _)| self.config.vaults.contains_key(*name)) {
-            return Ok((VaultName::from(name), rest));
-        }
-        let mut names = self.config.vaults.keys();
-        match (names.next(), names.next()) {
-            (None, _) => Ok((VaultName::from(ENVIRONMENT_VAULT), path)),
-            (Some(only), None) => Ok((VaultName::from(only.as_str()), path)),
-            (Some(first), Some(_)) => bail!("the configuration has several vaults: write vault:{first}:{path}"),
-        }
-    }
-
     fn vault(&mut self, name: VaultName) -> anyhow::Result<Arc<Vault>> {
         if let Some(vault) = self.vaults.get(&name) {
             return Ok(vault.clone());
         }
-        let vault = match name.0 == ENVIRONMENT_VAULT {
-            true => Arc::new(Vault::new(environment(self.arguments.timeout)?)?),
-            false => {
-                let built = config::build::build(self.config)?.vaults;
-                built.get(&name).cloned().context("the vault is declared")?
-            }
-        };
+        let vault = vault::open(self.config, &name, self.arguments.timeout)?;
         self.vaults.insert(name, vault.clone());
         Ok(vault)
     }
@@ -222,48 +200,6 @@ fn obstacle(location: &Location, error: &anyhow::Error) -> Obstacle {
             Obstacle::new(ObstacleKind::NotUnderstood, message)
         }
     }
-}
-
-/// As the `vault` and `bao` commands read it: VAULT_ADDR, VAULT_TOKEN or ~/.vault-token, VAULT_CACERT,
-/// VAULT_NAMESPACE.
-fn environment(deadline: Duration) -> anyhow::Result<Settings> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let address = variable("VAULT_ADDR")
-        .context("set VAULT_ADDR to the address of Vault, or give a configuration by --config")?;
-    let address = Url::parse(&address)
-        .with_context(|| format!("VAULT_ADDR is not an address such as https://vault.example.org:8200: {address:?}"))?;
-    let token = match variable("VAULT_TOKEN") {
-        Some(token) => TokenFrom::Given(Zeroizing::new(token)),
-        None => TokenFrom::File(token_file(variable("HOME"))?),
-    };
-    Ok(Settings {
-        name: VaultName::from(ENVIRONMENT_VAULT),
-        address,
-        roots: variable("VAULT_CACERT").map(|path| ca_file(&path)).transpose()?,
-        namespace: variable("VAULT_NAMESPACE"),
-        token,
-        deadline,
-    })
-}
-
-/// Where `vault login` and `bao login` leave it.
-fn token_file(home: Option<String>) -> Result<PathBuf, VaultError> {
-    let why = "set VAULT_TOKEN, or log in by `vault login` or `bao login`; there is nothing in";
-    let file = home.map(|home| PathBuf::from(home).join(".vault-token"));
-    match file {
-        Some(file) if !matches!(file.try_exists(), Ok(false)) => Ok(file),
-        Some(file) => Err(VaultError::Token { place: file.display().to_string(), why }),
-        None => Err(VaultError::Token { place: "~/.vault-token".to_string(), why }),
-    }
-}
-
-fn ca_file(path: &str) -> anyhow::Result<Vec<Vec<u8>>> {
-    let bytes = std::fs::read(path).with_context(|| format!("could not read VAULT_CACERT: {path}"))?;
-    let bundle = Bundle::parse(&bytes).with_context(|| format!("could not understand VAULT_CACERT: {path}"))?;
-    if bundle.certificates.is_empty() {
-        bail!("there is no certificate in VAULT_CACERT: {path}");
-    }
-    Ok(bundle.certificates)
 }
 
 impl Looks {

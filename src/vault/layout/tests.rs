@@ -1,5 +1,6 @@
 //! Every layout is found, read and written back in kind.
 
+use base64::Engine;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 
@@ -12,6 +13,8 @@ use crate::domain::policy::RenewalPolicy;
 use crate::domain::renewal::{Request, Signed, Spec};
 use crate::domain::time::Timestamp;
 use crate::pki::key;
+use crate::pki::key_form::KeyForm;
+use crate::pki::{pem, read};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -206,4 +209,48 @@ fn a_secret_that_cannot_be_understood_says_which_field() {
         assert_eq!(Layout::find(&fields).unwrap().read(&fields).unwrap_err().to_string(), why);
     }
     assert_eq!(Layout::find(&fields(&json!({ "private_key": "x", "ca_chain": [] }))), None);
+}
+
+#[test]
+fn a_keystore_is_told_from_a_certificate_and_from_other_base64() {
+    let old = certified(&[&root()]);
+    let der = |der: &[u8]| json!({ "x": base64::engine::general_purpose::STANDARD.encode(der) });
+    let found = |was: Value| Layout::find(&fields(&was)).is_some();
+    for head in [
+        &[0x30, 0x82, 0x0a, 0x01, 0x02, 0x01, 0x03, 0x30, 0x82][..],
+        &[0x30, 0x80, 0x02, 0x01, 0x03, 0x30, 0x80, 0x06, 0x09],
+        &[0x30, 0x83, 0x01, 0x0a, 0x01, 0x02, 0x01, 0x03, 0x30],
+        &[0xfe, 0xed, 0xfe, 0xed, 0x00, 0x00, 0x00, 0x02, 0x00],
+        &[0xce, 0xce, 0xce, 0xce, 0x00, 0x00, 0x00, 0x02, 0x00],
+    ] {
+        assert!(found(der(head)), "{head:x?}");
+    }
+    let key = &old.key().pkcs8;
+    for other in [&old.ders()[0][..], key, &KeyForm::Sec1.to_der(old.key()), b"a password that is long", b""] {
+        assert!(!found(der(other)), "{other:x?}");
+    }
+    assert!(!found(json!({ "x": "äöüäöüäöüäöü", "y": 1, "z": "short" })));
+}
+
+#[test]
+fn an_object_is_followed_only_so_deep() {
+    let old = certified(&[&root()]);
+    let mut was = json!({ "certificate": leaf(&old), "private_key": private(&old) });
+    for depth in 1..=DEEPEST {
+        was = json!({ "x": was });
+        assert_eq!(Layout::find(&fields(&was)).unwrap().read(&fields(&was)).unwrap().ders, old.ders(), "{depth}");
+    }
+    assert_eq!(Layout::find(&fields(&json!({ "x": was }))), None);
+}
+
+#[test]
+fn what_is_wrong_in_an_object_is_told_with_the_object() {
+    let was = fields(&json!({ "tls": { "web": { "certificate": 1 } } }));
+    let refused = Layout::find(&was).unwrap().read(&was).unwrap_err().to_string();
+    assert_eq!(refused, "in `tls.web`: the field `certificate` is neither text nor a list of texts");
+    let old = certified(&[&root()]);
+    let pair = json!({ "certificate": leaf(&old), "private_key": private(&old) });
+    let both = fields(&json!({ "a": { "b": pair }, "c": pair }));
+    let refused = Layout::find(&both).unwrap().insist_writable(&both).unwrap_err().to_string();
+    assert_eq!(refused, "certificates in several objects (`a.b`, `c`): give each a secret of its own");
 }

@@ -1,0 +1,164 @@
+//! How one text holds certificates and keys: as PEM, or as PEM or DER in base64.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use zeroize::Zeroizing;
+
+use crate::domain::key::PrivateKey;
+use crate::domain::text::printable;
+use crate::pki::bundle::Bundle;
+use crate::pki::key_form::KeyForm;
+use crate::pki::{NotUnderstood, key, pem};
+
+const BEGIN: &str = "-----BEGIN ";
+
+/// DER opens with a SEQUENCE.
+const SEQUENCE: u8 = 0x30;
+
+/// What a text is besides what it holds, so that a new one is written alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    encoding: Encoding,
+    lines: Lines,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Encoding {
+    Pem,
+    /// Base64 of PEM, whose own lines are these.
+    WrappedPem {
+        width: Option<usize>,
+        inner: Lines,
+    },
+    /// Base64 of one certificate or key.
+    WrappedDer {
+        width: Option<usize>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Lines {
+    windows: bool,
+    /// The line end after the last line, or the lack of one.
+    tail: String,
+}
+
+/// What is to be written into one text, certificates in order.
+pub struct Content<'a> {
+    pub certificates: Vec<&'a [u8]>,
+    /// The key, its form, and how many of the certificates come before it.
+    pub key: Option<(&'a PrivateKey, KeyForm, usize)>,
+}
+
+impl Form {
+    /// With what is within the base64, if there is any.
+    pub fn of(text: &str) -> (Self, Zeroizing<Vec<u8>>) {
+        let lines = Lines::of(text);
+        if let Some(bytes) = (!text.contains(BEGIN)).then(|| unwrapped(text)).flatten() {
+            let width = text.trim_end().lines().nth(1).and_then(|_| text.lines().next()).map(str::len);
+            if let Some(inner) = std::str::from_utf8(&bytes).ok().filter(|inner| inner.contains(BEGIN)) {
+                let inner = Lines::of(inner);
+                return (Self { encoding: Encoding::WrappedPem { width, inner }, lines }, bytes);
+            }
+            if bytes.first() == Some(&SEQUENCE) {
+                return (Self { encoding: Encoding::WrappedDer { width }, lines }, bytes);
+            }
+        }
+        (Self { encoding: Encoding::Pem, lines }, Zeroizing::new(text.as_bytes().to_vec()))
+    }
+
+    pub fn read(text: &str) -> Result<Bundle, NotUnderstood> {
+        let (form, bytes) = Self::of(text);
+        let mut bundle = Bundle::parse(&bytes)?;
+        if let Encoding::WrappedDer { .. } = form.encoding
+            && bundle.certificates.is_empty()
+        {
+            match key::from_der(&bytes) {
+                Ok(key) => bundle.keys.push(key),
+                Err(NotUnderstood(why)) => {
+                    bundle.unread_keys.push(format!("base64 of neither one certificate nor a key: {why}"));
+                }
+            }
+        }
+        Ok(bundle)
+    }
+
+    pub fn write(&self, content: &Content) -> Result<String, NotUnderstood> {
+        match &self.encoding {
+            Encoding::Pem => Ok(self.lines.like(&content.pem())),
+            Encoding::WrappedPem { width, inner } => {
+                let inner = Zeroizing::new(inner.like(&content.pem()));
+                Ok(self.lines.like(&wrapped(inner.as_bytes(), *width)))
+            }
+            Encoding::WrappedDer { width } => Ok(self.lines.like(&wrapped(&content.der()?, *width))),
+        }
+    }
+}
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let tail = if text.is_empty() { "\n" } else { &text[text.trim_end().len()..] };
+        Self { windows: text.contains("\r\n"), tail: tail.to_string() }
+    }
+
+    fn like(&self, text: &str) -> String {
+        let text = text.trim_end();
+        let body = if self.windows { text.replace('\n', "\r\n") } else { text.to_string() };
+        // Nothing has no last line.
+        if body.is_empty() { body } else { body + &self.tail }
+    }
+}
+
+impl Content<'_> {
+    fn pem(&self) -> Zeroizing<String> {
+        let Some((key, form, before)) = &self.key else { return Zeroizing::new(pem::certificates(&self.certificates)) };
+        let (first, rest) = self.certificates.split_at((*before).min(self.certificates.len()));
+        Zeroizing::new(pem::certificates(first) + &form.to_pem(key) + &pem::certificates(rest))
+    }
+
+    fn der(&self) -> Result<Zeroizing<Vec<u8>>, NotUnderstood> {
+        match (&self.certificates[..], &self.key) {
+            ([one], None) => Ok(Zeroizing::new(one.to_vec())),
+            ([], Some((key, form, _))) => Ok(form.to_der(key)),
+            ([], None) => Ok(Zeroizing::default()),
+            ([..], _) => Err(NotUnderstood(
+                "DER in base64 has room for one certificate and no chain: add an empty field `ca_chain` for it".into(),
+            )),
+        }
+    }
+}
+
+/// The label of a block that is neither certificate nor key, and whose loss would be one.
+pub fn other_block(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let labels = text.lines().filter_map(|line| line.trim().strip_prefix(BEGIN)?.strip_suffix("-----"));
+    let lost = |label: &&str| {
+        let is_certificate = matches!(*label, "CERTIFICATE" | "X509 CERTIFICATE");
+        // They name the curve once more, which the key itself does.
+        !is_certificate && !label.ends_with("PRIVATE KEY") && *label != "EC PARAMETERS"
+    };
+    labels.into_iter().find(lost).map(printable)
+}
+
+/// Whether a JSON text is base64 of PKCS#12 (RFC 7292: a sequence that opens with the version 3) or of a Java keystore.
+pub fn is_keystore(json: &str) -> bool {
+    let Some(text) = json.strip_prefix('"').and_then(|text| text.get(..12)) else { return false };
+    let Ok(head) = BASE64.decode(text) else { return false };
+    let java = [[0xfe, 0xed, 0xfe, 0xed], [0xce, 0xce, 0xce, 0xce]];
+    let version = [0x02, 0x01, 0x03];
+    java.iter().any(|magic| head.starts_with(magic))
+        // The length of the sequence takes one to four bytes.
+        || head.first() == Some(&SEQUENCE) && (2..=5).any(|at| head[at..].starts_with(&version))
+}
+
+fn unwrapped(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let packed = Zeroizing::new(text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect::<Vec<_>>());
+    BASE64.decode(&*packed).ok().map(Zeroizing::new)
+}
+
+fn wrapped(bytes: &[u8], width: Option<usize>) -> String {
+    let text = BASE64.encode(bytes);
+    let Some(width) = width.filter(|width| *width > 0) else { return text };
+    let lines = text.as_bytes().chunks(width).map(|line| String::from_utf8_lossy(line).into_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,177 @@
+//! The names that tools give to the fields of a certificate.
+
+use super::form::{self, Form};
+use super::{Text, bundle_in, text, texts};
+use crate::pki::NotUnderstood;
+use crate::pki::bundle::Bundle;
+use crate::vault::Fields;
+
+/// Names of fields that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The leaf, or the leaf and its chain.
+    pub certificate: Option<&'static str>,
+    /// Always the leaf and its chain.
+    pub fullchain: Option<&'static str>,
+    /// May be the field of the certificate, where one text holds both.
+    pub key: &'static str,
+    pub chain: Option<&'static str>,
+    /// The certificate that signed the leaf.
+    pub issuing_ca: Option<&'static str>,
+    /// What clients trust, which is a root where there is one.
+    pub anchor: Option<&'static str>,
+}
+
+const NONE: Names =
+    Names { certificate: None, fullchain: Some("fullchain"), key: "", chain: None, issuing_ca: None, anchor: None };
+
+/// As Vault's `pki/issue` answers; also that of a new secret.
+pub const VAULT: Names = Names {
+    certificate: Some("certificate"),
+    key: "private_key",
+    chain: Some("ca_chain"),
+    issuing_ca: Some("issuing_ca"),
+    ..NONE
+};
+
+const KNOWN: [Names; 6] = [
+    VAULT,
+    // As Kubernetes and cert-manager name them.
+    Names { certificate: Some("tls.crt"), key: "tls.key", anchor: Some("ca.crt"), ..NONE },
+    Names { certificate: Some("cert"), key: "key", chain: Some("chain"), ..NONE },
+    Names { certificate: Some("crt"), key: "key", chain: Some("chain"), ..NONE },
+    Names { certificate: Some("pem"), key: "pem", ..NONE },
+    // Without any of the above.
+    Names { key: "key", chain: Some("chain"), ..NONE },
+];
+
+/// People mix the names of two tools; where a field of one is missing, these are looked for.
+const KEYS: [&str; 4] = ["private_key", "key", "tls.key", "privkey"];
+const CHAINS: [&str; 2] = ["ca_chain", "chain"];
+const ANCHORS: [&str; 2] = ["ca.crt", "ca"];
+
+/// The names that make a secret one of a certificate.
+pub fn certificate_fields() -> impl Iterator<Item = &'static str> {
+    let own = KNOWN.into_iter().filter_map(|names| names.certificate);
+    own.chain(NONE.fullchain)
+}
+
+impl Names {
+    /// The first set of which the certificate is there, as anything but an object of its own.
+    pub fn find(fields: &Fields) -> Option<Self> {
+        let is_there = |name: &str| fields.get(name).is_some_and(|value| !value.get().starts_with('{'));
+        Self::first(is_there).map(|names| names.with_those_of_others(fields))
+    }
+
+    /// The first set of which the certificate is there by name.
+    pub fn named(fields: &Fields) -> Option<Self> {
+        Self::first(|name| fields.contains_key(name))
+    }
+
+    fn first(is_there: impl Fn(&str) -> bool) -> Option<Self> {
+        KNOWN.into_iter().find(|names| names.certificate.or(names.fullchain).is_some_and(&is_there))
+    }
+
+    fn with_those_of_others(mut self, fields: &Fields) -> Self {
+        let holds = |name: &str, what: fn(&Bundle) -> bool| bundle_in(fields, name).is_ok_and(|bundle| what(&bundle));
+        let has_key: fn(&Bundle) -> bool = |bundle| !bundle.keys.is_empty() || !bundle.unread_keys.is_empty();
+        let has_certificate: fn(&Bundle) -> bool = |bundle| !bundle.certificates.is_empty();
+        let is_key = |name: &str| match self.certificate == Some(name) {
+            true => holds(name, has_key),
+            false => fields.contains_key(name),
+        };
+        if !is_key(self.key) {
+            let elsewhere = KEYS.into_iter().chain(self.certificate).chain(self.fullchain);
+            self.key = elsewhere.into_iter().find(|name| holds(name, has_key)).unwrap_or(self.key);
+        }
+        let other = |own: Option<&'static str>, others: &[&'static str]| match own {
+            Some(name) if fields.contains_key(name) => own,
+            _ => others.iter().copied().find(|name| holds(name, has_certificate)).or(own),
+        };
+        self.chain = other(self.chain, &CHAINS);
+        self.issuing_ca = other(self.issuing_ca, &["issuing_ca"]);
+        self.anchor = other(self.anchor, &ANCHORS);
+        self
+    }
+
+    /// Each name once.
+    pub fn all(&self) -> Vec<&'static str> {
+        let key = (![self.certificate, self.fullchain].contains(&Some(self.key))).then_some(self.key);
+        [self.certificate, self.fullchain, key, self.chain, self.issuing_ca, self.anchor]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    pub fn bundle(&self, fields: &Fields) -> Result<Bundle, NotUnderstood> {
+        let mut bundle = Bundle::default();
+        for name in self.all() {
+            bundle.add(bundle_in(fields, name)?);
+        }
+        Ok(bundle)
+    }
+
+    /// Why these fields must not be written, with what to do about it.
+    pub fn insist_writable(&self, fields: &Fields) -> Result<(), NotUnderstood> {
+        self.insist_on_one_set(fields)?;
+        let bundle = self.bundle(fields)?;
+        bundle.insist_on_keys()?;
+        bundle.insist_on_one()?;
+        match &bundle.keys[..] {
+            [] => {
+                let why =
+                    format!("there is no private key beside the certificate: put it into the field `{}`", self.key);
+                return Err(NotUnderstood(why));
+            }
+            [key, others @ ..] if others.iter().any(|other| other.public != key.public) => {
+                return Err(NotUnderstood(
+                    "it holds several private keys: remove all but that of its certificate".into(),
+                ));
+            }
+            [..] => {}
+        }
+        self.all().into_iter().try_for_each(|name| {
+            insist_on_one_text(fields, name)?;
+            insist_on_nothing_else(fields, name)
+        })
+    }
+
+    fn insist_on_one_set(&self, fields: &Fields) -> Result<(), NotUnderstood> {
+        let all = self.all();
+        let others = KEYS.into_iter().chain(CHAINS).filter(|name| !all.contains(name));
+        let stale = others
+            .filter(|name| bundle_in(fields, name).is_ok_and(|b| !b.keys.is_empty() || !b.certificates.is_empty()));
+        let sets = certificate_fields().filter(|name| fields.contains_key(*name) && !all.contains(name));
+        let beside: Vec<_> = sets.chain(stale).collect();
+        if beside.is_empty() {
+            return Ok(());
+        }
+        let mut names: Vec<_> =
+            all.into_iter().filter(|name| certificate_fields().any(|known| known == *name)).collect();
+        names.retain(|name| fields.contains_key(*name));
+        names.extend(beside);
+        let names = names.join("`, `");
+        Err(NotUnderstood(format!("certificates under several names (`{names}`): remove all but one")))
+    }
+}
+
+/// A list has no room for a key.
+fn insist_on_one_text(fields: &Fields, name: &str) -> Result<(), NotUnderstood> {
+    match text(fields, name)? {
+        Some(Text::List(_)) if !bundle_in(fields, name)?.keys.is_empty() => {
+            Err(NotUnderstood(format!("the field `{name}` is a list: make it one text")))
+        }
+        Some(Text::List(_) | Text::One(_)) | None => Ok(()),
+    }
+}
+
+/// What certd does not know in the midst of a text would be lost.
+fn insist_on_nothing_else(fields: &Fields, name: &str) -> Result<(), NotUnderstood> {
+    for text in texts(fields, name)? {
+        if let Some(label) = form::other_block(&Form::of(&text).1) {
+            let what = format!("the field `{name}` also holds a block that certd would lose");
+            return Err(NotUnderstood(format!("{what}, so give it a field of its own: {label}")));
+        }
+    }
+    Ok(())
+}
