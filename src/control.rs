@@ -140,7 +140,11 @@ async fn pause(State(shared): State<Shared>, Json(body): Json<PauseBody>) -> Res
 /// The pause as an event, whoever writes it.
 pub fn write_pause(journal: &Journal, now: Timestamp, body: &PauseBody) -> Result<(), crate::journal::JournalError> {
     let event = body.until.map_or(Event::Resumed, |until| Event::Paused { until });
-    tracing::info!(cert = ?body.certificate, until = ?body.until.map(|until| until.to_string()), "pause");
+    let what = body.certificate.as_ref().map_or("all acting", |name| name.0.as_str());
+    match body.until {
+        Some(until) => tracing::info!(until = %until, "paused: {what}"),
+        None => tracing::info!("resumed: {what}"),
+    }
     journal.append(now, body.certificate.as_ref(), event)
 }
 

@@ -4,6 +4,7 @@ pub mod assess;
 pub mod execute;
 pub mod observe;
 pub mod setup;
+pub mod troubles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -131,7 +132,7 @@ impl Cycle {
             any |= opened.is_ok();
             match opened {
                 Err(error) if may_create => {
-                    tracing::error!(issuer = %name, "{}", with_causes(&error));
+                    self.memory.troubles.meet(format!("issuer {name}"), with_causes(&error));
                     self.issuers_up.insert(name.clone(), false);
                 }
                 Ok(()) | Err(_) => {}
@@ -187,19 +188,21 @@ impl Cycle {
     }
 
     async fn snapshot(
-        &self,
+        &mut self,
         sweep: Sweep,
         entries: Vec<Entry>,
         journal: &JournalView,
         phases: Vec<PhaseStatus>,
     ) -> Snapshot {
         let taken_at = (self.now)();
+        let (issuers, vaults) = (self.issuers().await, self.vaults(taken_at).await);
+        self.memory.troubles.settle();
         Snapshot {
             taken_at,
             entries,
             sources: sweep.sources,
-            issuers: self.issuers().await,
-            vaults: self.vaults(taken_at).await,
+            issuers,
+            vaults,
             phases,
             act: self.setup.act,
             paused_until: journal.pause_at(taken_at),
@@ -207,14 +210,14 @@ impl Cycle {
     }
 
     /// An issuer that refused the last order is not up, although it answers.
-    async fn issuers(&self) -> Vec<IssuerStatus> {
+    async fn issuers(&mut self) -> Vec<IssuerStatus> {
         let mut statuses = Vec::new();
-        for (name, issuer) in &self.setup.issuers {
+        for (name, issuer) in &self.setup.clone().issuers {
             let looked = issuer.look().await;
             crate::pulse::beat();
             let up = looked.is_ok() && self.issuers_up.get(name).copied().unwrap_or(true);
             if let Err(error) = &looked {
-                tracing::warn!(issuer = %name, "{}", with_causes(error));
+                self.memory.troubles.meet(format!("issuer {name}"), with_causes(error));
             }
             let not_after = looked.ok().flatten();
             statuses.push(IssuerStatus { issuer: name.clone(), up: Some(up), not_after, backoff_until: None });
@@ -222,11 +225,12 @@ impl Cycle {
         statuses
     }
 
-    async fn vaults(&self, now: Timestamp) -> Vec<VaultStatus> {
+    async fn vaults(&mut self, now: Timestamp) -> Vec<VaultStatus> {
         let mut statuses = Vec::new();
-        for vault in self.setup.vaults.values() {
+        for vault in self.setup.clone().vaults.values() {
             if let Err(error) = vault.token_lookup(now).await {
-                tracing::warn!(vault = %vault.name, "could not look up the token: {}", with_causes(&error));
+                let message = format!("could not look up the token: {}", with_causes(&error));
+                self.memory.troubles.meet(format!("vault {}", vault.name), message);
             }
             crate::pulse::beat();
             statuses.push(vault.status());

@@ -3,8 +3,10 @@
 //! The cron scheduler only ticks. What is due is decided here by the wall clock, so a suspend, a jump of
 //! the clock or a turn that overran neither loses a turn nor runs two at once.
 
+mod announce;
 mod rollout;
 mod schedule;
+mod standing;
 mod systemd;
 
 use std::collections::BTreeMap;
@@ -17,12 +19,14 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_cron_scheduler::JobSchedulerError;
 
+use crate::cli::words::did_you_mean;
 use crate::config::{self, Config, ConfigErrors};
 use crate::control::{self, Answer, RenewCommand, Upshot};
 use crate::cycle::setup::Setup;
 use crate::cycle::{Cycle, Turn};
 use crate::domain::name::CertName;
 use crate::domain::plan::{Action, Demand};
+use crate::domain::snapshot::Snapshot;
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, JournalError};
@@ -33,9 +37,11 @@ use crate::metrics::render::{About, render};
 use crate::metrics::served::Reload;
 use crate::pulse;
 use crate::renew;
+use crate::report::Summary;
 
 use rollout::Rollouts;
 use schedule::Schedule;
+use standing::Standing;
 
 /// After SIGTERM the turn may end by itself for so long; a renewal inside it gives up earlier.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -68,7 +74,7 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
     let (renewals, commands) = mpsc::channel(16);
     control::serve(&config.state_dir, journal.clone(), renewals, now)
         .map_err(|source| DaemonError::Control(config.state_dir.clone(), source))?;
-    announce(path, &config, listener.as_ref());
+    announce::up(path, &config, &setup, listener.as_ref());
     let daemon = Daemon {
         path: path.to_path_buf(),
         cycle: Arc::new(Mutex::new(Cycle::new(setup.clone(), now))),
@@ -83,6 +89,7 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
         asked: BTreeMap::new(),
         waiting: Vec::new(),
         rollouts: Rollouts::default(),
+        standing: Standing::default(),
         schedule: Schedule::new(now()),
     };
     daemon.run(signals, commands).await
@@ -110,18 +117,6 @@ fn listen_settings(config: &Config) -> Option<ListenSettings> {
         tls,
         bearer_token_file: listen.bearer_token_file.as_ref().map(|path| config.path(path)),
     })
-}
-
-/// Says where to look, so that a person need not read the configuration for it.
-fn announce(path: &Path, config: &Config, listener: Option<&Listener>) {
-    tracing::info!(config = %path.display(), state_dir = %config.state_dir.display(), act = config.act, "certd is up");
-    if let Some(listener) = listener {
-        let (scheme, address) = (listener.scheme(), listener.address());
-        tracing::info!("metrics: {scheme}://{address}/metrics");
-        if scheme == "https" {
-            tracing::info!("in another terminal: certd check {address}");
-        }
-    }
 }
 
 struct Signals {
@@ -157,6 +152,7 @@ struct Daemon {
     asked: BTreeMap<CertName, Demand>,
     waiting: Vec<Waiting>,
     rollouts: Rollouts,
+    standing: Standing,
     schedule: Schedule,
 }
 
@@ -263,11 +259,20 @@ impl Daemon {
         self.page.completed(readiness);
         self.rollouts.follow(setup, turn);
         self.serve_newest();
-        let worst = turn.snapshot.worst().as_str();
+        self.standing.follow(&turn.snapshot);
+        self.summarise(turn);
+    }
+
+    fn summarise(&self, turn: &Turn) {
+        let Summary { ok, warning, critical, unknown } = Summary::of(&turn.snapshot);
         tracing::info!(
             certificates = turn.snapshot.entries.len(),
+            ok,
+            warning,
+            critical,
+            unknown,
             renewals = turn.attempts.len(),
-            worst,
+            failed = turn.attempts.iter().filter(|attempt| attempt.ended.is_err()).count(),
             "turn completed"
         );
     }
@@ -350,7 +355,7 @@ pub fn answer(name: &CertName, turn: &Turn) -> Answer {
 fn not_tried(name: &CertName, turn: &Turn) -> (Upshot, String) {
     let mut managed = turn.snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
     let Some(managed) = managed.find(|managed| managed.decision.certificate == *name) else {
-        return (Upshot::NotManaged, "certd manages no such certificate".to_string());
+        return (Upshot::NotManaged, unmanaged(name, &turn.snapshot));
     };
     let action = &managed.decision.action;
     let upshot = match action {
@@ -358,6 +363,21 @@ fn not_tried(name: &CertName, turn: &Turn) -> (Upshot, String) {
         Action::Renew { .. } | Action::Defer { .. } | Action::Hold { .. } => Upshot::Waiting,
     };
     (upshot, crate::cli::words::action(action))
+}
+
+/// Why certd does not renew what is not its own.
+fn unmanaged(name: &CertName, snapshot: &Snapshot) -> String {
+    match snapshot.entries.iter().find(|entry| entry.observation.location.to_string() == name.0) {
+        Some(entry) => {
+            let why: Vec<&str> = entry.problems.iter().map(|problem| problem.message.as_str()).collect();
+            format!("certd only watches it{}{}", if why.is_empty() { "" } else { ": " }, why.join(", "))
+        }
+        None => {
+            let managed = snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
+            let names = managed.map(|managed| &managed.decision.certificate.0);
+            format!("certd manages no such certificate{}", did_you_mean(&name.0, names))
+        }
+    }
 }
 
 pub fn about(setup: &Setup) -> About {
@@ -391,6 +411,7 @@ mod tests {
             asked: BTreeMap::new(),
             waiting: Vec::new(),
             rollouts: Rollouts::default(),
+            standing: Standing::default(),
             schedule: Schedule::new(now()),
         }
     }

@@ -34,7 +34,15 @@ const QUIET_FOR: Duration = Duration::from_secs(1);
 /// As often as it is drawn.
 const TICK: Duration = Duration::from_millis(250);
 
+const EXAMPLES: &str = "\
+Examples:
+  certd check www.example.org:443 '10.0.0.7:443 sni=www.example.org'
+  certd check '/etc/ssl/private/*.pem' --warn 14d --critical 3d
+  certd check vault:secret/tls/web --format json
+  certd check --config /etc/certd/certd.toml --format nagios";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct CheckArguments {
     /// host:port, https://host, a file, a glob, or vault:secret/path; those of the configuration when none is named
     targets: Vec<String>,
@@ -169,7 +177,7 @@ fn print(arguments: &CheckArguments, setup: &Setup, snapshot: &Snapshot) -> anyh
     let terminal = std::io::stdout().is_terminal();
     let look = Look {
         color: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-        width: if terminal { comfy_table::Table::new().width() } else { None },
+        width: terminal_size::terminal_size_of(std::io::stdout()).map(|(terminal_size::Width(width), _)| width),
     };
     super::print(&report::render(arguments.format, snapshot, look, &about(setup)))
 }

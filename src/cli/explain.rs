@@ -9,7 +9,7 @@ use crate::config;
 use crate::cycle::Cycle;
 use crate::domain::inventory::{Found, Sighting};
 use crate::domain::plan::Managed;
-use crate::domain::snapshot::Entry;
+use crate::domain::snapshot::{Entry, Snapshot};
 use crate::domain::time::Timestamp;
 
 use super::{ConfigFile, journal_view, words};
@@ -32,12 +32,20 @@ pub async fn run(arguments: ExplainArguments, now: fn() -> Timestamp) -> anyhow:
             || entry.managed.as_ref().is_some_and(|managed| managed.decision.certificate.0 == arguments.name)
     };
     let Some(entry) = snapshot.entries.iter().find(named) else {
-        bail!("certd sees nothing of this name: {} (`certd plan` and `certd check` list what it sees)", arguments.name);
+        bail!("{}", unseen(&snapshot, &arguments.name));
     };
     let managed = managed.iter().find(|managed| managed.location == entry.observation.location);
     print!("{}", super::pause::banner(snapshot.act, snapshot.paused_until));
     print!("{}", explained(snapshot.taken_at, entry, managed));
     Ok(0)
+}
+
+fn unseen(snapshot: &Snapshot, name: &str) -> String {
+    let decided = |entry: &Entry| entry.managed.as_ref().map(|managed| managed.decision.certificate.0.clone());
+    let places = snapshot.entries.iter().map(|entry| entry.observation.location.to_string());
+    let names: Vec<String> = snapshot.entries.iter().filter_map(decided).chain(places).collect();
+    let list = "`certd plan` and `certd check --config FILE` list what it sees";
+    format!("certd sees nothing of this name: {name}{} ({list})", words::did_you_mean(name, names.iter()))
 }
 
 fn explained(now: Timestamp, entry: &Entry, managed: Option<&Managed>) -> String {

@@ -24,9 +24,16 @@ use crate::domain::plan::JournalView;
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, JournalError};
 
+const EXAMPLES: &str = "\
+Examples:
+  certd check www.example.org:443 '/etc/ssl/*.pem'   needs no configuration
+  certd config check                                 what is wrong in /etc/certd/certd.toml
+  certd plan                                         what the daemon would do now, and why
+  certd run                                          the daemon, in the foreground";
+
 /// Keeps certificates fresh: looks at them, knows when each is due, gets a new one, stores it.
 #[derive(Debug, Parser)]
-#[command(name = "certd", version, max_term_width = 100)]
+#[command(name = "certd", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -36,11 +43,11 @@ pub struct Arguments {
 enum Command {
     /// Look once and report: exit 0 ok, 1 warning, 2 critical, 3 unknown or usage error
     Check(check::CheckArguments),
-    /// The daemon
+    /// The daemon: every turn looks at everything and renews what is due, until SIGTERM
     Run(ConfigFile),
     /// What would be done and why; changes nothing
     Plan(plan::PlanArguments),
-    /// Renew now: the certificates named, or all that are due
+    /// Renew now: the certificates named, or all that are due; exit 0 done, 1 held or put off, 2 failed or unknown
     Renew(renew::RenewArguments),
     /// When a certificate is renewed, why, and from what that follows
     Explain(explain::ExplainArguments),
@@ -100,9 +107,16 @@ async fn daemon(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
 fn check_config(path: &Path) -> anyhow::Result<u8> {
     let config = config::load(path)?;
     let setup = config::build::build(&config)?;
+    for (name, vault) in &config.vaults {
+        // A credential of systemd is there only while the service runs, so this is no mistake.
+        let path = config.path(&vault.token_file);
+        if let Err(error) = std::fs::File::open(&path) {
+            eprintln!("certd: the token of vault {name} cannot be read now: {}: {error}", path.display());
+        }
+    }
     let (certificates, rules) = (setup.declared.len(), setup.adopted.len());
     println!(
-        "{}: ok, {} sources, {} issuers, {certificates} certificates, {rules} adopt rules",
+        "{}: ok; sources: {}, issuers: {}, certificates: {certificates}, adopt rules: {rules}",
         path.display(),
         setup.sources.len(),
         setup.issuers.len(),

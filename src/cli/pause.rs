@@ -3,12 +3,13 @@
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::config;
+use crate::config::{self, Config};
 use crate::control::PauseBody;
 use crate::domain::name::CertName;
+use crate::domain::plan::JournalView;
 use crate::domain::time::Timestamp;
 
-use super::{ConfigFile, JournalAccess};
+use super::{ConfigFile, JournalAccess, words};
 
 #[derive(Debug, Args)]
 pub struct PauseArguments {
@@ -31,36 +32,73 @@ pub struct ResumeArguments {
 
 pub async fn pause(arguments: PauseArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let until = until(&arguments.until, now())?;
+    let config = config::load(&arguments.file.config)?;
+    if let Some(name) = &arguments.name {
+        must_be_managed(&config, name)?;
+    }
     let what = arguments.name.clone().unwrap_or_else(|| "all acting".to_string());
-    write(&arguments.file, arguments.name, Some(until), now).await?;
+    let journal = JournalAccess::open(&config)?;
+    write(&journal, arguments.name, Some(until), now).await?;
     println!("paused until {until}: {what}");
     Ok(0)
 }
 
 pub async fn resume(arguments: ResumeArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
+    let config = config::load(&arguments.file.config)?;
+    let journal = JournalAccess::open(&config)?;
+    let view = journal.view().await?;
     let what = arguments.name.clone().unwrap_or_else(|| "all acting".to_string());
-    write(&arguments.file, arguments.name, None, now).await?;
-    println!("resumed: {what}");
+    let paused = paused(&view, now());
+    match &arguments.name {
+        None if view.pause_at(now()).is_none() => println!("was not paused: {what}"),
+        Some(name) if !paused.contains(name) => {
+            println!("was not paused: {what}{}", words::did_you_mean(name, paused.iter()));
+        }
+        None | Some(_) => {
+            write(&journal, arguments.name, None, now).await?;
+            println!("resumed: {what}");
+        }
+    }
     Ok(0)
 }
 
+/// The certificates that have a pause of their own.
+fn paused(view: &JournalView, now: Timestamp) -> Vec<String> {
+    let records = view.records.iter();
+    let paused = records.filter(|(_, record)| record.paused_until.is_some_and(|until| now < until));
+    paused.map(|(name, _)| name.0.clone()).collect()
+}
+
+/// A slip in a name must not leave somebody believing that it is paused. What a rule may adopt need not be
+/// in sight: a Vault that is down is a reason to pause.
+fn must_be_managed(config: &Config, name: &str) -> anyhow::Result<()> {
+    let setup = config::build::build(config)?;
+    let adoptable = setup.adopted.iter().any(|rule| {
+        let path = name.strip_prefix(&format!("vault:{}:", rule.vault.name));
+        path.is_some_and(|path| rule.source.covers(path))
+    });
+    let declared: Vec<&String> = setup.declared.iter().map(|managed| &managed.name.0).collect();
+    if !adoptable && !declared.iter().any(|known| *known == name) {
+        let meant = words::did_you_mean(name, declared.into_iter());
+        bail!("nothing is paused: certd manages no certificate of this name: {name}{meant}");
+    }
+    Ok(())
+}
+
 async fn write(
-    file: &ConfigFile,
+    journal: &JournalAccess,
     name: Option<String>,
     until: Option<Timestamp>,
     now: fn() -> Timestamp,
 ) -> anyhow::Result<()> {
-    let config = config::load(&file.config)?;
     let body = PauseBody { certificate: name.map(CertName), until };
-    JournalAccess::open(&config)?.pause(now(), &body).await
+    journal.pause(now(), &body).await
 }
 
 fn until(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
     let until = match config::duration(text) {
         Ok(span) => now.plus(span),
-        Err(_) => {
-            text.parse().context("--until takes an instant such as 2027-01-31T12:00:00Z, or a duration such as 2h")?
-        }
+        Err(_) => text.parse().context("--until takes an instant or a duration, such as 2h or 3d")?,
     };
     if until <= now {
         bail!("--until has passed already: {until}");

@@ -1,5 +1,6 @@
 //! Decisions and errors as a person reads them.
 
+use crate::config;
 use crate::domain::plan::{Action, Deferral, Held};
 use crate::domain::text;
 
@@ -15,6 +16,16 @@ pub fn one_line(error: &anyhow::Error) -> String {
     lines.join("\n")
 }
 
+/// For the end of a message about a name that nothing has; empty where nothing is like it.
+pub fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a String> + Clone) -> String {
+    // An adopted certificate is named vault:NAME:path, and a person remembers the path.
+    let path = |known: &&String| known.strip_suffix(name).is_some_and(|start| start.ends_with([':', '/']));
+    match names.clone().find(path).or_else(|| config::closest(name, names)) {
+        Some(meant) => format!(" \u{2014} did you mean {meant}?"),
+        None => String::new(),
+    }
+}
+
 pub fn action(action: &Action) -> String {
     match action {
         Action::Keep { renew_at } => format!("keep, due on {renew_at}"),
@@ -28,6 +39,7 @@ pub fn action(action: &Action) -> String {
 
 fn deferral(reason: &Deferral) -> String {
     match reason {
+        Deferral::Backoff { failures: 1 } => "an attempt failed".to_string(),
         Deferral::Backoff { failures } => format!("{failures} attempts failed"),
         Deferral::Contested => "others keep replacing what certd stores there: find out who".to_string(),
         Deferral::Cap => "this turn renews as many as it may".to_string(),
@@ -46,5 +58,22 @@ fn held(held: &Held) -> String {
         }
         Held::Unwritable(why) => why.clone(),
         Held::NotObserved => "it was not looked at yet".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_almost_there_is_offered() {
+        let names = ["payments".to_string(), "vault:main:secret/tls/web".to_string()];
+        let meant = |name: &str| did_you_mean(name, names.iter());
+        assert_eq!(meant("paymenst"), " \u{2014} did you mean payments?");
+        assert_eq!(meant("vault:main:secret/tls/wbe"), " \u{2014} did you mean vault:main:secret/tls/web?");
+        assert_eq!(meant("secret/tls/web"), " \u{2014} did you mean vault:main:secret/tls/web?");
+        assert_eq!(meant("ments"), "");
+        assert_eq!(meant("other"), "");
+        assert_eq!(meant(""), "");
     }
 }

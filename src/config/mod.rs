@@ -21,6 +21,7 @@ pub use file::{
     VaultPkiIssuer,
 };
 pub use load::{load, minimal};
+pub use rules::closest;
 pub use toml::Spanned;
 pub use validate::LONGEST_DEADLINE;
 pub use value::{FilePath, Period, Roots, duration, threshold};

@@ -186,7 +186,7 @@ pub(super) fn listen_address(text: &str) -> Result<Option<SocketAddr>, Fault> {
 }
 
 /// The declared name that was probably meant.
-pub(super) fn closest<'a>(meant: &str, declared: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+pub fn closest<'a>(meant: &str, declared: impl Iterator<Item = &'a String>) -> Option<&'a String> {
     // Two slips make another word of a short one.
     let slips = if meant.chars().count() < 4 { 1 } else { 2 };
     declared.map(|name| (distance(meant, name), name)).filter(|(far, _)| *far <= slips).min().map(|(_, name)| name)

@@ -18,6 +18,7 @@ use crate::source::tls::TlsSource;
 use crate::source::{Observed, Source};
 
 use super::setup::Setup;
+use super::troubles::Troubles;
 
 /// The sources that stand for what the configuration names in `store` and in `serves`.
 pub const STORES: &str = "stores";
@@ -38,6 +39,7 @@ pub struct Memory {
     inventory: Inventory,
     last_success: BTreeMap<SourceName, Timestamp>,
     errors: BTreeMap<SourceName, BTreeMap<ObstacleKind, u64>>,
+    pub troubles: Troubles,
 }
 
 /// One look at everything.
@@ -147,7 +149,7 @@ impl Memory {
             sweep.inventory.insert(observation);
         }
         for (nth, failure) in observed.failures.into_iter().enumerate() {
-            tracing::warn!(source = %name, obstacle = failure.obstacle.as_str(), "{}", failure.message);
+            self.troubles.meet(format!("source {name}"), failure.message.clone());
             let part = (nth > 0).then(|| (nth + 1).to_string());
             sweep.inventory.insert(Observation {
                 location: Location::Listing { source: name.clone(), part },

@@ -47,8 +47,9 @@ pub struct Journal {
 }
 
 impl Journal {
+    /// One that cannot be seen may be there, and opening it tells why it cannot.
     pub fn exists(state_dir: &Path) -> bool {
-        state_dir.join(FILE).exists()
+        !matches!(state_dir.join(FILE).try_exists(), Ok(false))
     }
 
     /// Opens or creates it in the state directory, for this process alone.

@@ -85,7 +85,7 @@ fn not_after(entry: &Entry) -> Option<Timestamp> {
 }
 
 /// What is wrong, a line each: the obstacle, then the problems.
-fn complaints(entry: &Entry) -> Vec<String> {
+pub fn complaints(entry: &Entry) -> Vec<String> {
     let obstacle = match &entry.observation.sighting {
         Sighting::Unknown(obstacle) => Some(obstacle.message.as_str()),
         Sighting::Absent | Sighting::Found(_) => None,

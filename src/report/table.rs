@@ -19,6 +19,9 @@ pub struct Look {
 /// Below this a table cannot be read, so the terminal may wrap it as it likes.
 const NARROWEST: u16 = 60;
 
+/// What is left for the issuer and for what is wrong, beside the state, or places are broken, too.
+const REST: usize = 50;
+
 const HEADER: [&str; 5] = ["STATE", "CERTIFICATE", "ENDS", "ISSUER", "WHAT"];
 
 pub fn render(snapshot: &Snapshot, look: Look) -> String {
@@ -57,13 +60,23 @@ fn table(snapshot: &Snapshot, width: Option<u16>) -> Table {
     if let Some(width) = width {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(NARROWEST));
     }
-    for entry in worst_first(snapshot) {
-        table.add_row(row(snapshot.taken_at, entry));
+    let rows: Vec<[String; 5]> = worst_first(snapshot).into_iter().map(|entry| row(snapshot.taken_at, entry)).collect();
+    let (place, ends) = (widest(&rows, 1), widest(&rows, 2));
+    table.add_rows(rows);
+    if width.is_some_and(|width| place + ends + REST <= usize::from(width)) {
+        // A place that is in one piece can be copied.
+        for column in [1, 2] {
+            table.column_mut(column).expect("the header has it").set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     if let Some(state) = table.column_mut(0) {
         state.set_constraint(ColumnConstraint::ContentWidth).set_padding((0, 1));
     }
     table
+}
+
+fn widest(rows: &[[String; 5]], column: usize) -> usize {
+    rows.iter().flat_map(|row| row[column].lines()).map(|line| line.chars().count()).max().unwrap_or(0)
 }
 
 fn row(now: Timestamp, entry: &Entry) -> [String; 5] {

@@ -97,6 +97,17 @@ fn a_terminal_gets_colour_unless_it_wants_none() {
 }
 
 #[test]
+fn a_table_fits_its_terminal() {
+    let place = place();
+    let line = format!("stty cols 80 rows 24; exec {BINARY} check {}", EACH.join(" "));
+    let run = run(place.command("script").args(["-qec", &line, "/dev/null"]).env("NO_COLOR", "1"), b"");
+    assert_eq!(run.code, 2);
+    assert!(run.stdout.lines().all(|line| line.trim_end().chars().count() <= 80), "{}", run.stdout);
+    assert!(run.stdout.lines().count() > EACH.len() + 3, "long lines are wrapped: {}", run.stdout);
+    assert!(EACH.iter().all(|target| run.stdout.contains(target)), "no place is broken: {}", run.stdout);
+}
+
+#[test]
 fn a_long_look_shows_on_a_terminal_that_it_lives() {
     let hole = black_hole();
     let place = place().set("TERM", "xterm");

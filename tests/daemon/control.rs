@@ -32,7 +32,17 @@ fn every_command(home: &Home) {
     let paused = home.says(&["plan"]);
     assert!(paused.starts_with("web: keep, due on ") && paused.contains("\nweb is paused until "), "{paused}");
     assert!(home.says(&["explain", "web"]).contains("\npaused      until "));
+    assert_eq!(home.says(&["resume", "wbe"]), "was not paused: wbe — did you mean web?\n");
     assert_eq!(home.says(&["resume", "web"]), "resumed: web\n");
+    assert_eq!(home.says(&["resume", "web"]), "was not paused: web\n");
+    assert_eq!(home.says(&["resume"]), "was not paused: all acting\n");
+    let slipped = home.certd(&["pause", "wbe", "--until", "1h"]);
+    assert_eq!(slipped.status.code(), Some(3));
+    let told = "certd: nothing is paused: certd manages no certificate of this name: wbe — did you mean web?\n";
+    assert_eq!(String::from_utf8(slipped.stderr).unwrap(), told);
+    let slipped = home.certd(&["explain", "wbe"]);
+    assert_eq!(slipped.status.code(), Some(3));
+    assert!(String::from_utf8(slipped.stderr).unwrap().contains("wbe — did you mean web? ("));
 
     let unknown = home.certd(&["renew", "nobody"]);
     assert_eq!(unknown.status.code(), Some(2));
@@ -102,4 +112,29 @@ fn acts(certd: &Running, all: &str, paused: bool) {
 fn held(certd: &Running, name: &str) {
     let series = format!("certd_certificate_state{{cert=\"{name}\",state=\"held\"}}");
     eventually(&series, || certd.metric(&series).ok_or_else(|| certd.get("/metrics").1));
+}
+
+/// A pause that cannot be read is no sign that there is none. Root sees through every mode, so a file stands
+/// here where a folder is looked for.
+#[test]
+fn a_journal_out_of_sight_is_not_taken_for_one_that_was_never_begun() {
+    let home = Home::with(LOCAL);
+    std::fs::write(home.path("state"), "").unwrap();
+    let planned = home.certd(&["plan"]);
+    assert_eq!(planned.status.code(), Some(3), "{planned:?}");
+    assert!(String::from_utf8(planned.stderr).unwrap().contains("the journal"));
+}
+
+#[test]
+fn config_check_tells_of_a_token_that_is_not_there() {
+    let home = Home::with("vault.main = { address = \"http://127.0.0.1:8200\", token_file = \"token\" }\n");
+    let config = home.config().display().to_string();
+    let ok = format!("{config}: ok; sources: 0, issuers: 0, certificates: 0, adopt rules: 0\n");
+    let told = format!(
+        "certd: the token of vault main cannot be read now: {}: No such file or directory (os error 2)\n",
+        home.path("token").display()
+    );
+    assert_eq!(home.says(&["config", "check"]), format!("{ok}{told}"));
+    std::fs::write(home.path("token"), "s.some").unwrap();
+    assert_eq!(home.says(&["config", "check"]), ok);
 }

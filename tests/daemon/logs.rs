@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::process::{Home, LOCAL};
+use super::process::{Home, LOCAL, eventually};
 use super::stop::signed_by;
 use super::support::vault::server;
 
@@ -39,6 +39,32 @@ fn a_log_for_people_has_no_colours_when_it_goes_elsewhere() {
     let log = certd.log().join("\n");
     assert!(!log.contains('\u{1b}'), "{log:?}");
     assert!(log.contains(" INFO turn completed "), "{log}");
+    certd.stop();
+}
+
+#[test]
+fn a_vault_that_stays_away_is_a_warning_once_and_each_turn_counts_what_is_unknown() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let home = Home::with(&format!(
+        "vault.main = {{ address = \"http://{closed}\", token_file = \"token\" }}\n\
+         source.apps.vault_kv = {{ vault = \"main\", paths = [\"secret/**\"] }}\n{LOCAL}"
+    ));
+    std::fs::write(home.path("token"), "s.some").unwrap();
+    let certd = home.start();
+    eventually("a third turn", || match certd.count(&["turn completed", "unknown=1"]) {
+        0..3 => Err(certd.log().join("\n")),
+        _ => Ok(()),
+    });
+    let said = |words: &[&str]| certd.count(words);
+    assert_eq!(
+        (said(&["WARN", "source apps"]), said(&["WARN", "vault main"]), said(&["no trouble any more"])),
+        (1, 1, 0),
+        "{}",
+        certd.log().join("\n")
+    );
+    home.configure(LOCAL);
+    certd.signal(libc::SIGHUP);
+    certd.logs(&["no trouble any more", "source apps"]);
     certd.stop();
 }
 

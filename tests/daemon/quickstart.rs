@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use certd::pki;
@@ -26,7 +27,8 @@ fn a_certificate_is_found_missing_issued_stored_served_found_due_and_renewed() {
 
     let certd = Running::new(&config, &[]);
     certd.logs(&["metrics: https://127.0.0.1", "/metrics"]);
-    certd.logs(&["in another terminal: certd check"]);
+    certd.logs(&["kept in", "quickstart/certificates/localhost", "cert=localhost"]);
+    let check = certd.logs(&["in another terminal: certd check 127.0.0.1:", "--roots", "quickstart/ca/ca.pem"]);
     certd.logs(&["renewing", "cert=localhost", "reason=\"missing\""]);
     certd.logs(&["renewed, stored and read back", "cert=localhost", "reason=\"missing\"", "issuer=local"]);
     certd.logs(&["the listener serves a new certificate"]);
@@ -34,6 +36,7 @@ fn a_certificate_is_found_missing_issued_stored_served_found_due_and_renewed() {
         has(page, "certd_certificate_state{cert=\"localhost\",state=\"ok\"} 1") && page.contains(served)
     });
     assert_eq!(first, stored(&home));
+    assert_eq!(succeeds(&check), Some(0), "{check}");
 
     let second = seen(&home, port, "another one is served", |page, served| served != first && page.contains(served));
     assert_eq!(second, stored(&home));
@@ -49,6 +52,12 @@ fn a_certificate_is_found_missing_issued_stored_served_found_due_and_renewed() {
     assert_eq!(entries(&home.path("")), ["config", "quickstart"]);
     assert_eq!(entries(&home.path("config")), ["quickstart.toml"]);
     assert_eq!(entries(&home.path("quickstart")), ["ca", "certificates", "state"]);
+}
+
+/// The line that certd offers, run as it stands.
+fn succeeds(line: &str) -> Option<i32> {
+    let arguments = line.split("certd check ").nth(1).unwrap().split(' ');
+    Command::new(env!("CARGO_BIN_EXE_certd")).arg("check").args(arguments).status().unwrap().code()
 }
 
 /// What a client that trusts the CA alone is shown, once the page of metrics says so too.

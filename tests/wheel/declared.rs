@@ -48,7 +48,10 @@ async fn a_person_may_renew_at_any_time_by_a_running_certd_or_without_one() {
     assert_eq!((home.version("tls/web").await, home.version("tls/api").await), (3, 1));
     assert_eq!(daemon.metric("certd_renewal_attempts_total", "reason").await, [("forced".into(), 1.0)]);
     let unknown = home.certd(&["renew", "wbe"]).await;
-    assert_eq!((unknown.code, unknown.out.as_str()), (2, "wbe: certd manages no such certificate\n"));
+    assert_eq!(
+        (unknown.code, unknown.out.as_str()),
+        (2, "wbe: certd manages no such certificate — did you mean web?\n")
+    );
 }
 
 #[tokio::test]
