@@ -40,7 +40,7 @@ pub enum VaultError {
     Denied { words: String, hint: String },
     #[error("somebody wrote to it in between: {words}")]
     CasMismatch { words: String },
-    #[error("Vault has no KV version 2 mount there: {path}: {words}")]
+    #[error("Vault keeps no such key-value store there: {path}: {words}")]
     NoMount { path: String, words: String },
     #[error(
         "Vault redirects, which certd does not follow, as it would hand its token to another host; set this address: {to}"

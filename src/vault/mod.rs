@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod error;
+mod kv;
 pub mod layout;
 pub(crate) mod sighting;
 mod token;
@@ -13,23 +14,19 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustify::endpoint::Endpoint;
 use serde_json::value::RawValue;
 use url::Url;
-use vaultrs::api::kv2::requests::{ListSecretsRequest, ReadSecretRequest};
 use vaultrs::api::pki::requests::SignCertificateRequest;
 
 use crate::domain::name::{San, VaultName};
 use crate::domain::snapshot::VaultStatus;
 use crate::domain::text::printable;
 use crate::domain::time::Timestamp;
-use endpoint::{
-    Answer, CaChain, CaChainAnswer, Cas, ListAnswer, LookupAnswer, LookupSelf, MountAnswer, MountOf, SecretAnswer,
-    SignAnswer, VersionAnswer, WriteSecret,
-};
+use endpoint::{Answer, CaChain, CaChainAnswer, LookupAnswer, LookupSelf, MountAnswer, MountOf, SignAnswer};
 use transport::{Operation, Reply, Transport, locked};
 
 pub use error::VaultError;
+pub use kv::KvRead;
 pub use token::TokenFrom;
 
 /// The fields of a secret, each as the JSON text that Vault holds, so that those which certd does
@@ -66,18 +63,6 @@ pub struct Mount {
     pub kind: String,
     /// Of the key-value store: 1 or 2. 1 for other kinds.
     pub version: u32,
-}
-
-/// A secret as it was read.
-pub enum KvRead {
-    Present {
-        data: Fields,
-        version: u64,
-    },
-    /// `version` is that of a deleted secret, which stays its current one.
-    Absent {
-        version: Option<u64>,
-    },
 }
 
 /// What is asked of `pki/sign`.
@@ -135,45 +120,6 @@ impl Vault {
         mounts.iter().find(|(prefix, _)| path.starts_with(prefix.as_str())).map(|(_, mount)| mount.clone())
     }
 
-    /// `path` as an operator writes it: mount and path, without `data/`.
-    pub async fn kv_read(&self, path: &str) -> Result<KvRead, VaultError> {
-        let (mount, path) = self.in_kv(path).await?;
-        let reply = self.kv(Operation::Read, ReadSecretRequest { mount, path, version: None }).await?;
-        let answer: Answer<SecretAnswer> = reply.parse()?;
-        match (reply.found, answer.data) {
-            (true, Some(SecretAnswer { data: Some(data), metadata })) => {
-                Ok(KvRead::Present { data, version: metadata.version })
-            }
-            (_, Some(SecretAnswer { metadata, .. })) => Ok(KvRead::Absent { version: Some(metadata.version) }),
-            (false, None) => Ok(KvRead::Absent { version: None }),
-            (true, None) => Err(self.not_vault()),
-        }
-    }
-
-    /// Writes all fields at once if the current version still is `cas` (0: none); returns the new version.
-    pub async fn kv_write(&self, path: &str, data: Fields, cas: u64) -> Result<u64, VaultError> {
-        let (mount, path) = self.in_kv(path).await?;
-        let endpoint = WriteSecret { mount, path, data, options: Cas { cas } };
-        let reply = self.kv(Operation::Write, endpoint).await.inspect_err(|error| {
-            if matches!(error, VaultError::CasMismatch { .. }) {
-                self.cas_conflicts.fetch_add(1, Ordering::Relaxed);
-            }
-        })?;
-        Ok(self.data::<VersionAnswer>(&reply)?.version)
-    }
-
-    /// Names directly below `prefix`; those of folders end in `/`. Empty where there is nothing.
-    pub async fn kv_list(&self, prefix: &str) -> Result<Vec<String>, VaultError> {
-        let (mount, path) = self.in_kv(prefix).await?;
-        // Policies and Vault itself know a folder by its slash.
-        let path = if path.is_empty() { path } else { format!("{path}/") };
-        let reply = self.kv(Operation::List, ListSecretsRequest { mount, path }).await?;
-        match reply.found {
-            true => Ok(self.data::<ListAnswer>(&reply)?.keys),
-            false => Ok(Vec::new()),
-        }
-    }
-
     /// Only ever `sign`: with `issue`, Vault would make the key, show it once and never again.
     pub async fn pki_sign(&self, order: SignOrder<'_>) -> Result<Signed, VaultError> {
         let (mount, role) = (checked(order.mount)?.to_string(), checked(order.role)?.to_string());
@@ -228,46 +174,12 @@ impl Vault {
         }
     }
 
-    /// Splits a path into its mount, which must be KV version 2, and what lies below.
-    async fn in_kv(&self, path: &str) -> Result<(String, String), VaultError> {
-        let mount = self.mount_of(path).await?;
-        if mount.kind != "kv" || mount.version != 2 {
-            let words = format!("it is {} version {}", printable(&mount.kind), mount.version);
-            return Err(VaultError::NoMount { path: printable(path), words });
-        }
-        let below = checked(path)?.strip_prefix(&mount.path).ok_or_else(|| self.not_vault())?;
-        let below = below.trim_start_matches('/').to_string();
-        Ok((mount.path, below))
-    }
-
-    async fn kv<E: Endpoint>(&self, operation: Operation, endpoint: E) -> Result<Reply, VaultError> {
-        self.transport.call(operation, endpoint).await.inspect_err(|error| {
-            // The mount was moved or is another one now: ask again next time.
-            if matches!(error, VaultError::NoMount { .. }) {
-                locked(&self.mounts).clear();
-            }
-        })
-    }
-
     fn data<T: serde::de::DeserializeOwned>(&self, reply: &Reply) -> Result<T, VaultError> {
         reply.parse::<Answer<T>>()?.data.ok_or_else(|| self.not_vault())
     }
 
     fn not_vault(&self) -> VaultError {
         VaultError::NotVault { address: self.transport.address.clone(), status: 200 }
-    }
-}
-
-/// Names of fields, never what they hold.
-impl fmt::Debug for KvRead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Present { data, version } => {
-                let names = data.keys().collect::<Vec<_>>();
-                f.debug_struct("Present").field("data", &names).field("version", version).finish()
-            }
-            Self::Absent { version } => f.debug_struct("Absent").field("version", version).finish(),
-        }
     }
 }
 
