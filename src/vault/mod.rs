@@ -4,6 +4,8 @@ mod endpoint;
 mod error;
 mod kv;
 pub mod layout;
+mod login;
+mod session;
 pub(crate) mod sighting;
 mod token;
 mod transport;
@@ -18,6 +20,7 @@ use serde_json::value::RawValue;
 use url::Url;
 use vaultrs::api::pki::requests::SignCertificateRequest;
 
+use crate::domain::key::PrivateKey;
 use crate::domain::name::{San, VaultName};
 use crate::domain::snapshot::VaultStatus;
 use crate::domain::text::printable;
@@ -27,6 +30,7 @@ use transport::{Operation, Reply, Transport, locked};
 
 pub use error::VaultError;
 pub use kv::KvRead;
+pub use login::{LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Way};
 pub use token::TokenFrom;
 
 /// The fields of a secret, each as the JSON text that Vault holds, so that those which certd does
@@ -43,6 +47,14 @@ pub struct Settings {
     pub token: TokenFrom,
     /// For one request, from connecting to the end of the answer.
     pub deadline: Duration,
+}
+
+/// What certd shows when it connects.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// DER, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    pub key: PrivateKey,
 }
 
 pub struct Vault {
@@ -88,8 +100,15 @@ pub struct Signed {
 impl Vault {
     /// Touches no network.
     pub fn new(settings: Settings) -> Result<Self, VaultError> {
+        Self::with_client_certificate(settings, None)
+    }
+
+    pub fn with_client_certificate(
+        settings: Settings,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Self, VaultError> {
         Ok(Self {
-            transport: Transport::new(&settings)?,
+            transport: Transport::new(&settings, certificate)?,
             name: settings.name,
             mounts: Mutex::default(),
             cas_conflicts: AtomicU64::new(0),
@@ -164,6 +183,21 @@ impl Vault {
         Ok(expiry)
     }
 
+    /// Prolongs certd's own token while nothing else uses it. Never ends, unless certd does not log in.
+    pub async fn tend(&self) {
+        if let Some(session) = self.transport.session() {
+            session.tend(&self.transport).await;
+        }
+    }
+
+    /// Revokes the token if certd logged in for it; one from a file is somebody else's. To be called last.
+    pub async fn close(&self) -> Result<(), VaultError> {
+        match self.transport.session() {
+            Some(session) => session.close(&self.transport).await,
+            None => Ok(()),
+        }
+    }
+
     /// As counted since start, and as last looked up.
     pub fn status(&self) -> VaultStatus {
         VaultStatus {
@@ -179,7 +213,7 @@ impl Vault {
     }
 
     fn not_vault(&self) -> VaultError {
-        VaultError::NotVault { address: self.transport.address.clone(), status: 200 }
+        self.transport.not_vault()
     }
 }
 
