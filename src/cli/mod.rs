@@ -109,7 +109,7 @@ fn check_config(path: &Path) -> anyhow::Result<u8> {
     let setup = config::build::build(&config)?;
     for (name, vault) in &config.vaults {
         // A credential of systemd is there only while the service runs, so this is no mistake.
-        let path = config.path(&vault.token_file);
+        let Some(path) = vault.token_file.as_ref().map(|path| config.path(path)) else { continue };
         if let Err(error) = std::fs::File::open(&path) {
             eprintln!("certd: the token of vault {name} cannot be read now: {}: {error}", path.display());
         }

@@ -22,11 +22,13 @@ use crate::source::path_glob::PathGlob;
 use crate::source::target::Target;
 use crate::source::{self, file, tls, vault_kv};
 use crate::store::file::{FileLayout, disk};
-use crate::vault::{Settings, TokenFrom, Vault as Client};
+use crate::vault::{
+    ClientCertificate, LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Settings, TokenFrom, Vault as Client, Way,
+};
 
 use super::{
-    Adopt, Certificate, Config, ConfigError, ConfigErrors, Declared, FileStore, Found, Issuer, Roots, Source, Spanned,
-    Store, Vault,
+    Adopt, Auth, Certificate, Config, ConfigError, ConfigErrors, Declared, FileStore, Found, Issuer, Roots, Source,
+    Spanned, Store, Vault,
 };
 
 type Vaults = BTreeMap<VaultName, Arc<Client>>;
@@ -276,10 +278,56 @@ fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, Str
         address: Url::parse(address).map_err(|error| format!("not an address: {address:?}: {error}"))?,
         roots,
         namespace: table.namespace.as_ref().map(|namespace| namespace.get_ref().clone()),
-        token: TokenFrom::File(config.path(&table.token_file)),
+        token: token_from(config, table)?,
         deadline: table.deadline.get_ref().0,
     };
-    Client::new(settings).map_err(|error| with_causes(&error))
+    let certificate = client_certificate(config, table)?;
+    Client::with_client_certificate(settings, certificate.as_ref()).map_err(|error| with_causes(&error))
+}
+
+fn token_from(config: &Config, table: &Vault) -> Result<TokenFrom, String> {
+    if let Some(path) = &table.token_file {
+        return Ok(TokenFrom::File(config.path(path)));
+    }
+    let auth = table.auth.as_ref().ok_or("no way into this Vault")?.get_ref();
+    let way = match auth {
+        Auth::Approle(it) => Way::AppRole {
+            role_id_file: config.path(&it.role_id_file),
+            secret_id_file: config.path(&it.secret_id_file),
+            is_wrapped: it.secret_id_is_wrapped,
+        },
+        Auth::Userpass(it) => {
+            Way::Userpass { username: it.username.get_ref().clone(), password_file: config.path(&it.password_file) }
+        }
+        Auth::Jwt(it) => Way::Jwt { role: it.role.clone(), jwt_file: config.path(&it.jwt_file) },
+        Auth::Kubernetes(it) => {
+            let jwt_file = it.jwt_file.as_ref().map_or_else(|| SERVICE_ACCOUNT_TOKEN.into(), |path| config.path(path));
+            Way::Kubernetes { role: it.role.clone(), jwt_file }
+        }
+        Auth::Cert(it) => Way::Certificate { role: it.role.clone() },
+    };
+    // Each is mounted under its own name unless somebody chose another.
+    let mount = auth.mount().map_or(way.as_str(), |mount| mount.get_ref()).to_string();
+    Ok(TokenFrom::Login(Login { way, mount, apart: LOGINS_APART }))
+}
+
+fn client_certificate(config: &Config, table: &Vault) -> Result<Option<ClientCertificate>, String> {
+    let (Some(certificate), Some(key)) = (&table.client_certificate_file, &table.client_key_file) else {
+        return Ok(None);
+    };
+    let read = |name: &str, path: &super::FilePath| {
+        let path = config.path(path);
+        let read = disk::read(&path).map_err(|obstacle| format!("{name}: {}", obstacle.message))?;
+        let bytes = read.ok_or_else(|| format!("{name}: there is no file {}", path.display()))?;
+        Bundle::parse(&bytes).map_err(|error| format!("{name}: {}: {error}", path.display()))
+    };
+    let chain = read("client_certificate_file", certificate.get_ref())?.certificates;
+    let mut keys = read("client_key_file", key.get_ref())?.keys;
+    match (chain.is_empty(), keys.len()) {
+        (true, _) => Err("client_certificate_file holds no certificate".to_string()),
+        (false, 1) => Ok(Some(ClientCertificate { chain, key: keys.remove(0) })),
+        (false, n) => Err(format!("client_key_file holds {n} private keys that certd can read, where one is needed")),
+    }
 }
 
 fn managed(table: &Certificate, location: Location, serves: Vec<Location>) -> Managed {

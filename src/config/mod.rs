@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{
-    Adopt, Certificate, Check, Environment, FileSource, FileStore, Found, FoundVaultKv, Issuer, Level, Listen,
-    ListenTls, LocalCaIssuer, Log, LogFormat, Source, Store, TlsSource, Turn, Vault, VaultKvSource, VaultKvStore,
-    VaultPkiIssuer,
+    Adopt, Approle, Auth, Cert, Certificate, Check, Environment, FileSource, FileStore, Found, FoundVaultKv, Issuer,
+    Jwt, Kubernetes, Level, Listen, ListenTls, LocalCaIssuer, Log, LogFormat, Source, Store, TlsSource, Turn, Userpass,
+    Vault, VaultKvSource, VaultKvStore, VaultPkiIssuer,
 };
 pub use load::{load, minimal};
 pub use rules::closest;

@@ -146,7 +146,10 @@ pub(super) fn vault_address(text: &str) -> Result<(), Fault> {
         return fault(format!("not a URL: {shown:?}"), hint);
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return fault("a user or a password in the address of a Vault", "remove it; certd logs in by token_file");
+        return fault(
+            "a user or a password in the address of a Vault",
+            "remove it; certd logs in by token_file or auth",
+        );
     }
     if url.query().is_some() || url.fragment().is_some() {
         return fault("a query or a fragment in the address of a Vault", hint);

@@ -83,10 +83,9 @@ fn tomls_own_errors_keep_line_and_column() {
     check(
         "[vault.a]\naddress = 'https://v'\ntoken = 's.secret'\n",
         &[
-            "3:1: unknown field `token`, expected one of `address`, `ca_file`, `namespace`, `token_file`, `deadline`, `environment`",
+            "3:1: unknown field `token`, expected one of `address`, `ca_file`, `namespace`, `token_file`, `auth`, `client_certificate_file`, `client_key_file`, `deadline`, `environment`",
         ],
     );
-    check("[vault.a]\naddress = 'https://v'\n", &["1:1: missing field `token_file`"]);
     check("[source.a.ftp]\n", &["1:11: unknown variant `ftp`, expected one of `tls`, `vault_kv`, `file`"]);
     check(
         "[source.a.tls]\ntargets = ['a:1']\n[source.a.file]\npaths = ['x']\n",
@@ -361,7 +360,44 @@ fn a_vault_that_would_send_its_token_in_the_clear_is_refused() {
     );
     check(
         "[vault.a]\naddress = 'https://u:pw@v'\ntoken_file = 't'",
-        &["2:11: a user or a password in the address of a Vault — remove it; certd logs in by token_file"],
+        &["2:11: a user or a password in the address of a Vault — remove it; certd logs in by token_file or auth"],
+    );
+}
+
+#[test]
+fn there_is_exactly_one_way_into_a_vault() {
+    let vault = |rest: &str| format!("[vault.a]\naddress = 'https://v'\n{rest}\n");
+    for way in [
+        "token_file = 't'",
+        "auth.approle = { role_id_file = 'r', secret_id_file = 's', secret_id_is_wrapped = true, mount = 'a/b' }",
+        "auth.userpass = { username = 'certd', password_file = 'p' }",
+        "auth.jwt = { jwt_file = 'j' }",
+        "auth.kubernetes = { role = 'certd' }",
+        "auth.cert = {}\nclient_certificate_file = 'c'\nclient_key_file = 'k'",
+    ] {
+        check(&vault(way), &[]);
+    }
+    let hint = "add token_file, or one of auth.approle, auth.userpass, auth.jwt, auth.kubernetes, auth.cert";
+    check(&vault(""), &[&format!("1:8: no way into this Vault — {hint}")]);
+    check(
+        &vault("token_file = 't'\nauth.jwt = { jwt_file = 'j' }"),
+        &["4:1: two ways into one Vault — remove either token_file or auth"],
+    );
+    check(
+        &vault("auth.jwt = { jwt_file = 'j' }\nauth.cert = {}"),
+        &["3:1: exactly one kind belongs here, as in [source.NAME.tls] or store.vault_kv = {…}"],
+    );
+    check(
+        &vault("client_key_file = 'k'\nauth.cert = { mount = 'a//b' }"),
+        &[
+            "3:19: a client certificate needs its key, and a key its certificate — write client_certificate_file and client_key_file, or neither",
+            "4:23: an empty segment in a Vault path: \"a//b\" — such as secret/tls/web: no / at either end, no empty segment",
+            "4:1: nothing to log in with — add client_certificate_file and client_key_file",
+        ],
+    );
+    check(
+        &vault("auth.userpass = { username = '../x', password = 'hunter2' }"),
+        &["3:38: unknown field `password`, expected one of `username`, `password_file`, `mount`"],
     );
 }
 

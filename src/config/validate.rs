@@ -10,8 +10,8 @@ use toml::Spanned;
 use super::references;
 use super::rules::{self, Fault};
 use super::{
-    Adopt, Certificate, Config, ConfigError, Declared, Environment, FilePath, FileStore, Found, Issuer, Listen, Period,
-    Roots, Source, Store,
+    Adopt, Auth, Certificate, Config, ConfigError, Declared, Environment, FilePath, FileStore, Found, Issuer, Listen,
+    Period, Roots, Source, Store, Vault,
 };
 use crate::domain::inventory::Location;
 use crate::domain::name::NamePattern;
@@ -129,9 +129,45 @@ impl Mistakes<'_> {
             self.own_name(vault.file, vault.span.clone(), name);
             self.judge(vault.file, &vault.address, rules::vault_address);
             self.deadline(vault.file, &vault.deadline);
+            self.way_in(vault);
             if let Some(namespace) = &vault.namespace {
                 self.judge(vault.file, namespace, rules::vault_segments);
             }
+        }
+    }
+
+    /// Exactly one: which of two is meant, nobody could tell.
+    fn way_in(&mut self, vault: &Declared<Vault>) {
+        let file = vault.file;
+        match (&vault.token_file, &vault.auth) {
+            (Some(_), None) | (None, Some(_)) => {}
+            (None, None) => {
+                let hint =
+                    "add token_file, or one of auth.approle, auth.userpass, auth.jwt, auth.kubernetes, auth.cert";
+                self.say(file, vault.span.clone(), "no way into this Vault", hint);
+            }
+            (Some(_), Some(auth)) => {
+                self.say(file, auth.span(), "two ways into one Vault", "remove either token_file or auth");
+            }
+        }
+        match (&vault.client_certificate_file, &vault.client_key_file) {
+            (Some(_), Some(_)) | (None, None) => {}
+            (Some(lone), None) | (None, Some(lone)) => {
+                let hint = "write client_certificate_file and client_key_file, or neither";
+                self.say(file, lone.span(), "a client certificate needs its key, and a key its certificate", hint);
+            }
+        }
+        let Some(auth) = &vault.auth else { return };
+        if let Some(mount) = auth.get_ref().mount() {
+            self.judge(file, mount, rules::vault_segments);
+        }
+        match auth.get_ref() {
+            Auth::Cert(_) if vault.client_certificate_file.is_none() => {
+                let hint = "add client_certificate_file and client_key_file";
+                self.say(file, auth.span(), "nothing to log in with", hint);
+            }
+            Auth::Userpass(userpass) => self.judge(file, &userpass.username, rules::vault_segments),
+            Auth::Cert(_) | Auth::Approle(_) | Auth::Jwt(_) | Auth::Kubernetes(_) => {}
         }
     }
 

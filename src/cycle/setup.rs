@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use crate::domain::adopt::Rule;
 use crate::domain::inventory::Location;
 use crate::domain::name::{CertName, IssuerName, VaultName};
 use crate::domain::plan::Managed;
 use crate::domain::policy::Thresholds;
+use crate::domain::text::with_causes;
 use crate::issuer::Issuer;
 use crate::pki::roots::Roots;
 use crate::source::Source;
@@ -17,6 +20,9 @@ use crate::store::Store;
 use crate::store::file::{FileLayout, FileStore};
 use crate::store::vault_kv::VaultKvStore;
 use crate::vault::Vault;
+
+/// For the revocation of a token; a stop may not wait for a Vault that is gone.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 pub struct Setup {
     /// `false` stops all acting.
@@ -88,6 +94,20 @@ impl Setup {
         let known: Option<Vec<_>> =
             self.issuers_of(managed).into_iter().map(|(_, issuer)| issuer.configured_roots()).collect();
         Arc::new(known.map_or_else(Roots::none, |roots| Roots::together(&roots)))
+    }
+
+    /// Ends what certd logged in for. A Vault that does not answer keeps nobody: its tokens end by themselves.
+    pub async fn close(&self) {
+        let closed = join_all(self.vaults.values().map(|vault| async move {
+            (&vault.name, tokio::time::timeout(CLOSE_WITHIN, vault.close()).await)
+        }));
+        for (name, closed) in closed.await {
+            match closed {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(vault = %name, "the token was not revoked: {}", with_causes(&error)),
+                Err(_) => tracing::debug!(vault = %name, "the token was not revoked in time"),
+            }
+        }
     }
 
     /// In order of preference.

@@ -1,4 +1,4 @@
-//! Certificates in a Vault's KV version 2 store, below path globs.
+//! Certificates in a Vault's key-value stores, below path globs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -158,7 +158,7 @@ impl VaultKvSource {
         &self,
         location: &Location,
         data: &Fields,
-        version: u64,
+        version: Option<u64>,
     ) -> Option<Result<Vec<(Location, Sighting)>, NotUnderstood>> {
         let kept = match Layout::find(data)?.read_all(data) {
             Ok(kept) => kept,

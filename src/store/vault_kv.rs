@@ -1,4 +1,4 @@
-//! A certified key in one secret of a Vault's KV version 2 store.
+//! A certified key in one secret of a Vault's key-value store.
 
 use std::sync::Arc;
 
@@ -21,16 +21,34 @@ pub struct VaultKvStore {
     pub roots: Arc<Roots>,
 }
 
+/// What a write replaces.
+#[derive(Clone, Copy)]
+enum Upon {
+    /// On KV version 2; 0 where there is none.
+    Version(u64),
+    /// On KV version 1, which counts none.
+    Whatever,
+}
+
+impl Upon {
+    fn version(self) -> Option<u64> {
+        match self {
+            Self::Version(version) => Some(version),
+            Self::Whatever => None,
+        }
+    }
+}
+
 /// What the secret holds now.
 enum Now {
-    /// No field; a write must name this version.
+    /// No field.
     Empty {
-        cas: u64,
+        upon: Upon,
     },
     Certificate {
         layout: Layout,
         fields: Fields,
-        version: u64,
+        upon: Upon,
         kept: Box<Kept>,
     },
     /// Something that certd will not write over.
@@ -46,7 +64,9 @@ impl VaultKvStore {
             Err(error) => Sighting::Unknown(error.obstacle(&format!("read {}", self.location()))),
             Ok(Now::Empty { .. }) => Sighting::Absent,
             Ok(Now::Other { sighting, .. }) => sighting,
-            Ok(Now::Certificate { version, kept, .. }) => Sighting::Found(Box::new(found(&kept, version, &self.roots))),
+            Ok(Now::Certificate { upon, kept, .. }) => {
+                Sighting::Found(Box::new(found(&kept, upon.version(), &self.roots)))
+            }
         }
     }
 
@@ -64,42 +84,66 @@ impl VaultKvStore {
     /// One write of key, certificate and chain, if what is there still is what the decision was based on.
     pub async fn write(&self, certified: &CertifiedKey, based_on: &Basis) -> Result<Written, StoreError> {
         let now = self.look().await.map_err(|error| self.failed("read", error))?;
-        let (fields, cas) = match now {
+        let (fields, upon) = match now {
             Now::Other { why, .. } => return Err(self.held(&why)),
-            Now::Certificate { version, kept, .. } if is_same(&kept, certified) => {
-                return Ok(Written { version: Some(version), unchanged: true });
+            Now::Certificate { upon, kept, .. } if is_same(&kept, certified) => {
+                return Ok(Written { version: upon.version(), unchanged: true });
             }
-            Now::Certificate { layout, mut fields, version, kept } => {
-                self.insist_on(based_on, Some(version), Some(kept.chain.leaf.fingerprint))?;
+            Now::Certificate { layout, mut fields, upon, kept } => {
+                self.insist_on(based_on, upon.version(), Some(kept.chain.leaf.fingerprint))?;
                 let replaced = layout.insist_writable(&fields).and_then(|()| layout.apply(&mut fields, certified));
                 replaced.map_err(|NotUnderstood(why)| self.held(&why))?;
-                (fields, version)
+                (fields, upon)
             }
-            Now::Empty { cas } => {
+            Now::Empty { upon } => {
                 // What a decision is based on has no version where nothing was found.
                 self.insist_on(based_on, None, None)?;
-                (Layout::fresh(certified).map_err(|NotUnderstood(why)| self.held(&why))?, cas)
+                (Layout::fresh(certified).map_err(|NotUnderstood(why)| self.held(&why))?, upon)
             }
         };
-        match self.vault.kv_write(&self.path, fields, cas).await {
-            Ok(version) => Ok(Written { version: Some(version), unchanged: false }),
-            Err(error) => self.recognise(certified, error).await,
+        let written = match upon {
+            Upon::Version(cas) => self.vault.kv_write(&self.path, fields, cas).await.map(Some),
+            Upon::Whatever => self.vault.kv_overwrite(&self.path, &fields).await.map(|()| None),
+        };
+        match (written, upon) {
+            (Ok(version), Upon::Version(_)) => Ok(Written { version, unchanged: false }),
+            (Ok(_), Upon::Whatever) => self.still_there(certified).await,
+            (Err(error), _) => self.recognise(certified, error).await,
+        }
+    }
+
+    /// Two writers may both believe that they wrote: the one whose certificate is there afterwards did.
+    async fn still_there(&self, certified: &CertifiedKey) -> Result<Written, StoreError> {
+        match self.look().await.map_err(|error| self.failed("read back", error))? {
+            Now::Certificate { upon, kept, .. } if is_same(&kept, certified) => {
+                Ok(Written { version: upon.version(), unchanged: false })
+            }
+            Now::Certificate { .. } | Now::Empty { .. } | Now::Other { .. } => {
+                let location = self.location();
+                Err(StoreError::Conflict(format!("{location} was written over as soon as certd had written it")))
+            }
         }
     }
 
     async fn look(&self) -> Result<Now, VaultError> {
         let (fields, version) = match self.vault.kv_read(&self.path).await? {
-            KvRead::Absent { version } => return Ok(Now::Empty { cas: version.unwrap_or(0) }),
-            KvRead::Present { data, version } if data.is_empty() => return Ok(Now::Empty { cas: version }),
+            KvRead::Absent { version } => (Fields::new(), version),
             KvRead::Present { data, version } => (data, version),
         };
+        let upon = match self.vault.kv_counts_versions(&self.path).await? {
+            true => Upon::Version(version.unwrap_or(0)),
+            false => Upon::Whatever,
+        };
+        if fields.is_empty() {
+            return Ok(Now::Empty { upon });
+        }
         let location = self.location();
         let Some(layout) = Layout::find(&fields) else {
             let why = "it holds other fields and no certificate: empty it, or keep the certificate at another path";
             return Ok(Now::Other { sighting: without_certificate(&location, &fields), why: why.to_string() });
         };
         Ok(match layout.read(&fields) {
-            Ok(kept) => Now::Certificate { layout, fields, version, kept: Box::new(kept) },
+            Ok(kept) => Now::Certificate { layout, fields, upon, kept: Box::new(kept) },
             Err(why) => Now::Other { sighting: not_understood(&location, &why), why: why.to_string() },
         })
     }
@@ -123,8 +167,8 @@ impl VaultKvStore {
         let is_conflict = matches!(error, VaultError::CasMismatch { .. });
         if is_conflict || !error.is_decided() {
             match self.look().await {
-                Ok(Now::Certificate { version, kept, .. }) if is_same(&kept, certified) => {
-                    return Ok(Written { version: Some(version), unchanged: false });
+                Ok(Now::Certificate { upon, kept, .. }) if is_same(&kept, certified) => {
+                    return Ok(Written { version: upon.version(), unchanged: false });
                 }
                 Ok(_) | Err(_) => {}
             }

@@ -45,6 +45,29 @@ pub(super) struct CaChain {
 #[endpoint(path = "auth/token/lookup-self")]
 pub(super) struct LookupSelf {}
 
+/// `POST /auth/token/renew-self`. vaultrs spells this path and the next with a tab in front.
+#[derive(Endpoint)]
+#[endpoint(path = "auth/token/renew-self", method = "POST")]
+pub(super) struct RenewSelf {}
+
+#[derive(Endpoint)]
+#[endpoint(path = "auth/token/revoke-self", method = "POST")]
+pub(super) struct RevokeSelf {}
+
+/// `POST /sys/wrapping/unwrap`, with what is wrapped as the token.
+#[derive(Endpoint)]
+#[endpoint(path = "sys/wrapping/unwrap", method = "POST")]
+pub(super) struct Unwrap {}
+
+/// `POST /auth/:mount/login` of TLS certificates. vaultrs names the role `cert_name` there, which Vault ignores.
+#[derive(Endpoint)]
+#[endpoint(path = "auth/{self.mount}/login", method = "POST")]
+pub(super) struct LoginWithCertificate {
+    #[endpoint(skip)]
+    pub mount: String,
+    pub name: Option<String>,
+}
+
 /// What every answer is wrapped in.
 #[derive(Deserialize)]
 pub(super) struct Answer<T> {

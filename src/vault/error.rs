@@ -1,6 +1,7 @@
 //! What can go wrong between certd and Vault, in Vault's own words, with what to do next.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use crate::domain::inventory::{Obstacle, ObstacleKind};
 use crate::domain::text::printable;
@@ -14,6 +15,11 @@ pub enum VaultError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    #[error("could not use the client certificate for Vault; check client_certificate_file and client_key_file")]
+    ClientCertificate {
+        #[source]
+        source: rustls::Error,
+    },
     #[error("no usable token for Vault: {why}: {place}")]
     Token { place: String, why: &'static str },
     #[error("could not read the token for Vault: {place}")]
@@ -21,6 +27,42 @@ pub enum VaultError {
         place: String,
         #[source]
         source: std::io::Error,
+    },
+    #[error("could not read what certd logs in to Vault with: {place}")]
+    CredentialFile {
+        place: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("nothing to log in to Vault with: {why}: {place}")]
+    Credential { place: String, why: &'static str },
+    #[error(
+        "the wrapped secret-id has ended or somebody else unwrapped it: find out who, and put a new one into {place}"
+    )]
+    Unwrap {
+        place: String,
+        #[source]
+        source: Box<VaultError>,
+    },
+    #[error("could not log in to Vault at auth/{mount} by {method} (tried at most every {apart} s)")]
+    Login {
+        method: &'static str,
+        mount: String,
+        /// Seconds.
+        apart: u64,
+        /// Shared by all who waited for this login.
+        #[source]
+        source: Arc<VaultError>,
+    },
+    #[error(
+        "the token from auth/{mount} by {method} ended within {apart} s, and certd logs in no more often: \
+         give its role a longer token_ttl"
+    )]
+    ShortLived {
+        method: &'static str,
+        mount: String,
+        /// Seconds.
+        apart: u64,
     },
     #[error("not a path in Vault (an empty segment, `.`, `..` or a control character): {0}")]
     Path(String),
@@ -40,7 +82,7 @@ pub enum VaultError {
     Denied { words: String, hint: String },
     #[error("somebody wrote to it in between: {words}")]
     CasMismatch { words: String },
-    #[error("Vault has no KV version 2 mount there: {path}: {words}")]
+    #[error("Vault keeps no such key-value store there: {path}: {words}")]
     NoMount { path: String, words: String },
     #[error(
         "Vault redirects, which certd does not follow, as it would hand its token to another host; set this address: {to}"
@@ -74,6 +116,9 @@ impl VaultError {
             Self::Address { .. } | Self::Roots { .. } | Self::Token { .. } | Self::TokenFile { .. } | Self::Path(_) => {
                 true
             }
+            // Nothing was asked of Vault yet, but to let certd in.
+            Self::CredentialFile { .. } | Self::Credential { .. } | Self::Unwrap { .. } => true,
+            Self::Login { .. } | Self::ShortLived { .. } | Self::ClientCertificate { .. } => true,
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Sealed { .. } | Self::Standby { .. } => false,
             Self::Redirected { .. } | Self::Server { .. } | Self::NotVault { .. } | Self::TooLarge { .. } => false,
             Self::Leased { .. } => false,
@@ -86,7 +131,15 @@ impl VaultError {
             Self::Timeout { .. } => ObstacleKind::Timeout,
             Self::Sealed { .. } | Self::Standby { .. } => ObstacleKind::Sealed,
             Self::Denied { .. } | Self::Token { .. } | Self::TokenFile { .. } => ObstacleKind::Denied,
-            Self::Roots { .. } => ObstacleKind::Tls,
+            Self::CredentialFile { .. } | Self::Credential { .. } | Self::Unwrap { .. } | Self::ShortLived { .. } => {
+                ObstacleKind::Denied
+            }
+            Self::Login { source, .. } => match **source {
+                // So are a wrong password and an unknown role.
+                Self::Refused { .. } => ObstacleKind::Denied,
+                _ => source.kind(),
+            },
+            Self::Roots { .. } | Self::ClientCertificate { .. } => ObstacleKind::Tls,
             Self::TooLarge { .. } => ObstacleKind::TooLarge,
             Self::Address { .. } | Self::Path(_) => ObstacleKind::NotUnderstood,
             Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Redirected { .. } | Self::Refused { .. } => {

@@ -2,7 +2,10 @@
 
 mod endpoint;
 mod error;
+mod kv;
 pub mod layout;
+mod login;
+mod session;
 pub(crate) mod sighting;
 mod token;
 mod transport;
@@ -14,23 +17,21 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustify::endpoint::Endpoint;
 use serde_json::value::RawValue;
 use url::Url;
-use vaultrs::api::kv2::requests::{ListSecretsRequest, ReadSecretRequest};
 use vaultrs::api::pki::requests::SignCertificateRequest;
 
+use crate::domain::key::PrivateKey;
 use crate::domain::name::{San, VaultName};
 use crate::domain::snapshot::VaultStatus;
 use crate::domain::text::printable;
 use crate::domain::time::Timestamp;
-use endpoint::{
-    Answer, CaChain, CaChainAnswer, Cas, ListAnswer, LookupAnswer, LookupSelf, MountAnswer, MountOf, SecretAnswer,
-    SignAnswer, VersionAnswer, WriteSecret,
-};
+use endpoint::{Answer, CaChain, CaChainAnswer, LookupAnswer, LookupSelf, MountAnswer, MountOf, SignAnswer};
 use transport::{Operation, Reply, Transport, locked};
 
 pub use error::VaultError;
+pub use kv::KvRead;
+pub use login::{LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Way};
 pub use token::TokenFrom;
 
 /// The fields of a secret, each as the JSON text that Vault holds, so that those which certd does
@@ -47,6 +48,14 @@ pub struct Settings {
     pub token: TokenFrom,
     /// For one request, from connecting to the end of the answer.
     pub deadline: Duration,
+}
+
+/// What certd shows when it connects.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// DER, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    pub key: PrivateKey,
 }
 
 pub struct Vault {
@@ -67,18 +76,6 @@ pub struct Mount {
     pub kind: String,
     /// Of the key-value store: 1 or 2. 1 for other kinds.
     pub version: u32,
-}
-
-/// A secret as it was read.
-pub enum KvRead {
-    Present {
-        data: Fields,
-        version: u64,
-    },
-    /// `version` is that of a deleted secret, which stays its current one.
-    Absent {
-        version: Option<u64>,
-    },
 }
 
 /// What is asked of `pki/sign`.
@@ -104,8 +101,15 @@ pub struct Signed {
 impl Vault {
     /// Touches no network.
     pub fn new(settings: Settings) -> Result<Self, VaultError> {
+        Self::with_client_certificate(settings, None)
+    }
+
+    pub fn with_client_certificate(
+        settings: Settings,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Self, VaultError> {
         Ok(Self {
-            transport: Transport::new(&settings)?,
+            transport: Transport::new(&settings, certificate)?,
             name: settings.name,
             mounts: Mutex::default(),
             cas_conflicts: AtomicU64::new(0),
@@ -134,45 +138,6 @@ impl Vault {
         let path = format!("{path}/");
         let mounts = locked(&self.mounts);
         mounts.iter().find(|(prefix, _)| path.starts_with(prefix.as_str())).map(|(_, mount)| mount.clone())
-    }
-
-    /// `path` as an operator writes it: mount and path, without `data/`.
-    pub async fn kv_read(&self, path: &str) -> Result<KvRead, VaultError> {
-        let (mount, path) = self.in_kv(path).await?;
-        let reply = self.kv(Operation::Read, ReadSecretRequest { mount, path, version: None }).await?;
-        let answer: Answer<SecretAnswer> = reply.parse()?;
-        match (reply.found, answer.data) {
-            (true, Some(SecretAnswer { data: Some(data), metadata })) => {
-                Ok(KvRead::Present { data, version: metadata.version })
-            }
-            (_, Some(SecretAnswer { metadata, .. })) => Ok(KvRead::Absent { version: Some(metadata.version) }),
-            (false, None) => Ok(KvRead::Absent { version: None }),
-            (true, None) => Err(self.not_vault()),
-        }
-    }
-
-    /// Writes all fields at once if the current version still is `cas` (0: none); returns the new version.
-    pub async fn kv_write(&self, path: &str, data: Fields, cas: u64) -> Result<u64, VaultError> {
-        let (mount, path) = self.in_kv(path).await?;
-        let endpoint = WriteSecret { mount, path, data, options: Cas { cas } };
-        let reply = self.kv(Operation::Write, endpoint).await.inspect_err(|error| {
-            if matches!(error, VaultError::CasMismatch { .. }) {
-                self.cas_conflicts.fetch_add(1, Ordering::Relaxed);
-            }
-        })?;
-        Ok(self.data::<VersionAnswer>(&reply)?.version)
-    }
-
-    /// Names directly below `prefix`; those of folders end in `/`. Empty where there is nothing.
-    pub async fn kv_list(&self, prefix: &str) -> Result<Vec<String>, VaultError> {
-        let (mount, path) = self.in_kv(prefix).await?;
-        // Policies and Vault itself know a folder by its slash.
-        let path = if path.is_empty() { path } else { format!("{path}/") };
-        let reply = self.kv(Operation::List, ListSecretsRequest { mount, path }).await?;
-        match reply.found {
-            true => Ok(self.data::<ListAnswer>(&reply)?.keys),
-            false => Ok(Vec::new()),
-        }
     }
 
     /// Only ever `sign`: with `issue`, Vault would make the key, show it once and never again.
@@ -219,6 +184,21 @@ impl Vault {
         Ok(expiry)
     }
 
+    /// Prolongs certd's own token while nothing else uses it. Never ends, unless certd does not log in.
+    pub async fn tend(&self) {
+        if let Some(session) = self.transport.session() {
+            session.tend(&self.transport).await;
+        }
+    }
+
+    /// Revokes the token if certd logged in for it; one from a file is somebody else's. To be called last.
+    pub async fn close(&self) -> Result<(), VaultError> {
+        match self.transport.session() {
+            Some(session) => session.close(&self.transport).await,
+            None => Ok(()),
+        }
+    }
+
     /// As counted since start, and as last looked up.
     pub fn status(&self) -> VaultStatus {
         VaultStatus {
@@ -229,46 +209,12 @@ impl Vault {
         }
     }
 
-    /// Splits a path into its mount, which must be KV version 2, and what lies below.
-    async fn in_kv(&self, path: &str) -> Result<(String, String), VaultError> {
-        let mount = self.mount_of(path).await?;
-        if mount.kind != "kv" || mount.version != 2 {
-            let words = format!("it is {} version {}", printable(&mount.kind), mount.version);
-            return Err(VaultError::NoMount { path: printable(path), words });
-        }
-        let below = checked(path)?.strip_prefix(&mount.path).ok_or_else(|| self.not_vault())?;
-        let below = below.trim_start_matches('/').to_string();
-        Ok((mount.path, below))
-    }
-
-    async fn kv<E: Endpoint>(&self, operation: Operation, endpoint: E) -> Result<Reply, VaultError> {
-        self.transport.call(operation, endpoint).await.inspect_err(|error| {
-            // The mount was moved or is another one now: ask again next time.
-            if matches!(error, VaultError::NoMount { .. }) {
-                locked(&self.mounts).clear();
-            }
-        })
-    }
-
     fn data<T: serde::de::DeserializeOwned>(&self, reply: &Reply) -> Result<T, VaultError> {
         reply.parse::<Answer<T>>()?.data.ok_or_else(|| self.not_vault())
     }
 
     fn not_vault(&self) -> VaultError {
-        VaultError::NotVault { address: self.transport.address.clone(), status: 200 }
-    }
-}
-
-/// Names of fields, never what they hold.
-impl fmt::Debug for KvRead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Present { data, version } => {
-                let names = data.keys().collect::<Vec<_>>();
-                f.debug_struct("Present").field("data", &names).field("version", version).finish()
-            }
-            Self::Absent { version } => f.debug_struct("Absent").field("version", version).finish(),
-        }
+        self.transport.not_vault()
     }
 }
 

@@ -7,13 +7,8 @@ use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 
-pub(crate) fn found(kept: &Kept, version: u64, roots: &Roots) -> Found {
-    Found {
-        chain: kept.chain.clone(),
-        trust: roots.judge(&kept.ders),
-        stored_key: kept.key_digest(),
-        version: Some(version),
-    }
+pub(crate) fn found(kept: &Kept, version: Option<u64>, roots: &Roots) -> Found {
+    Found { chain: kept.chain.clone(), trust: roots.judge(&kept.ders), stored_key: kept.key_digest(), version }
 }
 
 pub(crate) fn not_understood(location: &Location, why: &NotUnderstood) -> Sighting {

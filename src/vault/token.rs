@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use reqwest::header::HeaderValue;
@@ -10,6 +10,9 @@ use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
 use super::error::VaultError;
+use super::login::Login;
+use super::session::Session;
+use super::transport::Transport;
 
 /// Where the token is taken from.
 #[derive(Clone)]
@@ -18,6 +21,8 @@ pub enum TokenFrom {
     File(PathBuf),
     /// From the environment of `certd check`, and nothing else.
     Given(Zeroizing<String>),
+    /// certd fetches one of its own.
+    Login(Login),
 }
 
 impl fmt::Debug for TokenFrom {
@@ -25,6 +30,7 @@ impl fmt::Debug for TokenFrom {
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Given(_) => f.write_str("Given(…)"),
+            Self::Login(login) => f.debug_tuple("Login").field(login).finish(),
         }
     }
 }
@@ -33,27 +39,48 @@ impl fmt::Debug for TokenFrom {
 const LONGEST_TOKEN: u64 = 16 * 1024;
 
 /// Tells one state of a file from the next: inode, length, and when it was modified.
-type Stamp = (u64, u64, i64, i64);
+pub(super) type Stamp = (u64, u64, i64, i64);
 
-pub(super) struct Token {
-    from: TokenFrom,
-    last: Mutex<Option<(Stamp, HeaderValue)>>,
+pub(super) enum Token {
+    File(TokenFile),
+    Given(Zeroizing<String>),
+    Session(Box<Session>),
 }
 
 impl Token {
     pub fn new(from: TokenFrom) -> Self {
-        Self { from, last: Mutex::default() }
-    }
-
-    /// As a header that no log prints.
-    pub async fn header(&self) -> Result<HeaderValue, VaultError> {
-        match &self.from {
-            TokenFrom::Given(token) => header(token, "VAULT_TOKEN"),
-            TokenFrom::File(path) => self.read(path).await,
+        match from {
+            TokenFrom::File(path) => Self::File(TokenFile { path, last: Mutex::default() }),
+            TokenFrom::Given(token) => Self::Given(token),
+            TokenFrom::Login(login) => Self::Session(Box::new(Session::new(login))),
         }
     }
 
-    async fn read(&self, path: &Path) -> Result<HeaderValue, VaultError> {
+    /// As a header that no log prints.
+    pub async fn header(&self, transport: &Transport) -> Result<HeaderValue, VaultError> {
+        match self {
+            Self::Given(token) => header(token, "VAULT_TOKEN"),
+            Self::File(file) => file.read().await,
+            Self::Session(session) => session.header(transport).await,
+        }
+    }
+
+    pub fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Session(session) => Some(session),
+            Self::File(_) | Self::Given(_) => None,
+        }
+    }
+}
+
+pub(super) struct TokenFile {
+    path: PathBuf,
+    last: Mutex<Option<(Stamp, HeaderValue)>>,
+}
+
+impl TokenFile {
+    async fn read(&self) -> Result<HeaderValue, VaultError> {
+        let path = &self.path;
         let place = path.display().to_string();
         let failed = |source| VaultError::TokenFile { place: place.clone(), source };
         let stamp = stamp(&tokio::fs::metadata(path).await.map_err(failed)?);
@@ -73,11 +100,11 @@ impl Token {
     }
 }
 
-fn stamp(metadata: &std::fs::Metadata) -> Stamp {
+pub(super) fn stamp(metadata: &std::fs::Metadata) -> Stamp {
     (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec())
 }
 
-fn header(token: &str, place: &str) -> Result<HeaderValue, VaultError> {
+pub(super) fn header(token: &str, place: &str) -> Result<HeaderValue, VaultError> {
     let unusable = |why| VaultError::Token { place: place.to_string(), why };
     let token = token.trim();
     if token.is_empty() {
@@ -96,7 +123,12 @@ mod tests {
     use super::*;
 
     async fn read(token: &Token) -> Result<String, String> {
-        token.header().await.map(|h| h.to_str().unwrap().to_string()).map_err(|e| e.to_string())
+        let header = match token {
+            Token::File(file) => file.read().await,
+            Token::Given(token) => header(token, "VAULT_TOKEN"),
+            Token::Session(_) => panic!("nobody logs in here"),
+        };
+        header.map(|h| h.to_str().unwrap().to_string()).map_err(|e| e.to_string())
     }
 
     #[tokio::test]

@@ -8,14 +8,16 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use rustify::endpoint::{Endpoint, MiddleWare};
 use rustify::errors::ClientError;
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 use zeroize::Zeroizing;
 
 use super::error::VaultError;
+use super::session::Session;
 use super::token::Token;
-use super::{Settings, TokenFrom};
+use super::{ClientCertificate, Settings};
 use crate::domain::text::printable;
 
 /// A connection within a site takes milliseconds; a host that is down should not use up the deadline.
@@ -43,6 +45,10 @@ pub(super) enum Operation {
     Sign,
     CaChain,
     Lookup,
+    Login,
+    Renew,
+    Revoke,
+    Unwrap,
 }
 
 impl Operation {
@@ -55,6 +61,10 @@ impl Operation {
             Self::Sign => "sign",
             Self::CaChain => "ca_chain",
             Self::Lookup => "lookup",
+            Self::Login => "login",
+            Self::Renew => "renew",
+            Self::Revoke => "revoke",
+            Self::Unwrap => "unwrap",
         }
     }
 
@@ -69,7 +79,8 @@ impl Operation {
             Self::Read | Self::CaChain | Self::Lookup => "`read`",
             Self::Write => "`create` and `update`",
             Self::List => "`list`",
-            Self::Sign => "`update`",
+            Self::Sign | Self::Renew | Self::Revoke | Self::Unwrap => "`update`",
+            Self::Login => return "check what certd logs in with, and the role that it names".to_string(),
         };
         format!("give certd {capability} on {}, with a token that has not ended", printable(path))
     }
@@ -108,44 +119,99 @@ pub(super) struct Transport {
 pub(super) type Counts = Mutex<BTreeMap<(Operation, u16), u64>>;
 
 impl Transport {
-    pub fn new(settings: &Settings) -> Result<Self, VaultError> {
+    pub fn new(settings: &Settings, certificate: Option<&ClientCertificate>) -> Result<Self, VaultError> {
         let address = checked(&settings.address)?;
         let namespace = settings.namespace.as_deref().map(HeaderValue::from_str).transpose();
         let namespace = namespace.map_err(|_| VaultError::Path(settings.namespace.clone().unwrap_or_default()))?;
-        let token = match &settings.token {
-            TokenFrom::File(path) => TokenFrom::File(path.clone()),
-            TokenFrom::Given(token) => TokenFrom::Given(token.clone()),
-        };
         Ok(Self {
-            http: client(settings)?,
+            http: client(settings, certificate)?,
             base: format!("{address}/v1"),
             address,
             namespace,
-            token: Token::new(token),
+            token: Token::new(settings.token.clone()),
             written: Mutex::default(),
             counts: Mutex::default(),
         })
     }
 
+    /// With certd's token. A denial is Vault's last word only if that token lives.
     pub async fn call<E: Endpoint>(&self, operation: Operation, endpoint: E) -> Result<Reply, VaultError> {
-        let headers = Headers {
-            token: self.token.header().await?,
-            namespace: self.namespace.clone(),
-            writes: operation == Operation::Write,
-            written: &self.written,
-        };
+        let token = self.token.header(self).await?;
+        let path = endpoint.path();
+        let request = self.request(operation, endpoint, Some(token.clone()))?;
+        let Some(session) = self.token.session() else { return self.exchange_request(operation, &path, request).await };
+        match self.exchange_request(operation, &path, request.clone()).await {
+            Err(denied @ VaultError::Denied { .. }) => match session.after_denial(self, &token).await {
+                Some(token) => {
+                    let mut request = request;
+                    request.headers_mut().insert(TOKEN, token);
+                    self.exchange_request(operation, &path, request).await
+                }
+                None => Err(denied),
+            },
+            answer => answer,
+        }
+    }
+
+    /// Without a token: that is what is asked for.
+    pub async fn log_in<E: Endpoint>(&self, endpoint: E) -> Result<Reply, VaultError> {
+        self.exchange(Operation::Login, endpoint, None).await
+    }
+
+    /// One request with one token, or none.
+    pub async fn exchange<E: Endpoint>(
+        &self,
+        operation: Operation,
+        endpoint: E,
+        token: Option<HeaderValue>,
+    ) -> Result<Reply, VaultError> {
+        let path = endpoint.path();
+        let request = self.request(operation, endpoint, token)?;
+        self.exchange_request(operation, &path, request).await
+    }
+
+    fn request<E: Endpoint>(
+        &self,
+        operation: Operation,
+        endpoint: E,
+        token: Option<HeaderValue>,
+    ) -> Result<http::Request<Vec<u8>>, VaultError> {
+        let namespace = self.namespace.clone();
+        let headers = Headers { token, namespace, writes: operation == Operation::Write, written: &self.written };
         let path = endpoint.path();
         if path.split('/').any(|segment| segment == "..") {
             return Err(VaultError::Path(printable(&path)));
         }
-        let endpoint = endpoint.with_middleware(&headers);
-        let request = endpoint.request(&self.base).map_err(|_| VaultError::Path(printable(&path)))?;
+        let unusable = || VaultError::Path(printable(&path));
+        let mut request = endpoint.with_middleware(&headers).request(&self.base).map_err(|_| unusable())?;
+        // vaultrs begins the paths of logins with a slash, and Vault would redirect from the empty segment.
+        if let Some(below) = request.uri().to_string().strip_prefix(&format!("{}//", self.base)) {
+            *request.uri_mut() = format!("{}/{below}", self.base).parse().map_err(|_| unusable())?;
+        }
+        Ok(request)
+    }
+
+    async fn exchange_request(
+        &self,
+        operation: Operation,
+        path: &str,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<Reply, VaultError> {
         let answer = self.send(request).await;
         self.count(operation, answer.as_ref().map_or(0, |answer| answer.status().as_u16()));
-        let mut answer = answer?;
-        // The middleware has nothing to refuse in an answer.
-        let _ = headers.response(&endpoint, &mut answer);
-        self.judge(operation, &path, answer)
+        let answer = answer?;
+        if let Some(index) = answer.headers().get(INDEX).filter(|_| operation == Operation::Write) {
+            *locked(&self.written) = Some(index.clone());
+        }
+        self.judge(operation, path, answer)
+    }
+
+    pub fn session(&self) -> Option<&Session> {
+        self.token.session()
+    }
+
+    pub fn not_vault(&self) -> VaultError {
+        VaultError::NotVault { address: self.address.clone(), status: 200 }
     }
 
     async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, VaultError> {
@@ -232,7 +298,7 @@ struct Words {
 
 /// Token, namespace and consistency, on every request.
 struct Headers<'a> {
-    token: HeaderValue,
+    token: Option<HeaderValue>,
     namespace: Option<HeaderValue>,
     writes: bool,
     written: &'a Mutex<Option<HeaderValue>>,
@@ -241,7 +307,9 @@ struct Headers<'a> {
 impl MiddleWare for Headers<'_> {
     fn request<E: Endpoint>(&self, _: &E, request: &mut http::Request<Vec<u8>>) -> Result<(), ClientError> {
         let headers = request.headers_mut();
-        headers.insert(TOKEN, self.token.clone());
+        if let Some(token) = &self.token {
+            headers.insert(TOKEN, token.clone());
+        }
         headers.insert(REQUEST, HeaderValue::from_static("true"));
         if let Some(namespace) = &self.namespace {
             headers.insert(NAMESPACE, namespace.clone());
@@ -254,10 +322,7 @@ impl MiddleWare for Headers<'_> {
         Ok(())
     }
 
-    fn response<E: Endpoint>(&self, _: &E, response: &mut http::Response<Vec<u8>>) -> Result<(), ClientError> {
-        if let Some(index) = response.headers().get(INDEX).filter(|_| self.writes) {
-            *locked(self.written) = Some(index.clone());
-        }
+    fn response<E: Endpoint>(&self, _: &E, _: &mut http::Response<Vec<u8>>) -> Result<(), ClientError> {
         Ok(())
     }
 }
@@ -281,14 +346,22 @@ fn checked(address: &Url) -> Result<String, VaultError> {
     }
 }
 
-fn client(settings: &Settings) -> Result<reqwest::Client, VaultError> {
+fn client(settings: &Settings, certificate: Option<&ClientCertificate>) -> Result<reqwest::Client, VaultError> {
     let unusable = |source: Box<dyn std::error::Error + Send + Sync>| VaultError::Roots { source };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| unusable(e.into()))?
-        .with_root_certificates(roots(settings).map_err(unusable)?)
-        .with_no_client_auth();
+        .with_root_certificates(roots(settings).map_err(unusable)?);
+    let tls = match certificate {
+        None => tls.with_no_client_auth(),
+        Some(ClientCertificate { chain, key }) => {
+            let chain = chain.iter().map(|der| der.clone().into()).collect();
+            let key = PrivatePkcs8KeyDer::from(key.pkcs8.to_vec());
+            let made = tls.with_client_auth_cert(chain, key.into());
+            made.map_err(|source| VaultError::ClientCertificate { source })?
+        }
+    };
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
