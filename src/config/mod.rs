@@ -1,5 +1,6 @@
 //! The file as the user writes it, and build(): names become things, once.
 
+mod auth;
 pub mod build;
 mod error;
 mod file;
@@ -14,11 +15,12 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
+pub use auth::{Approle, Auth, Cert, Jwt, Kubernetes, Userpass};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{
-    Adopt, Approle, Auth, Cert, Certificate, Check, Environment, FileSource, FileStore, Found, FoundVaultKv, Issuer,
-    Jwt, Kubernetes, Level, Listen, ListenTls, LocalCaIssuer, Log, LogFormat, Source, Store, TlsSource, Turn, Userpass,
-    Vault, VaultKvSource, VaultKvStore, VaultPkiIssuer,
+    Adopt, Certificate, Check, Environment, FileSource, FileStore, Found, FoundVaultKv, Issuer, Level, Listen,
+    ListenTls, LocalCaIssuer, Log, LogFormat, Source, Store, TlsSource, Turn, Vault, VaultKvSource, VaultKvStore,
+    VaultPkiIssuer,
 };
 pub use load::{load, minimal};
 pub use rules::closest;

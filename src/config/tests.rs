@@ -391,8 +391,8 @@ fn there_is_exactly_one_way_into_a_vault() {
         &vault("client_key_file = 'k'\nauth.cert = { mount = 'a//b' }"),
         &[
             "3:19: a client certificate needs its key, and a key its certificate — write client_certificate_file and client_key_file, or neither",
-            "4:23: an empty segment in a Vault path: \"a//b\" — such as secret/tls/web: no / at either end, no empty segment",
             "4:1: nothing to log in with — add client_certificate_file and client_key_file",
+            "4:23: an empty segment in a Vault path: \"a//b\" — write segments with one / between them, such as secret/tls/web",
         ],
     );
     check(
