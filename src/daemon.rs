@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_cron_scheduler::JobSchedulerError;
 
 use crate::cli::words::did_you_mean;
@@ -78,6 +78,7 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
     let daemon = Daemon {
         path: path.to_path_buf(),
         cycle: Arc::new(Mutex::new(Cycle::new(setup.clone(), now))),
+        tending: setup.tend(),
         setup,
         journal,
         page,
@@ -140,6 +141,8 @@ struct Daemon {
     /// The worker holds it while a turn runs.
     cycle: Arc<Mutex<Cycle>>,
     setup: Arc<Setup>,
+    /// Tokens of its Vaults, kept alive between turns.
+    tending: JoinSet<()>,
     journal: Arc<Journal>,
     page: Arc<Page>,
     own: Arc<OwnMetrics>,
@@ -185,7 +188,12 @@ impl Daemon {
             tokio::select! {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
-                _ = signals.hangup.recv() => self.reload(),
+                _ = signals.hangup.recv() => {
+                    let former = self.reload();
+                    if worker.is_none() {
+                        self.retire(former);
+                    }
+                }
                 Some(command) = commands.recv() => self.note(command),
                 Some(()) = ticks.recv() => {}
                 ended = finished(&mut worker) => self.finish(ended),
@@ -239,6 +247,14 @@ impl Daemon {
             }
             Ok(None) => {}
             Err(broken) => tracing::error!("the turn broke off, the next one begins anew: {broken}"),
+        }
+        self.retire(worker.setup);
+    }
+
+    /// A setup that neither the daemon nor a turn works with any more logs out.
+    fn retire(&self, setup: Arc<Setup>) {
+        if !Arc::ptr_eq(&setup, &self.setup) {
+            tokio::spawn(async move { setup.close().await });
         }
     }
 
@@ -295,11 +311,14 @@ impl Daemon {
     }
 
     /// A bad new configuration is refused and the old one stays.
-    fn reload(&mut self) {
+    /// Returns what was in force before.
+    fn reload(&mut self) -> Arc<Setup> {
+        let former = self.setup.clone();
         systemd::reloading();
         match config::load(&self.path).and_then(|config| Ok((config::build::build(&config)?, config))) {
             Ok((setup, config)) => {
                 self.setup = Arc::new(setup);
+                self.tending = self.setup.tend();
                 self.schedule.at_once((self.now)());
                 tracing::info!(
                     hash = config.hash,
@@ -309,6 +328,7 @@ impl Daemon {
             Err(errors) => tracing::error!("the new configuration is refused and the old one stays:\n{errors}"),
         }
         systemd::ready();
+        former
     }
 
     async fn wind_down(self, worker: Option<Worker>) {
@@ -320,6 +340,7 @@ impl Daemon {
                 listener.shut_down().await;
             }
         });
+        self.setup.close().await;
     }
 }
 
@@ -402,6 +423,7 @@ mod tests {
             cycle: Arc::new(Mutex::new(Cycle::new(setup.clone(), now))),
             journal: Arc::new(Journal::open(state_dir).unwrap()),
             page: Arc::new(Page::new(own.clone(), setup.interval)),
+            tending: JoinSet::new(),
             setup,
             own,
             listener: None,

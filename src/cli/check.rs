@@ -92,6 +92,7 @@ async fn check(arguments: &CheckArguments, now: fn() -> Timestamp) -> anyhow::Re
     };
     let setup = Arc::new(Setup { thresholds, ..setup });
     let mut snapshot = look(setup.clone(), &journal, now).await;
+    setup.close().await;
     looks.complete(&mut snapshot);
     print(arguments, &setup, &snapshot)?;
     Ok(snapshot.worst().exit_code())

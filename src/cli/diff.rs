@@ -77,7 +77,9 @@ pub async fn run(arguments: DiffArguments) -> anyhow::Result<u8> {
         bail!("the two versions are the same one: {old}");
     }
     let secret = arguments.vault.secret(secret)?;
-    let (old, new) = (side(&secret, *old).await?, side(&secret, *new).await?);
+    let (old, new) = (side(&secret, *old).await, side(&secret, *new).await);
+    secret.log_out().await;
+    let (old, new) = (old?, new?);
     super::print(&format!("{}: {}", secret.location(), told(&old, &new)))?;
     Ok(0)
 }

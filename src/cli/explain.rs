@@ -25,8 +25,9 @@ pub struct ExplainArguments {
 pub async fn run(arguments: ExplainArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
-    let mut cycle = Cycle::new(setup, now);
-    let (snapshot, managed) = cycle.look_with_managed(&journal_view(&config).await?, &|_| {}).await;
+    let journal = journal_view(&config).await?;
+    let (snapshot, managed) = Cycle::new(setup.clone(), now).look_with_managed(&journal, &|_| {}).await;
+    setup.close().await;
     let named = |entry: &&Entry| {
         entry.observation.location.to_string() == arguments.name
             || entry.managed.as_ref().is_some_and(|managed| managed.decision.certificate.0 == arguments.name)
@@ -35,8 +36,8 @@ pub async fn run(arguments: ExplainArguments, now: fn() -> Timestamp) -> anyhow:
         bail!("{}", unseen(&snapshot, &arguments.name));
     };
     let managed = managed.iter().find(|managed| managed.location == entry.observation.location);
-    print!("{}", super::pause::banner(snapshot.act, snapshot.paused_until));
-    print!("{}", explained(snapshot.taken_at, entry, managed));
+    let banner = super::pause::banner(snapshot.act, snapshot.paused_until);
+    super::print(&(banner + &explained(snapshot.taken_at, entry, managed)))?;
     Ok(0)
 }
 

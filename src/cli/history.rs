@@ -86,7 +86,9 @@ enum State {
 
 pub async fn run(arguments: HistoryArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let secret = arguments.vault.secret(&arguments.secret)?;
-    let told = look(&secret, now()).await?;
+    let told = look(&secret, now()).await;
+    secret.log_out().await;
+    let told = told?;
     match arguments.format {
         HistoryFormat::Table => super::print(&text(&told))?,
         HistoryFormat::Json => super::print(&(serde_json::to_string_pretty(&told)? + "\n"))?,

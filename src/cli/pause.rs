@@ -39,7 +39,7 @@ pub async fn pause(arguments: PauseArguments, now: fn() -> Timestamp) -> anyhow:
     let what = arguments.name.clone().unwrap_or_else(|| "all acting".to_string());
     let journal = JournalAccess::open(&config)?;
     write(&journal, arguments.name, Some(until), now).await?;
-    println!("paused until {until}: {what}");
+    super::print(&format!("paused until {until}: {what}\n"))?;
     Ok(0)
 }
 
@@ -50,13 +50,13 @@ pub async fn resume(arguments: ResumeArguments, now: fn() -> Timestamp) -> anyho
     let what = arguments.name.clone().unwrap_or_else(|| "all acting".to_string());
     let paused = paused(&view, now());
     match &arguments.name {
-        None if view.pause_at(now()).is_none() => println!("was not paused: {what}"),
+        None if view.pause_at(now()).is_none() => super::print(&format!("was not paused: {what}\n"))?,
         Some(name) if !paused.contains(name) => {
-            println!("was not paused: {what}{}", words::did_you_mean(name, paused.iter()));
+            super::print(&format!("was not paused: {what}{}\n", words::did_you_mean(name, paused.iter())))?;
         }
         None | Some(_) => {
             write(&journal, arguments.name, None, now).await?;
-            println!("resumed: {what}");
+            super::print(&format!("resumed: {what}\n"))?;
         }
     }
     Ok(0)

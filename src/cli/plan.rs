@@ -44,10 +44,12 @@ struct Plan<'a> {
 pub async fn run(arguments: PlanArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
-    let snapshot = Cycle::new(setup, now).look(&journal_view(&config).await?, &|_| {}).await;
+    let journal = journal_view(&config).await?;
+    let snapshot = Cycle::new(setup.clone(), now).look(&journal, &|_| {}).await;
+    setup.close().await;
     match arguments.format {
-        PlanFormat::Text => print!("{}", text(&snapshot)),
-        PlanFormat::Json => println!("{}", serde_json::to_string_pretty(&plan(&snapshot))?),
+        PlanFormat::Text => super::print(&text(&snapshot))?,
+        PlanFormat::Json => super::print(&(serde_json::to_string_pretty(&plan(&snapshot))? + "\n"))?,
     }
     Ok(0)
 }

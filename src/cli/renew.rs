@@ -41,24 +41,37 @@ pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::R
     }
     let all = arguments.names.is_empty();
     let demand = if arguments.due || all { Demand::IfDue } else { Demand::Force };
-    let answers = match JournalAccess::open(&config)? {
-        JournalAccess::Daemon(client) => {
-            let names = match arguments.names.is_empty() {
-                true => managed(&setup, &client.journal().await?, now).await,
-                false => arguments.names,
-            };
-            client.renew(requested(names, demand)).await?
-        }
-        JournalAccess::Ours(journal) => by_ourselves(&config, setup, &journal, arguments.names, demand, now).await?,
-    };
+    let answers = ask(&config, &setup, arguments.names, demand, now).await;
+    setup.close().await;
+    let answers = answers?;
     for Answer { certificate, message, .. } in answers.iter().filter(|answer| !all || answer.upshot != Upshot::NotDue) {
-        println!("{certificate}: {message}");
+        super::print(&format!("{certificate}: {message}\n"))?;
     }
     if all {
         let tried = answers.iter().filter(|answer| matches!(answer.upshot, Upshot::Done | Upshot::Failed)).count();
-        println!("{} managed, {tried} were due", answers.len());
+        super::print(&format!("{} managed, {tried} were due\n", answers.len()))?;
     }
     Ok(exit_code(&answers))
+}
+
+/// The daemon where one runs, else ourselves.
+async fn ask(
+    config: &Config,
+    setup: &Arc<Setup>,
+    names: Vec<String>,
+    demand: Demand,
+    now: fn() -> Timestamp,
+) -> anyhow::Result<Vec<Answer>> {
+    match JournalAccess::open(config)? {
+        JournalAccess::Daemon(client) => {
+            let names = match names.is_empty() {
+                true => managed(setup, &client.journal().await?, now).await,
+                false => names,
+            };
+            Ok(client.renew(requested(names, demand)).await?)
+        }
+        JournalAccess::Ours(journal) => by_ourselves(config, setup.clone(), &journal, names, demand, now).await,
+    }
 }
 
 /// As `check` has them: 0, 1 for what is held or put off, 2 for what failed or is not there.

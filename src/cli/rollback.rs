@@ -39,6 +39,12 @@ pub struct RollbackArguments {
 
 pub async fn run(arguments: RollbackArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let secret = arguments.vault.secret(&arguments.secret)?;
+    let code = go_back(&arguments, &secret, now).await;
+    secret.log_out().await;
+    code
+}
+
+async fn go_back(arguments: &RollbackArguments, secret: &Secret, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let restore = match Restore::plan(secret.vault.clone(), secret.path.clone(), arguments.to, now()).await {
         Ok(restore) => restore,
         Err(refused @ StoreError::Held(_)) => return Ok(told(REFUSED, refused.into())),
@@ -50,7 +56,7 @@ pub async fn run(arguments: RollbackArguments, now: fn() -> Timestamp) -> anyhow
         return Ok(0);
     }
     let hold = match arguments.vault.config {
-        Some(_) => Hold::take(&secret, now).await?,
+        Some(_) => Hold::take(secret, now).await?,
         None => None,
     };
     if !restore.changes_nothing() {
@@ -59,7 +65,7 @@ pub async fn run(arguments: RollbackArguments, now: fn() -> Timestamp) -> anyhow
             Err(error) => return failed(error, hold, now).await,
         }
     }
-    super::print(&released_by(&arguments, hold.as_ref()))?;
+    super::print(&released_by(arguments, hold.as_ref()))?;
     Ok(0)
 }
 

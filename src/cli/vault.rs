@@ -46,6 +46,13 @@ impl VaultArguments {
 }
 
 impl Secret {
+    /// To be called last. A token that cannot be revoked now ends by itself.
+    pub async fn log_out(&self) {
+        if let Err(error) = self.vault.close().await {
+            tracing::debug!("the token was not revoked: {error}");
+        }
+    }
+
     pub fn location(&self) -> Location {
         Location::Secret { vault: self.vault.name.clone(), path: self.path.clone(), part: None }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::task::JoinSet;
 
 use crate::domain::adopt::Rule;
 use crate::domain::inventory::Location;
@@ -22,7 +23,7 @@ use crate::store::vault_kv::VaultKvStore;
 use crate::vault::Vault;
 
 /// For the revocation of a token; a stop may not wait for a Vault that is gone.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 pub struct Setup {
     /// `false` stops all acting.
@@ -96,11 +97,18 @@ impl Setup {
         Arc::new(known.map_or_else(Roots::none, |roots| Roots::together(&roots)))
     }
 
+    /// Keeps the tokens that certd logged in for alive between turns, until it is dropped.
+    pub fn tend(&self) -> JoinSet<()> {
+        self.vaults.values().cloned().map(|vault| async move { vault.tend().await }).collect()
+    }
+
     /// Ends what certd logged in for. A Vault that does not answer keeps nobody: its tokens end by themselves.
     pub async fn close(&self) {
-        let closed = join_all(self.vaults.values().map(|vault| async move {
-            (&vault.name, tokio::time::timeout(CLOSE_WITHIN, vault.close()).await)
-        }));
+        let closed = join_all(
+            self.vaults
+                .values()
+                .map(|vault| async move { (&vault.name, tokio::time::timeout(CLOSE_WITHIN, vault.close()).await) }),
+        );
         for (name, closed) in closed.await {
             match closed {
                 Ok(Ok(())) => {}

@@ -101,7 +101,7 @@ pub fn setup(arguments: &CheckArguments, config: &Config, named: &[CheckTarget])
     for target in named {
         build.add(target)?;
     }
-    let Builder { sources, looks, .. } = build;
+    let Builder { sources, looks, vaults, .. } = build;
     let setup = Setup {
         act: true,
         interval: Duration::ZERO,
@@ -112,7 +112,7 @@ pub fn setup(arguments: &CheckArguments, config: &Config, named: &[CheckTarget])
         declared: Vec::new(),
         places: BTreeMap::new(),
         issuers: BTreeMap::new(),
-        vaults: BTreeMap::new(),
+        vaults,
         hash: config.hash.clone(),
     };
     Ok((setup, looks))
