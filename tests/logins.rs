@@ -390,6 +390,39 @@ async fn what_certd_logged_in_for_is_revoked_at_the_end_and_nothing_else() {
     hall.look(&lent).await.unwrap();
 }
 
+#[tokio::test]
+async fn certd_leaves_no_token_behind_that_it_logged_in_for() {
+    let hall = Hall::approle("5m", "10m").await;
+    hall.secret_id(json!({})).await;
+    let config = format!(
+        "state_dir = \"state\"\nlisten = {{ address = \"none\" }}\n\
+         [vault.main]\naddress = \"{}\"\n\
+         auth.approle = {{ role_id_file = \"role-id\", secret_id_file = \"secret-id\", mount = \"{}\" }}\n\
+         [source.one.vault_kv]\nvault = \"main\"\npaths = [\"{}/web\"]\n",
+        hall.admin.address, hall.auth, hall.kv
+    );
+    let file = hall.file("certd.toml", &config);
+    let certd = |command: &str| {
+        let mut certd = std::process::Command::new(env!("CARGO_BIN_EXE_certd"));
+        certd.arg(command).arg("--config").arg(&file);
+        certd
+    };
+    let checked = certd("check").output().unwrap();
+    let told = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(told.contains("it holds other fields"), "it was let in: {told}");
+    assert_eq!(hall.alive().await, 0, "after a check");
+
+    let mut daemon = certd("run").stderr(std::process::Stdio::null()).spawn().unwrap();
+    let patience = Instant::now() + Duration::from_secs(20);
+    while hall.alive().await == 0 && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let while_it_ran = hall.alive().await;
+    std::process::Command::new("kill").arg(daemon.id().to_string()).status().unwrap();
+    assert!(daemon.wait().unwrap().success());
+    assert_eq!((while_it_ran, hall.alive().await), (1, 0));
+}
+
 /// A server with TLS, and a CA that its logins by certificate trust.
 struct Secured {
     shell: std::process::Child,
