@@ -125,3 +125,37 @@ fn not_deployed(managed: &Managed, inventory: &Inventory) -> Option<Problem> {
     let stale = managed.serves.iter().find(|endpoint| at(endpoint).is_some_and(|served| served != stored))?;
     Some(Problem::warning(ProblemKind::NotDeployed, format!("{stale} serves another certificate: reload it")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::cert::{Certificate, Fingerprint};
+    use crate::domain::inventory::Sighting;
+    use crate::domain::sample::{self, endpoint, found, leaf, obstacle, seen, seen_found};
+
+    /// What is said of `web`, which is stored as `leaf` and served by one endpoint.
+    fn served(sighting: Sighting) -> Option<Problem> {
+        let web = Managed { serves: vec![endpoint("web")], ..sample::managed("web") };
+        let mut inventory = Inventory::default();
+        inventory.insert(seen_found(web.location.clone(), found(leaf(&["web"]))));
+        inventory.insert(seen(endpoint("web"), sighting));
+        not_deployed(&web, &inventory)
+    }
+
+    fn with_fingerprint(byte: u8) -> Sighting {
+        let leaf = Certificate { fingerprint: Fingerprint([byte; 32]), ..leaf(&["web"]) };
+        Sighting::Found(Box::new(found(leaf)))
+    }
+
+    #[test]
+    fn an_endpoint_that_serves_another_certificate_is_told_by_name() {
+        let told = Problem::warning(ProblemKind::NotDeployed, "web:443 serves another certificate: reload it");
+        assert_eq!(served(with_fingerprint(1)), Some(told));
+        assert_eq!(served(with_fingerprint(0)), None);
+    }
+
+    #[test]
+    fn an_endpoint_that_could_not_be_seen_is_not_said_to_serve_another() {
+        assert_eq!(served(Sighting::Unknown(obstacle())), None);
+    }
+}
