@@ -124,7 +124,10 @@ fn registry_of(page: &str) -> Registry {
 
 /// The labels of these snapshots hold neither quotes nor commas.
 fn parsed(line: &str) -> (&str, Vec<(&str, &str)>, f64) {
-    let (name, rest) = line.split_once('{').unwrap();
+    let Some((name, rest)) = line.split_once('{') else {
+        let (name, value) = line.split_once(' ').unwrap();
+        return (name, Vec::new(), value.parse().unwrap());
+    };
     let (labels, value) = rest.rsplit_once("} ").unwrap();
     let labels = labels.split("\",").map(|pair| pair.split_once("=\"").unwrap());
     (name, labels.map(|(name, value)| (name, value.trim_end_matches('"'))).collect(), value.parse().unwrap())
