@@ -5,9 +5,7 @@ mod house;
 mod support;
 
 use std::collections::BTreeMap;
-use std::env;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -199,10 +197,10 @@ impl Ground {
         flat
     }
 
-    /// As somebody else reads it: with the command of the server, where there is one.
+    /// As somebody else reads it: with the command of the server.
     async fn read(&self, path: &str) -> Value {
         let admin = &self.house.admin;
-        let Some(bao) = bao() else { return admin.get(&self.house.kv, path).await.0 };
+        let bao = support::server::command();
         let mut command = Command::new(bao);
         command.args(["kv", "get", "-format=json", &format!("-mount={}", self.house.kv), path]);
         for prefix in ["BAO", "VAULT"] {
@@ -349,14 +347,6 @@ fn run(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
-}
-
-fn bao() -> Option<PathBuf> {
-    if let Some(named) = env::var_os("CERTD_TEST_BAO") {
-        return Some(named.into());
-    }
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).flat_map(|folder| [folder.join("bao"), folder.join("vault")]).find(|file| file.is_file())
 }
 
 /// Every value that is no object, as its JSON text, by its JSON pointer.

@@ -113,6 +113,11 @@ fn image() -> String {
     env::var("CERTD_TEST_VAULT_IMAGE").unwrap_or_else(|_| DEFAULT_IMAGE.to_owned())
 }
 
+/// The command itself, which some stories need in either mode.
+pub fn command() -> PathBuf {
+    binary().unwrap_or_else(|| panic!("this test needs the `bao` or `vault` command\n\n{HOW_TO_GET_ONE}"))
+}
+
 fn binary() -> Option<PathBuf> {
     if let Some(named) = env::var_os("CERTD_TEST_BAO") {
         return Some(named.into());
