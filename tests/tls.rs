@@ -88,6 +88,7 @@ fn source(targets: &[String], roots: Arc<Roots>) -> TlsSource {
         name: "edge".into(),
         environment: Some("test".into()),
         targets: targets.iter().map(|text| text.parse::<Target>().unwrap().into()).collect(),
+        addresses: Arc::default(),
         timeout: Duration::from_secs(10),
         concurrency: 4,
         roots,
@@ -234,12 +235,64 @@ async fn tells_a_refused_port_from_a_name_that_does_not_resolve() {
     assert!(obstacle(&seen).1.starts_with("could not resolve no-such-host.invalid: "));
 }
 
+/// What each address of `www.example.org` presents, in the order of locations: its leaf, or an obstacle.
+async fn presented(source: &TlsSource) -> Vec<(String, Result<[u8; 32], ObstacleKind>)> {
+    let observed = source.observe(NOW).await;
+    assert_eq!(observed.failures.len(), 0);
+    let line = |seen: &Observation| match &seen.sighting {
+        Sighting::Found(found) => (seen.location.to_string(), Ok(found.leaf().fingerprint.0)),
+        Sighting::Unknown(obstacle) => (seen.location.to_string(), Err(obstacle.obstacle)),
+        Sighting::Absent => panic!("an endpoint is never absent: {}", seen.location),
+    };
+    observed.observations.iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn each_address_is_looked_at_and_the_one_that_presents_something_else_is_a_place_of_its_own() {
+    let (new, old) = (identity("www.example.org"), identity("www.example.org"));
+    let port = serve("127.0.0.1:0", new.config(BOTH)).await;
+    for address in ["127.0.0.2", "127.0.0.4"] {
+        assert_eq!(serve(&format!("{address}:{port}"), new.config(BOTH)).await, port);
+    }
+    assert_eq!(serve(&format!("127.0.0.3:{port}"), old.config(BOTH)).await, port);
+    let mut source = source(&[format!("www.example.org:{port}")], Arc::new(Roots::none()));
+    let mut at = |last: &[u8]| {
+        let addresses = last.iter().map(|last| [127, 0, 0, *last].into()).collect();
+        source.addresses = Arc::new([("www.example.org".to_string(), addresses)].into());
+        source.clone()
+    };
+    let whole = format!("www.example.org:{port}");
+    let (new, old) = (Ok(new.fingerprint(0)), Ok(old.fingerprint(0)));
+
+    assert_eq!(presented(&at(&[1, 2, 4])).await, [(whole.clone(), new)]);
+    assert_eq!(presented(&at(&[3])).await, [(whole.clone(), old)]);
+    let third = format!("{whole} at 127.0.0.3");
+    assert_eq!(presented(&at(&[3, 1, 2])).await, [(whole.clone(), new), (third, old)]);
+    let silent = (format!("{whole} at 127.0.0.5"), Err(ObstacleKind::Unreachable));
+    assert_eq!(presented(&at(&[5, 1])).await, [(whole.clone(), new), silent]);
+    assert_eq!(presented(&at(&[5, 6])).await, [(whole, Err(ObstacleKind::Unreachable))]);
+}
+
+#[tokio::test]
+async fn an_address_of_a_family_that_this_host_does_not_have_says_nothing_of_the_endpoint() {
+    let identity = identity("www.example.org");
+    let port = serve("127.0.0.1:0", identity.config(BOTH)).await;
+    let mut source = source(&[format!("www.example.org:{port}")], Arc::new(Roots::none()));
+    // Of the block for documentation (RFC 3849): no host has a way to it, or certd would say that it is silent.
+    let (there, nowhere) = ([127, 0, 0, 1].into(), "2001:db8::1".parse().unwrap());
+    let has_a_way = std::net::UdpSocket::bind("[::]:0").is_ok_and(|socket| socket.connect((nowhere, port)).is_ok());
+    source.addresses = Arc::new([("www.example.org".to_string(), vec![there, nowhere])].into());
+    source.timeout = Duration::from_secs(2);
+    let expected = 1 + usize::from(has_a_way);
+    assert_eq!(presented(&source).await.len(), expected);
+}
+
 #[tokio::test]
 async fn looks_at_an_ipv6_literal() {
     let identity = identity("::1");
     let port = serve("[::1]:0", identity.config(BOTH)).await;
     let seen = look(format!("[::1]:{port}"), identity.authority.roots()).await;
-    assert_eq!(seen.location, Location::Endpoint { host: "::1".into(), port, sni: None });
+    assert_eq!(seen.location, Location::Endpoint { host: "::1".into(), port, sni: None, address: None });
     assert!(found(&seen).leaf().covers("::1"));
 }
 

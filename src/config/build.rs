@@ -35,7 +35,8 @@ type Vaults = BTreeMap<VaultName, Arc<Client>>;
 
 /// All mistakes at once, as far as they can be seen without a network.
 pub fn build(config: &Config) -> Result<Setup, ConfigErrors> {
-    let mut build = Builder { config, mistakes: Vec::new(), vaults: BTreeMap::new() };
+    let addresses = Arc::new(config.addresses());
+    let mut build = Builder { config, mistakes: Vec::new(), vaults: BTreeMap::new(), addresses };
     build.vaults();
     let sources = build.sources();
     let issuers = build.issuers();
@@ -49,6 +50,7 @@ pub fn build(config: &Config) -> Result<Setup, ConfigErrors> {
         interval: config.turn.interval.get_ref().0,
         max_renewals: usize::try_from(*config.turn.max_renewals.get_ref()).unwrap_or(usize::MAX),
         thresholds: config.check.thresholds(),
+        addresses: build.addresses,
         sources,
         adopted,
         declared,
@@ -63,6 +65,7 @@ struct Builder<'a> {
     config: &'a Config,
     mistakes: Vec<ConfigError>,
     vaults: Vaults,
+    addresses: Arc<tls::Addresses>,
 }
 
 impl Builder<'_> {
@@ -113,6 +116,7 @@ impl Builder<'_> {
                     name,
                     environment: text(&tls.environment),
                     targets,
+                    addresses: self.addresses.clone(),
                     timeout: tls.timeout.get_ref().0,
                     concurrency: *tls.concurrency.get_ref(),
                     roots,

@@ -24,6 +24,8 @@ pub(super) struct File {
     pub log: Option<Spanned<Log>>,
     pub listen: Option<Spanned<Listen>>,
     pub check: Option<Spanned<Check>>,
+    /// By host.
+    pub addresses: BTreeMap<Spanned<String>, HostAddresses>,
     pub vault: BTreeMap<Spanned<String>, Vault>,
     pub source: BTreeMap<Spanned<String>, Source>,
     pub issuer: BTreeMap<Spanned<String>, Issuer>,
@@ -130,6 +132,9 @@ impl Listen {
         self.address.get_ref().parse().ok()
     }
 }
+
+/// Of one host.
+pub type HostAddresses = Spanned<Vec<Spanned<String>>>;
 
 /// When a certificate is a warning, and when it is critical.
 #[derive(Clone, Debug, Default, Deserialize)]

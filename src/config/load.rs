@@ -8,7 +8,7 @@ use std::{env, fs, io};
 use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, line_and_column};
-use super::file::{Check, File, Listen, Log, Turn};
+use super::file::{Check, File, HostAddresses, Listen, Log, Turn};
 use super::validate::validate;
 use super::value::FilePath;
 use super::{Config, Declared, ReadFile};
@@ -46,6 +46,7 @@ pub fn minimal() -> Config {
         log: Log::default(),
         listen: unwritten(Listen::default()),
         check: unwritten(Check::default()),
+        addresses: BTreeMap::new(),
         vaults: BTreeMap::new(),
         sources: BTreeMap::new(),
         issuers: BTreeMap::new(),
@@ -177,6 +178,7 @@ fn merge(config: &mut Config, parsed: Vec<File>) -> Vec<ConfigError> {
     if let Some(listen) = merged.listen {
         config.listen = listen;
     }
+    config.addresses = merged.addresses;
     (config.vaults, config.sources, config.issuers) = (merged.vaults, merged.sources, merged.issuers);
     (config.certificates, config.adopt) = (merged.certificates, merged.adopt);
     merged.mistakes
@@ -190,6 +192,7 @@ struct Merged {
     log: Option<Declared<Log>>,
     listen: Option<Declared<Listen>>,
     check: Option<Declared<Check>>,
+    addresses: BTreeMap<String, Declared<HostAddresses>>,
     vaults: BTreeMap<String, Declared<super::Vault>>,
     sources: BTreeMap<String, Declared<super::Source>>,
     issuers: BTreeMap<String, Declared<super::Issuer>>,
@@ -207,6 +210,7 @@ impl Merged {
         once(&mut self.log, nth, file.log, "[log]", twice);
         once(&mut self.listen, nth, file.listen, "[listen]", twice);
         once(&mut self.check, nth, file.check, "[check]", twice);
+        each_once(&mut self.addresses, nth, file.addresses, "addresses", twice);
         each_once(&mut self.vaults, nth, file.vault, "vault", twice);
         each_once(&mut self.sources, nth, file.source, "source", twice);
         each_once(&mut self.issuers, nth, file.issuer, "issuer", twice);

@@ -10,17 +10,19 @@ mod rules;
 mod validate;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
+use crate::source::tls::Addresses;
+
 pub use auth::{Approle, Auth, Cert, Jwt, Kubernetes, Userpass};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{
-    Adopt, Certificate, Check, Environment, FileSource, FileStore, Found, FoundVaultKv, Issuer, Level, Listen,
-    ListenTls, LocalCaIssuer, Log, LogFormat, Source, Store, TlsSource, Turn, Vault, VaultKvSource, VaultKvStore,
-    VaultPkiIssuer,
+    Adopt, Certificate, Check, Environment, FileSource, FileStore, Found, FoundVaultKv, HostAddresses, Issuer, Level,
+    Listen, ListenTls, LocalCaIssuer, Log, LogFormat, Source, Store, TlsSource, Turn, Vault, VaultKvSource,
+    VaultKvStore, VaultPkiIssuer,
 };
 pub use load::{load, minimal};
 pub use rules::closest;
@@ -42,6 +44,8 @@ pub struct Config {
     pub log: Log,
     pub listen: Declared<Listen>,
     pub check: Declared<Check>,
+    /// By host: where it is looked at, in place of what DNS says.
+    pub addresses: BTreeMap<String, Declared<HostAddresses>>,
     pub vaults: BTreeMap<String, Declared<Vault>>,
     pub sources: BTreeMap<String, Declared<Source>>,
     pub issuers: BTreeMap<String, Declared<Issuer>>,
@@ -61,6 +65,17 @@ impl Config {
     ) -> ConfigError {
         let file = self.files.get(table.file).expect("a declared table names the file it was read from");
         ConfigError::at(&file.path, &file.text, span, what, hint)
+    }
+
+    /// Of a valid configuration.
+    pub fn addresses(&self) -> Addresses {
+        let parsed = |texts: &Declared<HostAddresses>| {
+            texts.get_ref().iter().filter_map(|text| text.get_ref().parse().ok()).collect::<BTreeSet<_>>()
+        };
+        self.addresses
+            .iter()
+            .map(|(host, texts)| (host.to_ascii_lowercase(), parsed(texts).into_iter().collect()))
+            .collect()
     }
 
     pub fn path(&self, path: &FilePath) -> PathBuf {

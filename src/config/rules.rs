@@ -60,6 +60,13 @@ fn dns_name(name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+pub(super) fn ip_address(text: &str) -> Result<(), Fault> {
+    match text.parse::<IpAddr>() {
+        Ok(_) => Ok(()),
+        Err(_) => fault(format!("not an IP address: {text:?}"), "write one such as 10.0.0.7 or fd00::7"),
+    }
+}
+
 /// The longest common name (RFC 5280, appendix A.1, ub-common-name).
 const LONGEST_COMMON_NAME: usize = 64;
 

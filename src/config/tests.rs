@@ -334,6 +334,22 @@ fn a_rule_adopts_only_what_it_can_judge() {
 }
 
 #[test]
+fn the_addresses_of_a_host_are_addresses() {
+    let config = load_files(&[("certd.toml", "addresses.'WWW.a.b' = ['10.0.0.2', 'fd00::1', '10.0.0.2']")]).unwrap();
+    let known = [("www.a.b".to_string(), vec!["10.0.0.2".parse().unwrap(), "fd00::1".parse().unwrap()])];
+    assert_eq!(config.addresses(), known.into());
+    check(
+        "addresses.'a.b' = ['10.0.0.256']",
+        &["1:20: not an IP address: \"10.0.0.256\" — write one such as 10.0.0.7 or fd00::7"],
+    );
+    check("addresses.'a.b' = []", &["1:19: no addresses — list at least one, or remove the table"]);
+    for host in ["a.b:443", "https://a.b", "a b"] {
+        let said = format!("1:11: not a host: {host:?} — write the name of a host as targets have it, without a port");
+        check(&format!("addresses.'{host}' = ['10.0.0.1']"), &[&said]);
+    }
+}
+
+#[test]
 fn a_source_has_something_to_look_at_within_bounds() {
     check(
         "[source.s.tls]\ntargets = []\ntimeout = '6m'\nconcurrency = 0",

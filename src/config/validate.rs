@@ -33,6 +33,7 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     m.thresholds();
     m.listen(&config.listen);
     m.vaults();
+    m.addresses();
     config.sources.iter().for_each(|(name, source)| m.source(name, source));
     config.issuers.iter().for_each(|(name, issuer)| m.issuer(name, issuer));
     config.certificates.iter().for_each(|certificate| m.certificate(certificate));
@@ -132,6 +133,19 @@ impl Mistakes<'_> {
             self.way_in(vault);
             if let Some(namespace) = &vault.namespace {
                 self.judge(vault.file, namespace, rules::vault_segments);
+            }
+        }
+    }
+
+    fn addresses(&mut self) {
+        for (host, addresses) in &self.config.addresses {
+            if !format!("{host}:1").parse::<Target>().is_ok_and(|target| target.host == host.to_ascii_lowercase()) {
+                let hint = "write the name of a host as targets have it, without a port";
+                self.say(addresses.file, addresses.span.clone(), format!("not a host: {host:?}"), hint);
+            }
+            self.not_empty(addresses.file, addresses, "addresses");
+            for address in addresses.get_ref() {
+                self.judge(addresses.file, address, rules::ip_address);
             }
         }
     }

@@ -114,6 +114,7 @@ fn serves(setup: &Setup) -> TlsSource {
         name: SourceName::from(SERVES),
         environment: None,
         targets,
+        addresses: setup.addresses.clone(),
         timeout: SERVES_TIMEOUT,
         concurrency: SERVES_AT_ONCE,
         roots: std::sync::Arc::new(Roots::none()),

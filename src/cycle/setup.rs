@@ -16,6 +16,7 @@ use crate::domain::text::with_causes;
 use crate::issuer::Issuer;
 use crate::pki::roots::Roots;
 use crate::source::Source;
+use crate::source::tls::Addresses;
 use crate::source::vault_kv::VaultKvSource;
 use crate::store::Store;
 use crate::store::file::{FileLayout, FileStore};
@@ -32,6 +33,8 @@ pub struct Setup {
     /// In one turn.
     pub max_renewals: usize,
     pub thresholds: Thresholds,
+    /// Of hosts, in place of what DNS says.
+    pub addresses: Arc<Addresses>,
     pub sources: Vec<Source>,
     pub adopted: Vec<AdoptedSource>,
     pub declared: Vec<Managed>,

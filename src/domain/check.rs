@@ -332,7 +332,12 @@ mod tests {
         assert_eq!(served(leaf(&["*.example.org"])), []);
         assert_eq!(served(leaf(&["example.org"])), [(ProblemKind::Hostname, CRITICAL)]);
         assert_eq!(served(leaf(&[])), [(ProblemKind::Hostname, CRITICAL)]);
-        let by_sni = Location::Endpoint { host: "10.0.0.1".into(), port: 443, sni: Some("www.example.org".into()) };
+        let by_sni = Location::Endpoint {
+            host: "10.0.0.1".into(),
+            port: 443,
+            sni: Some("www.example.org".into()),
+            address: None,
+        };
         assert_eq!(problems(&seen_found(by_sni, found(leaf(&["www.example.org"])))), []);
     }
 

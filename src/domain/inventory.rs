@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,9 @@ use super::time::Timestamp;
 /// A place, and a part of it where it holds several certificates. Displays as one unique line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Location {
-    /// `sni` only where it differs from `host`.
-    Endpoint { host: String, port: u16, sni: Option<String> },
+    /// `sni` only where it differs from `host`; `address` only for one of several that presents something
+    /// else than most of them.
+    Endpoint { host: String, port: u16, sni: Option<String>, address: Option<IpAddr> },
     /// `path` as an operator writes it: mount and path, without `data/`.
     Secret { vault: VaultName, path: String, part: Option<String> },
     /// A file, or a directory that holds `cert.pem` and its fellows.
@@ -35,6 +37,16 @@ impl Location {
             Self::Secret { part: slot, .. } | Self::File { part: slot, .. } | Self::Listing { part: slot, .. } => {
                 *slot = part;
             }
+        }
+        location
+    }
+
+    /// The same endpoint, whichever address answers for it.
+    pub fn at_address(&self, at: Option<IpAddr>) -> Self {
+        let mut location = self.clone();
+        match &mut location {
+            Self::Endpoint { address, .. } => *address = at,
+            Self::Secret { .. } | Self::File { .. } | Self::Listing { .. } => {}
         }
         location
     }
@@ -63,12 +75,13 @@ pub const ENVIRONMENT_VAULT: &str = "";
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = match self {
-            Self::Endpoint { host, port, sni } => {
+            Self::Endpoint { host, port, sni, address } => {
                 match host.contains(':') {
                     true => write!(f, "[{}]:{port}", one_line(host))?,
                     false => write!(f, "{}:{port}", one_line(host))?,
                 }
-                return sni.iter().try_for_each(|sni| write!(f, " sni={}", one_line(sni)));
+                sni.iter().try_for_each(|sni| write!(f, " sni={}", one_line(sni)))?;
+                return address.iter().try_for_each(|address| write!(f, " at {address}"));
             }
             Self::Secret { vault, path, part } => {
                 match vault.0 == ENVIRONMENT_VAULT {
@@ -270,12 +283,17 @@ mod tests {
             host: host.into(),
             port: 443,
             sni: sni.map(str::to_string),
+            address: None,
         };
+        let one = IpAddr::from([10, 0, 0, 1]);
         let of_environment = Location::Secret { vault: ENVIRONMENT_VAULT.into(), path: "secret/a".into(), part: None };
         for (location, line) in [
             (served("example.org", None), "example.org:443"),
             (served("::1", None), "[::1]:443"),
             (served("10.0.0.1", Some("example.org")), "10.0.0.1:443 sni=example.org"),
+            (served("example.org", None).at_address(Some(one)), "example.org:443 at 10.0.0.1"),
+            (served("a.org", Some("b.org")).at_address(Some(one)), "a.org:443 sni=b.org at 10.0.0.1"),
+            (secret("secret/a").at_address(Some(one)), "vault:main:secret/a"),
             (secret("secret/a"), "vault:main:secret/a"),
             (secret("secret/a").with_part(Some("old".into())), "vault:main:secret/a#old"),
             (of_environment, "vault:secret/a"),
@@ -306,7 +324,8 @@ mod tests {
     #[test]
     fn a_client_of_an_endpoint_expects_its_sni_or_its_host() {
         assert_eq!(endpoint("www.example.org").expected_host(), Some("www.example.org"));
-        let other = Location::Endpoint { host: "10.0.0.1".into(), port: 1, sni: Some("a.example.org".into()) };
+        let other =
+            Location::Endpoint { host: "10.0.0.1".into(), port: 1, sni: Some("a.example.org".into()), address: None };
         assert_eq!(other.expected_host(), Some("a.example.org"));
         assert_eq!(secret("www.example.org").expected_host(), None);
     }

@@ -75,7 +75,7 @@ pub fn secret(path: &str) -> Location {
 }
 
 pub fn endpoint(host: &str) -> Location {
-    Location::Endpoint { host: host.into(), port: 443, sni: None }
+    Location::Endpoint { host: host.into(), port: 443, sni: None, address: None }
 }
 
 pub fn seen(location: Location, sighting: Sighting) -> Observation {

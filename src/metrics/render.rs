@@ -102,8 +102,9 @@ fn series_name(entry: &Entry) -> String {
 pub fn place_hash(observation: &Observation) -> String {
     let part = |part: &Option<String>| part.clone().unwrap_or_default().into_bytes();
     let fields = match &observation.location {
-        Location::Endpoint { host, port, sni } => {
-            [b"endpoint".to_vec(), host.clone().into_bytes(), port.to_string().into_bytes(), part(sni)]
+        Location::Endpoint { host, port, sni, address } => {
+            let port = port.to_string() + &address.map_or(String::new(), |address| format!(" at {address}"));
+            [b"endpoint".to_vec(), host.clone().into_bytes(), port.into_bytes(), part(sni)]
         }
         Location::Secret { vault, path, part: field } => {
             [b"secret".to_vec(), vault.0.clone().into_bytes(), path.clone().into_bytes(), part(field)]

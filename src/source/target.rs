@@ -43,7 +43,7 @@ impl NotATarget {
 impl From<Target> for Location {
     fn from(target: Target) -> Self {
         let Target { host, port, sni } = target;
-        Self::Endpoint { host, port, sni }
+        Self::Endpoint { host, port, sni, address: None }
     }
 }
 
@@ -270,7 +270,7 @@ mod tests {
     }
 
     fn endpoint(host: &str, port: u16, sni: Option<&str>) -> CheckTarget {
-        CheckTarget::Endpoint(Location::Endpoint { host: host.into(), port, sni: sni.map(Into::into) })
+        CheckTarget::Endpoint(Location::Endpoint { host: host.into(), port, sni: sni.map(Into::into), address: None })
     }
 
     #[test]

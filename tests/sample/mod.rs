@@ -58,7 +58,7 @@ pub fn found(leaf: Certificate, intermediates: Vec<Certificate>) -> Sighting {
 }
 
 pub fn endpoint(host: &str) -> Location {
-    Location::Endpoint { host: host.into(), port: 443, sni: None }
+    Location::Endpoint { host: host.into(), port: 443, sni: None, address: None }
 }
 
 pub fn secret(path: &str) -> Location {

@@ -3,8 +3,10 @@
 mod capture;
 mod probe;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
@@ -15,6 +17,10 @@ use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
 use crate::pki;
 use crate::pki::roots::Roots;
+use probe::Presented;
+
+/// Addresses by host name, in place of those that the system's resolver gives.
+pub type Addresses = BTreeMap<String, Vec<IpAddr>>;
 
 #[derive(Clone, Debug)]
 pub struct TlsSource {
@@ -22,6 +28,7 @@ pub struct TlsSource {
     pub environment: Option<String>,
     /// Endpoints all.
     pub targets: Vec<Location>,
+    pub addresses: Arc<Addresses>,
     /// For one endpoint: name resolution, connection and handshake together.
     pub timeout: Duration,
     /// How many endpoints are looked at at the same time; none is taken as one.
@@ -41,39 +48,57 @@ impl TlsSource {
             .map(|target| self.look(now, target))
             .buffer_unordered(self.concurrency.max(1));
         let mut observations = Vec::with_capacity(self.targets.len());
-        while let Some(observation) = looks.next().await {
-            on(&observation);
-            observations.push(observation);
+        while let Some(looked) = looks.next().await {
+            looked.iter().for_each(&mut on);
+            observations.extend(looked);
         }
         observations.sort_by(|a, b| a.location.cmp(&b.location));
         Observed { observations, failures: Vec::new() }
     }
 
-    async fn look(&self, now: Timestamp, target: Location) -> Observation {
-        let started = Instant::now();
-        let served = match &target {
-            Location::Endpoint { host, port, sni } => probe::probe(host, *port, sni.as_deref(), self.timeout).await,
-            Location::Secret { .. } | Location::File { .. } | Location::Listing { .. } => {
-                Err(Obstacle::new(ObstacleKind::NotUnderstood, format!("not an endpoint: {target}")))
-            }
-        };
-        let took = started.elapsed();
-        let sighting = match served.and_then(|ders| self.found(&target, &ders)) {
-            Ok(found) => Sighting::Found(Box::new(found)),
-            Err(obstacle) => Sighting::Unknown(obstacle),
-        };
-        Observation {
-            location: target,
+    /// The endpoint as most of its addresses present it, then each address that presents something else.
+    async fn look(&self, now: Timestamp, target: Location) -> Vec<Observation> {
+        let observation = |location: Location, sighting, took| Observation {
+            location,
             source: self.name.clone(),
             environment: self.environment.clone(),
             observed_at: now,
             sighting,
             took: Some(took),
+        };
+        let presented = match &target {
+            Location::Endpoint { host, port, sni, .. } => {
+                let known = self.addresses.get(host).map(Vec::as_slice);
+                probe::probe(host, *port, sni.as_deref(), known, self.timeout).await
+            }
+            Location::Secret { .. } | Location::File { .. } | Location::Listing { .. } => {
+                Err(Obstacle::new(ObstacleKind::NotUnderstood, format!("not an endpoint: {target}")))
+            }
+        };
+        let mut presented = match presented {
+            Ok(presented) => presented,
+            Err(obstacle) => return vec![observation(target, Sighting::Unknown(obstacle), Duration::ZERO)],
+        };
+        let most = presented.remove(usual(&presented));
+        presented.retain(|other| other.served.is_err() || other.served != most.served);
+        if most.served.is_err() {
+            // None answers, which one line can say.
+            presented.clear();
+        }
+        let others = presented.into_iter().map(|other| (target.at_address(Some(other.address.ip())), other));
+        std::iter::once((target.clone(), most))
+            .chain(others)
+            .map(|(location, it)| observation(location.clone(), self.sighting(&location, &it), it.took))
+            .collect()
+    }
+
+    fn sighting(&self, location: &Location, presented: &Presented) -> Sighting {
+        match presented.served.clone().and_then(|ders| self.found(location, &ders)) {
+            Ok(found) => Sighting::Found(Box::new(found)),
+            Err(obstacle) => Sighting::Unknown(obstacle),
         }
     }
-}
 
-impl TlsSource {
     /// The first certificate is the leaf (RFC 8446, section 4.4.2); the others stay in their order.
     fn found(&self, target: &Location, ders: &[Vec<u8>]) -> Result<Found, Obstacle> {
         let leaf = pki::read::certificate(&ders[0]).map_err(|why| {
@@ -92,4 +117,14 @@ impl TlsSource {
         }
         Ok(Found { chain: Chain { leaf: Arc::new(leaf), intermediates }, trust, stored_key: None, version: None })
     }
+}
+
+/// Which of them presents what the most do; the first of those.
+fn usual(presented: &[Presented]) -> usize {
+    let alike = |one: &Presented| match &one.served {
+        Ok(ders) => presented.iter().filter(|other| other.served.as_ref() == Ok(ders)).count(),
+        Err(_) => 0,
+    };
+    let most = presented.iter().map(alike).max();
+    presented.iter().position(|one| Some(alike(one)) == most).expect("a probe looks at one address at least")
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustls::{AlertDescription, Error as TlsError, InvalidMessage, PeerIncompatible};
 use rustls_pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
@@ -15,27 +16,80 @@ use tokio_rustls::TlsConnector;
 use super::capture::Capture;
 use crate::domain::inventory::{Obstacle, ObstacleKind};
 
-/// A name with more addresses than this is tried no further: the rest would get no time anyway.
-const MOST_ADDRESSES: usize = 8;
+/// A name with more addresses than this is looked at no further, so that no name opens sockets without end.
+const MOST_ADDRESSES: usize = 16;
 
-/// The certificates in DER, in the order served, at least one.
+/// What one address of an endpoint presents.
+pub(super) struct Presented {
+    pub address: SocketAddr,
+    /// In DER, in the order served, at least one.
+    pub served: Result<Vec<Vec<u8>>, Obstacle>,
+    pub took: Duration,
+    /// This host has no way to addresses of that family, which says nothing about the endpoint.
+    is_out_of_reach: bool,
+}
+
+/// At least one. `known` are addresses in place of those that the resolver gives.
 pub(super) async fn probe(
     host: &str,
     port: u16,
     sni: Option<&str>,
+    known: Option<&[IpAddr]>,
     timeout: Duration,
-) -> Result<Vec<Vec<u8>>, Obstacle> {
+) -> Result<Vec<Presented>, Obstacle> {
     let deadline = Deadline { instant: Instant::now() + timeout, timeout };
-    let addresses = resolve(host, port, &deadline).await?;
-    let tcp = connect(&addresses, &deadline).await?;
+    let addresses = match known {
+        Some(known) => known.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+        None => resolve(host, port, &deadline).await?,
+    };
+    let name = sni.unwrap_or(host);
+    if is_this_host(host) && known.is_none() {
+        return first(&addresses, name, &deadline).await.map(|presented| vec![presented]);
+    }
+    let mut presented = join_all(addresses.iter().map(|address| present(*address, name, &deadline))).await;
+    if presented.iter().any(|one| !one.is_out_of_reach) {
+        presented.retain(|one| !one.is_out_of_reach);
+    }
+    Ok(presented)
+}
+
+/// Servers tend to listen on one of its two addresses only (RFC 6761, section 6.3).
+fn is_this_host(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+/// The first address that answers, or the last that did not.
+async fn first(addresses: &[SocketAddr], name: &str, deadline: &Deadline) -> Result<Presented, Obstacle> {
+    let mut last = None;
+    for address in addresses {
+        let presented = present(*address, name, deadline).await;
+        if presented.served.is_ok() {
+            return Ok(presented);
+        }
+        last = Some(presented);
+    }
+    Ok(last.expect("resolve gives at least one address"))
+}
+
+async fn present(address: SocketAddr, name: &str, deadline: &Deadline) -> Presented {
+    let started = Instant::now();
+    let (served, is_out_of_reach) = match connect(address, deadline).await {
+        Ok(tcp) => (shown(tcp, address, name, deadline).await, false),
+        Err((obstacle, is_out_of_reach)) => (Err(obstacle), is_out_of_reach),
+    };
+    Presented { address, served, took: started.elapsed(), is_out_of_reach }
+}
+
+async fn shown(tcp: TcpStream, address: SocketAddr, name: &str, deadline: &Deadline) -> Result<Vec<Vec<u8>>, Obstacle> {
     let (capture, config) = Capture::config();
-    let shaken = shake_hands(tcp, config, sni.unwrap_or(host), &deadline).await;
+    let shaken = shake_hands(tcp, config, name, deadline).await;
     let served = capture.served();
     match shaken {
         // A server that demands a client certificate ends the handshake after it has shown its own.
         _ if !served.is_empty() => Ok(served),
         Err(obstacle) => Err(obstacle),
-        Ok(()) => Err(Obstacle::new(ObstacleKind::Tls, format!("the server at port {port} of {host} served nothing"))),
+        Ok(()) => Err(Obstacle::new(ObstacleKind::Tls, format!("the server at {address} served nothing"))),
     }
 }
 
@@ -50,18 +104,11 @@ impl Deadline {
         let message = format!("could not {doing} within {waited} s: see whether a firewall drops it, or wait longer");
         Obstacle::new(ObstacleKind::Timeout, message)
     }
-
-    /// An equal part of the time left, so that one dead address leaves time for the next.
-    fn share(&self, among: usize) -> Instant {
-        let now = Instant::now();
-        let left = self.instant.saturating_duration_since(now);
-        now + left / u32::try_from(among).unwrap_or(u32::MAX).max(1)
-    }
 }
 
 async fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<SocketAddr>, Obstacle> {
     let found = match timeout_at(deadline.instant, lookup_host((host, port))).await {
-        Ok(Ok(found)) => found.take(MOST_ADDRESSES).collect::<Vec<_>>(),
+        Ok(Ok(found)) => sorted(found),
         Ok(Err(error)) => {
             return Err(Obstacle::new(ObstacleKind::Dns, format!("could not resolve {host}: {error}")));
         }
@@ -73,19 +120,27 @@ async fn resolve(host: &str, port: u16, deadline: &Deadline) -> Result<Vec<Socke
     }
 }
 
-async fn connect(addresses: &[SocketAddr], deadline: &Deadline) -> Result<TcpStream, Obstacle> {
-    let mut last = None;
-    for (i, address) in addresses.iter().enumerate() {
-        let obstacle = match timeout_at(deadline.share(addresses.len() - i), TcpStream::connect(address)).await {
-            Ok(Ok(tcp)) => return Ok(tcp),
-            Ok(Err(error)) => {
-                Obstacle::new(ObstacleKind::Unreachable, format!("could not connect to {address}: {error}"))
-            }
-            Err(_) => deadline.passed(&format!("connect to {address}")),
-        };
-        last = Some(obstacle);
+/// Resolvers turn the order round at each answer.
+fn sorted(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut addresses: Vec<_> = found.collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses.truncate(MOST_ADDRESSES);
+    addresses
+}
+
+/// Else the obstacle, and whether it is of this host's own making.
+async fn connect(address: SocketAddr, deadline: &Deadline) -> Result<TcpStream, (Obstacle, bool)> {
+    match timeout_at(deadline.instant, TcpStream::connect(address)).await {
+        Ok(Ok(tcp)) => Ok(tcp),
+        Ok(Err(error)) => {
+            let is_out_of_reach =
+                matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable);
+            let message = format!("could not connect to {address}: {error}");
+            Err((Obstacle::new(ObstacleKind::Unreachable, message), is_out_of_reach))
+        }
+        Err(_) => Err((deadline.passed(&format!("connect to {address}")), false)),
     }
-    Err(last.expect("resolve gives at least one address"))
 }
 
 async fn shake_hands(
