@@ -2,6 +2,7 @@
 
 pub mod assess;
 pub mod execute;
+pub mod look_back;
 pub mod observe;
 pub mod setup;
 pub mod troubles;
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use crate::domain::drift::EarlierVersions;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView, Managed, Origin};
@@ -110,9 +112,15 @@ impl Cycle {
         if self.open_issuers(now, &sweep, may_create) {
             sweep = observe(&self.setup, now, &mut self.memory, on).await;
         }
+        sweep.earlier = self.look_back(now, &sweep).await;
         let succeeded = sweep.sources.iter().all(|source| source.up);
         let phase = self.phase(Phase::Observe, started, succeeded);
         (sweep, vec![phase])
+    }
+
+    async fn look_back(&mut self, now: Timestamp, sweep: &Sweep) -> EarlierVersions {
+        let (managed, _) = assess::managed(&self.setup, now, sweep, &self.adopted);
+        look_back::look_back(&self.setup, &managed, &sweep.inventory, &mut self.memory).await
     }
 
     /// Whether one was opened, so that more roots are known than before.

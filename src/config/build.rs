@@ -50,6 +50,7 @@ pub fn build(config: &Config) -> Result<Setup, ConfigErrors> {
         interval: config.turn.interval.get_ref().0,
         max_renewals: usize::try_from(*config.turn.max_renewals.get_ref()).unwrap_or(usize::MAX),
         thresholds: config.check.thresholds(),
+        same_key_renewals: config.check.same_key_renewals.as_ref().map(|most| *most.get_ref()),
         addresses: build.addresses,
         sources,
         adopted,

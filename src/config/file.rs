@@ -142,6 +142,8 @@ pub type HostAddresses = Spanned<Vec<Spanned<String>>>;
 pub struct Check {
     pub warning: Option<Spanned<Threshold>>,
     pub critical: Option<Spanned<Threshold>>,
+    /// So many renewals with one key are a problem.
+    pub same_key_renewals: Option<Spanned<u32>>,
 }
 
 impl Check {

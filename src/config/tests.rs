@@ -141,6 +141,13 @@ fn a_warning_never_comes_after_critical() {
 }
 
 #[test]
+fn a_key_may_live_through_one_renewal_at_least() {
+    check("[check]\nsame_key_renewals = 1", &[]);
+    let said = "2:21: every key would be too old — at least 1; leave it out to let every key live for ever";
+    check("[check]\nsame_key_renewals = 0", &[said]);
+}
+
+#[test]
 fn listening_off_loopback_needs_tls_and_a_token() {
     let hint = "add certificate_directory (or certificate_file and private_key_file) and bearer_token_file";
     let said = format!("1:22: listening off loopback needs TLS and a bearer token: 0.0.0.0:1 — {hint}");

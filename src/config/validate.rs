@@ -31,6 +31,7 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     let mut m = Mistakes { config, watched: references::watched(config), found: Vec::new() };
     m.turn();
     m.thresholds();
+    m.same_key();
     m.listen(&config.listen);
     m.vaults();
     m.addresses();
@@ -109,6 +110,14 @@ impl Mistakes<'_> {
         if let (true, Some(written)) = (below, check.warning.as_ref().or(check.critical.as_ref())) {
             let hint = "the warning comes first: give it the larger value";
             self.say(check.file, written.span(), "the warning threshold is below the critical one", hint);
+        }
+    }
+
+    fn same_key(&mut self) {
+        let check = &self.config.check;
+        if let Some(zero) = check.same_key_renewals.as_ref().filter(|most| *most.get_ref() == 0) {
+            let hint = "at least 1; leave it out to let every key live for ever";
+            self.say(check.file, zero.span(), "every key would be too old", hint);
         }
     }
 

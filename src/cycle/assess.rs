@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::adopt::{self, Adoption};
-use crate::domain::check::{self, Problem, ProblemKind, State};
-use crate::domain::inventory::{Inventory, Location, Sighting};
+use crate::domain::check::{self, Problem, State};
+use crate::domain::drift::Drift;
+use crate::domain::inventory::{Location, Observation, Sighting};
 use crate::domain::name::CertName;
 use crate::domain::plan::{self, Action, Decision, Demand, Held, JournalView, Managed, Record, World};
+use crate::domain::shared_key::{self, SharedKeys};
 use crate::domain::snapshot::{Entry, ManagedEntry};
 use crate::domain::time::Timestamp;
 
@@ -38,9 +40,9 @@ pub fn assess(
     Assessment { managed, decisions, entries }
 }
 
-/// Declared beats adopted; two rules on one place are held; what was adopted and is out of sight now stays
+/// What certd manages, and what a rule refused. Declared beats adopted; two rules on one place are held; what was adopted and is out of sight now stays
 /// ours, so that the plan says that it is held and why.
-fn managed(
+pub(super) fn managed(
     setup: &Setup,
     now: Timestamp,
     sweep: &Sweep,
@@ -91,11 +93,20 @@ fn entries(
 ) -> Vec<Entry> {
     let mut acted_on: BTreeMap<&Location, (&Managed, &Decision)> =
         managed.iter().zip(decisions).map(|pair| (&pair.0.location, pair)).collect();
-    let entry = |observation: &crate::domain::inventory::Observation| {
+    let drift = Drift::new(managed, &sweep.inventory);
+    let owners: BTreeMap<&Location, &str> =
+        managed.iter().filter_map(|managed| Some((&managed.location, managed.owner.as_deref()?))).collect();
+    let mut keys = SharedKeys::default();
+    for observation in sweep.inventory.iter() {
+        keys.add(observation, owners.get(&observation.location).copied());
+    }
+    let entry = |observation: &Observation| {
         let mut problems = check::check(now, &setup.thresholds, observation);
         problems.extend(refused.remove(&observation.location));
+        problems.extend(keys.of(observation, owners.get(&observation.location).copied()));
+        problems.extend(key_unchanged(setup, sweep, observation));
         let managed = acted_on.remove(&observation.location).map(|(managed, decision)| {
-            problems.extend(not_deployed(managed, &sweep.inventory));
+            problems.extend(drift.of(managed, &sweep.earlier));
             ManagedEntry {
                 origin: managed.origin,
                 owner: managed.owner.clone(),
@@ -109,6 +120,12 @@ fn entries(
     sweep.inventory.iter().map(entry).collect()
 }
 
+fn key_unchanged(setup: &Setup, sweep: &Sweep, observation: &Observation) -> Option<Problem> {
+    let Sighting::Found(found) = &observation.sighting else { return None };
+    let earlier = sweep.earlier.get(&observation.location.with_part(None))?;
+    shared_key::unchanged(found, earlier, setup.same_key_renewals?)
+}
+
 /// Failures of a renewal that nothing asks for any more are history.
 fn record(journal: &JournalView, name: &CertName, action: &Action) -> Record {
     let mut record = journal.records.get(name).cloned().unwrap_or_default();
@@ -116,46 +133,4 @@ fn record(journal: &JournalView, name: &CertName, action: &Action) -> Record {
         record.settle();
     }
     record
-}
-
-/// An endpoint that presents another certificate than the store holds.
-fn not_deployed(managed: &Managed, inventory: &Inventory) -> Option<Problem> {
-    let at = |location: &Location| inventory.at(location)?.sighting.leaf().map(|leaf| leaf.fingerprint);
-    let stored = at(&managed.location)?;
-    let stale = managed.serves.iter().find(|endpoint| at(endpoint).is_some_and(|served| served != stored))?;
-    Some(Problem::warning(ProblemKind::NotDeployed, format!("{stale} serves another certificate: reload it")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::cert::{Certificate, Fingerprint};
-    use crate::domain::inventory::Sighting;
-    use crate::domain::sample::{self, endpoint, found, leaf, obstacle, seen, seen_found};
-
-    /// What is said of `web`, which is stored as `leaf` and served by one endpoint.
-    fn served(sighting: Sighting) -> Option<Problem> {
-        let web = Managed { serves: vec![endpoint("web")], ..sample::managed("web") };
-        let mut inventory = Inventory::default();
-        inventory.insert(seen_found(web.location.clone(), found(leaf(&["web"]))));
-        inventory.insert(seen(endpoint("web"), sighting));
-        not_deployed(&web, &inventory)
-    }
-
-    fn with_fingerprint(byte: u8) -> Sighting {
-        let leaf = Certificate { fingerprint: Fingerprint([byte; 32]), ..leaf(&["web"]) };
-        Sighting::Found(Box::new(found(leaf)))
-    }
-
-    #[test]
-    fn an_endpoint_that_serves_another_certificate_is_told_by_name() {
-        let told = Problem::warning(ProblemKind::NotDeployed, "web:443 serves another certificate: reload it");
-        assert_eq!(served(with_fingerprint(1)), Some(told));
-        assert_eq!(served(with_fingerprint(0)), None);
-    }
-
-    #[test]
-    fn an_endpoint_that_could_not_be_seen_is_not_said_to_serve_another() {
-        assert_eq!(served(Sighting::Unknown(obstacle())), None);
-    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 
+use crate::domain::drift::EarlierVersions;
 use crate::domain::inventory::{Inventory, Location, Observation, Obstacle, ObstacleKind, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::plan::Managed;
@@ -17,6 +18,7 @@ use crate::pulse;
 use crate::source::tls::TlsSource;
 use crate::source::{Observed, Source};
 
+use super::look_back::VersionMemory;
 use super::setup::Setup;
 use super::troubles::Troubles;
 
@@ -40,6 +42,7 @@ pub struct Memory {
     last_success: BTreeMap<SourceName, Timestamp>,
     errors: BTreeMap<SourceName, BTreeMap<ObstacleKind, u64>>,
     pub troubles: Troubles,
+    pub versions: VersionMemory,
 }
 
 /// One look at everything.
@@ -48,6 +51,8 @@ pub struct Sweep {
     /// What each adopt rule found, by the rule's place in the setup.
     pub adoptable: Vec<Vec<Location>>,
     pub sources: Vec<SourceStatus>,
+    /// Of secrets, where something asks for it.
+    pub earlier: EarlierVersions,
 }
 
 pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Heard<'_>) -> Sweep {
@@ -62,7 +67,8 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Hea
         tokio::join!(sources, rules, stores(setup, now), endpoints.observe_each(now, &heard));
     pulse::beat();
 
-    let mut sweep = Sweep { inventory: Inventory::default(), adoptable: Vec::new(), sources: Vec::new() };
+    let mut sweep =
+        Sweep { inventory: Inventory::default(), adoptable: Vec::new(), sources: Vec::new(), earlier: BTreeMap::new() };
     for (name, observed) in sources {
         memory.take(&mut sweep, now, name, observed);
     }

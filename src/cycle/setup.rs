@@ -33,6 +33,8 @@ pub struct Setup {
     /// In one turn.
     pub max_renewals: usize,
     pub thresholds: Thresholds,
+    /// A key that lived through so many is a problem; `None` lets it live for ever.
+    pub same_key_renewals: Option<u32>,
     /// Of hosts, in place of what DNS says.
     pub addresses: Arc<Addresses>,
     pub sources: Vec<Source>,

@@ -31,15 +31,47 @@ pub enum ProblemKind {
     WeakSignature,
     Usage,
     IntermediateExpiresFirst,
-    /// Found where a rule adopts, but not the rule's to renew.
+    /// Found where a rule adopts, but not the rule's to renew; or served, but unknown to Vault.
     Foreign,
     /// Expired for so long that nobody can want it renewed.
     Abandoned,
-    /// An endpoint serves something else than the store holds.
+    /// What serves it presents something else than the store holds.
     NotDeployed,
+    /// Some of what serves it presents it, and some does not.
+    PartlyDeployed,
+    /// What is served is an older version of the secret.
+    OlderVersion,
+    /// What is served is this certificate, with other intermediates.
+    ChainDiffers,
+    /// One key pair in two environments or of two owners.
+    SharedKey,
+    /// One key pair through too many renewals.
+    KeyUnchanged,
 }
 
 impl ProblemKind {
+    pub const ALL: [Self; 19] = [
+        Self::Missing,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::Expiring,
+        Self::KeyMismatch,
+        Self::Chain,
+        Self::Hostname,
+        Self::WeakKey,
+        Self::WeakSignature,
+        Self::Usage,
+        Self::IntermediateExpiresFirst,
+        Self::Foreign,
+        Self::Abandoned,
+        Self::NotDeployed,
+        Self::PartlyDeployed,
+        Self::OlderVersion,
+        Self::ChainDiffers,
+        Self::SharedKey,
+        Self::KeyUnchanged,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -56,6 +88,11 @@ impl ProblemKind {
             Self::Foreign => "foreign",
             Self::Abandoned => "abandoned",
             Self::NotDeployed => "not_deployed",
+            Self::PartlyDeployed => "partly_deployed",
+            Self::OlderVersion => "older_version",
+            Self::ChainDiffers => "chain_differs",
+            Self::SharedKey => "shared_key",
+            Self::KeyUnchanged => "key_unchanged",
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod cert;
 pub mod check;
+pub mod drift;
 pub mod inventory;
 pub mod key;
 pub mod name;
@@ -11,6 +12,7 @@ pub mod policy;
 pub mod renewal;
 #[cfg(test)]
 pub mod sample;
+pub mod shared_key;
 pub mod snapshot;
 pub mod text;
 pub mod time;

@@ -33,6 +33,15 @@ impl ManagedEntry {
     }
 }
 
+/// What is served is not what is stored.
+const DRIFT: [ProblemKind; 5] = [
+    ProblemKind::NotDeployed,
+    ProblemKind::PartlyDeployed,
+    ProblemKind::OlderVersion,
+    ProblemKind::Foreign,
+    ProblemKind::ChainDiffers,
+];
+
 /// The one word of `certd_certificate_state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
@@ -78,7 +87,7 @@ impl Entry {
             Action::Defer { .. } => Standing::Deferred,
             Action::Renew { .. } if self.has(ProblemKind::Expired) => Standing::Overdue,
             Action::Renew { .. } => Standing::Due,
-            Action::Keep { .. } if self.has(ProblemKind::NotDeployed) => Standing::Drifted,
+            Action::Keep { .. } if DRIFT.iter().any(|kind| self.has(*kind)) => Standing::Drifted,
             Action::Keep { .. } => Standing::Ok,
         }
     }
@@ -202,7 +211,10 @@ mod tests {
         assert_eq!(with(kept(RENEW), ProblemKind::Expiring).standing(), Standing::Due);
         assert_eq!(kept(deferred).standing(), Standing::Deferred);
         assert_eq!(kept(Action::Hold { held: Held::ActIsOff }).standing(), Standing::Held);
-        assert_eq!(with(kept(KEEP), ProblemKind::NotDeployed).standing(), Standing::Drifted);
+        for kind in DRIFT {
+            assert_eq!(with(kept(KEEP), kind).standing(), Standing::Drifted, "{kind:?}");
+        }
+        assert_eq!(with(kept(KEEP), ProblemKind::SharedKey).standing(), Standing::Ok);
         assert_eq!(watched(Sighting::Absent).standing(), Standing::Unmanaged);
     }
 

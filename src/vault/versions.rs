@@ -11,6 +11,7 @@ use super::endpoint::Answer;
 use super::layout::Layout;
 use super::transport::Operation;
 use super::{Fields, Vault, VaultError, checked};
+use crate::domain::cert::{Fingerprint, KeyDigest};
 use crate::domain::inventory::Location;
 use crate::domain::text::printable;
 use crate::domain::time::Timestamp;
@@ -72,6 +73,12 @@ pub fn certificate(fields: &Fields) -> Result<Kept, NotUnderstood> {
         Some(layout) => layout.read(fields),
         None => Err(NotUnderstood("there is no certificate in it".to_string())),
     }
+}
+
+/// Every leaf in the fields of a version, with its key; none where it holds none that certd can read.
+pub fn leaves(fields: &Fields) -> Vec<(Fingerprint, KeyDigest)> {
+    let kept = Layout::find(fields).and_then(|layout| layout.read_all(fields).ok()).unwrap_or_default();
+    kept.iter().map(|kept| (kept.chain.leaf.fingerprint, kept.chain.leaf.public_key)).collect()
 }
 
 impl Vault {

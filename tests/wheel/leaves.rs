@@ -49,14 +49,22 @@ impl OldCa {
 
     /// The fields of a secret: certificate and key.
     pub fn secret(&self, leaf: Leaf) -> Value {
+        self.signed(leaf, &KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap())
+    }
+
+    /// The same for the key of another secret.
+    pub fn again(&self, leaf: Leaf, other: &Value) -> Value {
+        self.signed(leaf, &KeyPair::from_pem(other["private_key"].as_str().unwrap()).unwrap())
+    }
+
+    fn signed(&self, leaf: Leaf, key: &KeyPair) -> Value {
         let names: Vec<&str> = leaf.names.iter().map(String::as_str).collect();
         let mut params = params(&names, leaf.days.0, leaf.days.1);
         if leaf.is_ca {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         }
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let certificate = params.signed_by(key, &self.issuer).unwrap();
         json!({ "certificate": certificate.pem(), "private_key": key.serialize_pem() })
     }
 }

@@ -8,10 +8,12 @@ mod support;
 mod gate;
 mod home;
 mod leaves;
+mod served;
 
 mod adopted;
 mod crash;
 mod declared;
+mod drift;
 mod failing;
 mod outage;
 mod stopped;

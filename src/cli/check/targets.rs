@@ -108,6 +108,7 @@ pub fn setup(arguments: &CheckArguments, config: &Config, named: &[CheckTarget])
         interval: Duration::ZERO,
         max_renewals: 0,
         thresholds: config.check.thresholds(),
+        same_key_renewals: None,
         addresses: Arc::default(),
         sources,
         adopted: Vec::new(),
