@@ -350,7 +350,8 @@ mod tests {
             found.chain.intermediates = chain.into_iter().map(Arc::new).collect();
             found
         };
-        let root = Certificate { subject: "CN=R".into(), issuer: "CN=R".into(), ..intermediate() };
+        let fingerprint = Fingerprint([8; 32]);
+        let root = Certificate { fingerprint, subject: "CN=R".into(), issuer: "CN=R".into(), ..intermediate() };
         let scene = |stored: Vec<Certificate>, served: Vec<Certificate>| {
             let scene = Scene::new(&["a"]).and([seen_found(secret("web"), with(stored))]);
             scene.and([seen_found(endpoint("a"), with(served))]).says()
