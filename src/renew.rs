@@ -3,7 +3,7 @@
 //!
 //! key made and durable → issuer asked → chain journalled → accepted and written → read back → closed
 
-use crate::domain::cert::{Fingerprint, Trust};
+use crate::domain::cert::{Certificate, Fingerprint, Trust};
 use crate::domain::inventory::Sighting;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
@@ -16,7 +16,7 @@ use crate::journal::Journal;
 use crate::journal::event::{Event, InFlight, Issued, Stage};
 use crate::journal::pending::PendingKeyError;
 use crate::pki;
-use crate::store::{Store, StoreError};
+use crate::store::{Note, Store, StoreError};
 
 pub struct Renewal<'a> {
     pub managed: &'a Managed,
@@ -220,6 +220,7 @@ impl Renewal<'_> {
                 if found.leaf().fingerprint == ours && found.stored_key.is_some() && !found.key_differs() =>
             {
                 let not_after = found.leaf().not_after;
+                self.note(found.leaf(), version).await;
                 self.append(Event::Closed { fingerprint: ours, not_after })?;
                 self.forget_key()?;
                 Ok(Next::Done(Outcome::Renewed { fingerprint: ours, not_after, issuer: issued.issuer.clone() }))
@@ -234,6 +235,15 @@ impl Renewal<'_> {
                 self.append(Event::Issued(issued.clone()))?;
                 Err(failure(issued, Fault::Store, &Vanished { version }))
             }
+        }
+    }
+
+    /// What is stored is right without it, so a renewal does not fail for want of a note.
+    async fn note(&self, leaf: &Certificate, version: Option<u64>) {
+        let (serial, fingerprint, not_after) = (leaf.serial.clone(), leaf.fingerprint, leaf.not_after);
+        let note = Note { serial, fingerprint, not_after, specification: self.asked(), version };
+        if let Err(error) = self.store.note(&note).await {
+            tracing::warn!(cert = %self.managed.name, "{}", with_causes(&error));
         }
     }
 

@@ -5,10 +5,13 @@ pub mod file;
 pub mod restore;
 pub mod vault_kv;
 
+use crate::domain::cert::Fingerprint;
 use crate::domain::inventory::Sighting;
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
+use crate::domain::time::Timestamp;
 use crate::pki::roots::Roots;
+use crate::vault::Notes;
 
 use file::FileStore;
 use vault_kv::VaultKvStore;
@@ -42,12 +45,46 @@ impl Store {
         }
     }
 
+    /// Not what a renewal depends on: it may fail, and is told.
+    pub async fn note(&self, note: &Note) -> Result<(), StoreError> {
+        match self {
+            Self::VaultKv(store) => store.note(&note.texts()).await,
+            Self::File(_) => Ok(()),
+        }
+    }
+
     /// Writes key and chain together, if the place still holds what `based_on` names.
     pub async fn write(&self, certified: &CertifiedKey, based_on: &Basis) -> Result<Written, StoreError> {
         match self {
             Self::VaultKv(store) => store.write(certified, based_on).await,
             Self::File(store) => store.write(certified, based_on).await,
         }
+    }
+}
+
+/// What certd notes beside what it wrote, where the store has room for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub serial: String,
+    pub fingerprint: Fingerprint,
+    pub not_after: Timestamp,
+    /// Digest of what was asked for.
+    pub specification: String,
+    pub version: Option<u64>,
+}
+
+impl Note {
+    fn texts(&self) -> Notes {
+        let previous = self.version.and_then(|version| version.checked_sub(1)).filter(|previous| *previous > 0);
+        let texts = [
+            ("managed_by", "certd".to_string()),
+            ("serial", self.serial.clone()),
+            ("fingerprint_sha256", self.fingerprint.to_string()),
+            ("not_after", self.not_after.to_string()),
+            ("specification_sha256", self.specification.clone()),
+            ("previous_version", previous.map_or_else(|| "none".to_string(), |previous| previous.to_string())),
+        ];
+        texts.into_iter().map(|(name, text)| (name.to_string(), text)).collect()
     }
 }
 

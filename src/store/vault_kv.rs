@@ -12,7 +12,7 @@ use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
 use crate::vault::sighting::{found, not_understood, without_certificate};
-use crate::vault::{Fields, KvRead, Vault, VaultError};
+use crate::vault::{Fields, KvRead, Notes, Vault, VaultError};
 
 pub struct VaultKvStore {
     pub vault: Arc<Vault>,
@@ -58,6 +58,15 @@ enum Now {
     },
 }
 
+impl Now {
+    fn upon(&self) -> Option<Upon> {
+        match self {
+            Self::Empty { upon } | Self::Certificate { upon, .. } => Some(*upon),
+            Self::Other { .. } => None,
+        }
+    }
+}
+
 impl VaultKvStore {
     pub async fn read(&self) -> Sighting {
         match self.look().await {
@@ -84,6 +93,10 @@ impl VaultKvStore {
     /// One write of key, certificate and chain, if what is there still is what the decision was based on.
     pub async fn write(&self, certified: &CertifiedKey, based_on: &Basis) -> Result<Written, StoreError> {
         let now = self.look().await.map_err(|error| self.failed("read", error))?;
+        let replaced = match (&now, now.upon()) {
+            (Now::Certificate { .. }, Some(Upon::Version(version))) => Some(version),
+            (Now::Certificate { .. } | Now::Empty { .. } | Now::Other { .. }, _) => None,
+        };
         let (fields, upon) = match now {
             Now::Other { why, .. } => return Err(self.held(&why)),
             Now::Certificate { upon, kept, .. } if is_same(&kept, certified) => {
@@ -106,9 +119,39 @@ impl VaultKvStore {
             Upon::Whatever => self.vault.kv_overwrite(&self.path, &fields).await.map(|()| None),
         };
         match (written, upon) {
-            (Ok(version), Upon::Version(_)) => Ok(Written { version, unchanged: false }),
+            (Ok(version), Upon::Version(_)) => {
+                self.unless_deleted(replaced, version).await?;
+                Ok(Written { version, unchanged: false })
+            }
             (Ok(_), Upon::Whatever) => self.still_there(certified).await,
             (Err(error), _) => self.recognise(certified, error).await,
+        }
+    }
+
+    /// A soft delete leaves the number of the current version as it is, so check-and-set passes on it: whoever
+    /// deleted the secret while this was written meant what this has brought back.
+    async fn unless_deleted(&self, replaced: Option<u64>, written: Option<u64>) -> Result<(), StoreError> {
+        let (Some(replaced), Some(written)) = (replaced, written) else { return Ok(()) };
+        let was = self.vault.version(&self.path, Some(replaced)).await;
+        let was =
+            was.map_err(|error| self.failed(&format!("see whether somebody deleted version {replaced} of"), error))?;
+        // Where the mount keeps one version only, there is nothing left to see.
+        if was.is_none_or(|was| was.fields.is_some()) {
+            return Ok(());
+        }
+        let doing = format!("delete version {written} again, as somebody deleted {replaced} while certd wrote it:");
+        self.vault.delete_version(&self.path, written).await.map_err(|error| self.failed(&doing, error))?;
+        let location = self.location();
+        let why = format!("{location} was deleted while certd wrote it; version {written} is deleted again");
+        Err(StoreError::Conflict(why))
+    }
+
+    /// Custom metadata, on KV version 2.
+    pub async fn note(&self, notes: &Notes) -> Result<(), StoreError> {
+        let failed = |error| self.failed("note what certd did beside", error);
+        match self.vault.kv_counts_versions(&self.path).await.map_err(failed)? {
+            true => self.vault.note(&self.path, notes).await.map_err(failed),
+            false => Ok(()),
         }
     }
 

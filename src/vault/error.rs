@@ -82,6 +82,8 @@ pub enum VaultError {
     Denied { words: String, hint: String },
     #[error("somebody wrote to it in between: {words}")]
     CasMismatch { words: String },
+    #[error("Vault took what certd notes beside the secret, and does not show it")]
+    NotNoted,
     #[error("Vault keeps no such key-value store there: {path}: {words}")]
     NoMount { path: String, words: String },
     #[error(
@@ -121,7 +123,7 @@ impl VaultError {
             Self::Login { .. } | Self::ShortLived { .. } | Self::ClientCertificate { .. } => true,
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Sealed { .. } | Self::Standby { .. } => false,
             Self::Redirected { .. } | Self::Server { .. } | Self::NotVault { .. } | Self::TooLarge { .. } => false,
-            Self::Leased { .. } => false,
+            Self::Leased { .. } | Self::NotNoted => false,
         }
     }
 
@@ -145,7 +147,7 @@ impl VaultError {
             Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Redirected { .. } | Self::Refused { .. } => {
                 ObstacleKind::Server
             }
-            Self::Server { .. } | Self::NotVault { .. } | Self::Leased { .. } => ObstacleKind::Server,
+            Self::Server { .. } | Self::NotVault { .. } | Self::Leased { .. } | Self::NotNoted => ObstacleKind::Server,
         }
     }
 }

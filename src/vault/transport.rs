@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use rustify::endpoint::{Endpoint, MiddleWare};
 use rustify::errors::ClientError;
 use rustls_pki_types::PrivatePkcs8KeyDer;
@@ -41,6 +41,8 @@ pub(super) enum Operation {
     Mount,
     Read,
     Write,
+    Note,
+    Delete,
     List,
     Sign,
     CaChain,
@@ -57,6 +59,8 @@ impl Operation {
             Self::Mount => "mount",
             Self::Read => "read",
             Self::Write => "write",
+            Self::Note => "note",
+            Self::Delete => "delete",
             Self::List => "list",
             Self::Sign => "sign",
             Self::CaChain => "ca_chain",
@@ -66,6 +70,11 @@ impl Operation {
             Self::Revoke => "revoke",
             Self::Unwrap => "unwrap",
         }
+    }
+
+    /// Whether what is read afterwards must show it.
+    fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::Note | Self::Delete)
     }
 
     fn hint(self, path: &str) -> String {
@@ -78,8 +87,9 @@ impl Operation {
             }
             Self::Read | Self::CaChain | Self::Lookup => "`read`",
             Self::Write => "`create` and `update`",
+            Self::Note => "`patch`",
             Self::List => "`list`",
-            Self::Sign | Self::Renew | Self::Revoke | Self::Unwrap => "`update`",
+            Self::Delete | Self::Sign | Self::Renew | Self::Revoke | Self::Unwrap => "`update`",
             Self::Login => return "check what certd logs in with, and the role that it names".to_string(),
         };
         format!("give certd {capability} on {}, with a token that has not ended", printable(path))
@@ -177,7 +187,7 @@ impl Transport {
         token: Option<HeaderValue>,
     ) -> Result<http::Request<Vec<u8>>, VaultError> {
         let namespace = self.namespace.clone();
-        let headers = Headers { token, namespace, writes: operation == Operation::Write, written: &self.written };
+        let headers = Headers { token, namespace, writes: operation.writes(), written: &self.written };
         let path = endpoint.path();
         if path.split('/').any(|segment| segment == "..") {
             return Err(VaultError::Path(printable(&path)));
@@ -200,7 +210,7 @@ impl Transport {
         let answer = self.send(request).await;
         self.count(operation, answer.as_ref().map_or(0, |answer| answer.status().as_u16()));
         let answer = answer?;
-        if let Some(index) = answer.headers().get(INDEX).filter(|_| operation == Operation::Write) {
+        if let Some(index) = answer.headers().get(INDEX).filter(|_| operation.writes()) {
             *locked(&self.written) = Some(index.clone());
         }
         self.judge(operation, path, answer)
@@ -306,11 +316,15 @@ struct Headers<'a> {
 
 impl MiddleWare for Headers<'_> {
     fn request<E: Endpoint>(&self, _: &E, request: &mut http::Request<Vec<u8>>) -> Result<(), ClientError> {
+        let is_patch = request.method() == http::Method::PATCH;
         let headers = request.headers_mut();
         if let Some(token) = &self.token {
             headers.insert(TOKEN, token.clone());
         }
         headers.insert(REQUEST, HeaderValue::from_static("true"));
+        if is_patch {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));
+        }
         if let Some(namespace) = &self.namespace {
             headers.insert(NAMESPACE, namespace.clone());
         }

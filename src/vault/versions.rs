@@ -105,7 +105,7 @@ impl Vault {
     }
 
     /// Mount and what lies below, where versions are kept.
-    async fn versioned(&self, path: &str) -> Result<(String, String), VaultError> {
+    pub(super) async fn versioned(&self, path: &str) -> Result<(String, String), VaultError> {
         let mount = self.mount_of(path).await?;
         if mount.kind != "kv" || mount.version != 2 {
             let words = format!("it is {} version {}, which keeps no versions", printable(&mount.kind), mount.version);

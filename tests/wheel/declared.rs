@@ -1,6 +1,7 @@
 //! Certificates with a table of their own, kept in Vault.
 
 use certd::domain::inventory::Sighting;
+use serde_json::{Value, json};
 
 use crate::gate::Gate;
 use crate::home::{ADOPT, Home, declared, rows};
@@ -92,6 +93,68 @@ async fn what_somebody_else_wrote_right_before_the_write_is_a_conflict_and_survi
     assert_eq!(home.house.admin.get(&home.house.kv, "tls/web").await, there);
     assert_eq!(home.signed().await, 1);
     assert_eq!(home.plan().await, rows(&[("tls/web", "keep")]));
+}
+
+#[tokio::test]
+async fn a_secret_deleted_while_it_is_written_is_deleted_again_and_told() {
+    let home = Home::new(ADOPT).await;
+    home.put("tls/web", Leaf::due("web.example.org")).await;
+    let write = format!("POST /v1/{}/data/", home.house.kv);
+    let gate = Gate::before(&home.house.admin.address, &[&write]);
+    home.configure_by(&gate.address, ADOPT);
+    let daemon = home.start();
+    gate.wait();
+    home.delete("tls/web").await;
+    gate.open();
+    let said = daemon.until("was deleted while certd wrote it");
+    assert!(said.contains("version 2 is deleted again"), "{said}");
+    daemon.until("turn completed");
+    let metadata = format!("{}/metadata/tls/web", home.house.kv);
+    let versions = home.house.admin.admin("GET", &metadata, Value::Null).await["data"]["versions"].clone();
+    let deleted = |version: &str| !versions[version]["deletion_time"].as_str().unwrap().is_empty();
+    assert_eq!((home.version("tls/web").await, deleted("1"), deleted("2")), (2, true, true), "{versions}");
+    assert_eq!(home.plan().await, []);
+}
+
+#[tokio::test]
+async fn what_certd_did_is_noted_beside_the_secret_and_what_others_noted_stays() {
+    let home = Home::new(&declared("web")).await;
+    let metadata = format!("{}/metadata/tls/web", home.house.kv);
+    let theirs = json!({ "custom_metadata": { "team": "payments", "managed_by": "hand" } });
+    home.house.admin.admin("POST", &metadata, theirs).await;
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    let first = home.house.admin.admin("GET", &metadata, Value::Null).await["data"]["custom_metadata"].clone();
+    let Sighting::Found(found) = home.house.store("tls/web").read().await else { panic!("it is stored") };
+    let leaf = found.leaf();
+    let specification = first["specification_sha256"].clone();
+    assert_eq!(specification.as_str().unwrap().len(), 64);
+    let expected = json!({
+        "team": "payments", "managed_by": "certd", "serial": leaf.serial, "not_after": leaf.not_after.to_string(),
+        "fingerprint_sha256": leaf.fingerprint.to_string(), "specification_sha256": specification,
+        "previous_version": "none",
+    });
+    assert_eq!(first, expected);
+
+    assert_eq!(home.certd(&["renew", "web"]).await.code, 0);
+    let second = home.house.admin.admin("GET", &metadata, Value::Null).await["data"]["custom_metadata"].clone();
+    assert_eq!((&second["previous_version"], &second["specification_sha256"]), (&json!("1"), &specification));
+    assert_ne!(second["serial"], first["serial"]);
+}
+
+#[tokio::test]
+async fn a_renewal_does_not_fail_for_want_of_the_right_to_note_it() {
+    let home = Home::new(&declared("web")).await;
+    let policy = format!(
+        r#"path "{}/data/tls/*" {{ capabilities = ["create", "read", "update"] }}
+           path "{}/sign/*" {{ capabilities = ["update"] }}"#,
+        home.house.kv, home.house.ca.mount
+    );
+    home.give_token(&home.house.admin.token(&policy).await);
+    let daemon = home.start();
+    let said = daemon.until("could not note what certd did beside");
+    assert!(said.contains("give certd `patch` on"), "{said}");
+    daemon.until("renewed, stored and read back");
+    assert_eq!(home.version("tls/web").await, 1);
 }
 
 #[tokio::test]

@@ -71,7 +71,8 @@ impl Home {
         let home = Self { house: House::new().await, old: OldCa::new(), directory: tempfile::tempdir().unwrap() };
         let policy = format!(
             r#"path "{kv}/data/tls/*" {{ capabilities = ["create", "read", "update"] }}
-               path "{kv}/metadata/tls/*" {{ capabilities = ["list"] }}
+               path "{kv}/metadata/tls/*" {{ capabilities = ["list", "read", "patch"] }}
+               path "{kv}/delete/tls/*" {{ capabilities = ["update"] }}
                path "{pki}/sign/*" {{ capabilities = ["create", "update"] }}"#,
             kv = home.house.kv,
             pki = home.house.ca.mount,

@@ -1,0 +1,51 @@
+//! What certd leaves beside a secret besides its fields: custom metadata, and the deletion of a version of its own.
+
+use std::collections::BTreeMap;
+
+use rustify_derive::Endpoint;
+
+use super::transport::Operation;
+use super::{Vault, VaultError};
+
+/// The custom metadata of a secret (`PATCH /:mount/metadata/:path`), where each name is at most 128 bytes long and
+/// each text 512.
+pub type Notes = BTreeMap<String, String>;
+
+impl Vault {
+    /// Writes these beside whatever somebody else noted there, and reads them back. On KV version 2 alone.
+    pub async fn note(&self, path: &str, notes: &Notes) -> Result<(), VaultError> {
+        let (mount, below) = self.versioned(path).await?;
+        self.kv(Operation::Note, PatchMetadata { mount, path: below, custom_metadata: notes.clone() }).await?;
+        let noted = self.history(path).await?.map(|history| history.custom_metadata).unwrap_or_default();
+        match notes.iter().all(|(name, text)| noted.get(name) == Some(text)) {
+            true => Ok(()),
+            false => Err(VaultError::NotNoted),
+        }
+    }
+
+    /// Deletes one version so that it can be brought back (`POST /:mount/delete/:path`). On KV version 2 alone.
+    pub async fn delete_version(&self, path: &str, version: u64) -> Result<(), VaultError> {
+        let (mount, path) = self.versioned(path).await?;
+        self.kv(Operation::Delete, DeleteVersions { mount, path, versions: vec![version] }).await.map(|_| ())
+    }
+}
+
+#[derive(Endpoint)]
+#[endpoint(path = "{self.mount}/metadata/{self.path}", method = "PATCH")]
+struct PatchMetadata {
+    #[endpoint(skip)]
+    mount: String,
+    #[endpoint(skip)]
+    path: String,
+    custom_metadata: Notes,
+}
+
+#[derive(Endpoint)]
+#[endpoint(path = "{self.mount}/delete/{self.path}", method = "POST")]
+struct DeleteVersions {
+    #[endpoint(skip)]
+    mount: String,
+    #[endpoint(skip)]
+    path: String,
+    versions: Vec<u64>,
+}
