@@ -71,7 +71,7 @@ async fn a_renewal_keeps_unknown_fields_byte_for_byte_and_counts_no_version() {
     old.put("tls/web", data).await;
     let store = old.store("tls/web");
     let texts = async || match old.house.vault.kv_read(&store.path).await.unwrap() {
-        KvRead::Present { data, version } => {
+        KvRead::Present { data, version, .. } => {
             assert_eq!(version, None);
             unknown.clone().map(|(name, _)| data[name].get().to_string())
         }

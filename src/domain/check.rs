@@ -31,6 +31,8 @@ pub enum ProblemKind {
     WeakSignature,
     Usage,
     IntermediateExpiresFirst,
+    /// Vault itself deletes it before it ends.
+    DeletionAhead,
     /// Found where a rule adopts, but not the rule's to renew; or served, but unknown to Vault.
     Foreign,
     /// Expired for so long that nobody can want it renewed.
@@ -50,7 +52,7 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Missing,
         Self::Expired,
         Self::NotYetValid,
@@ -62,6 +64,7 @@ impl ProblemKind {
         Self::WeakSignature,
         Self::Usage,
         Self::IntermediateExpiresFirst,
+        Self::DeletionAhead,
         Self::Foreign,
         Self::Abandoned,
         Self::NotDeployed,
@@ -85,6 +88,7 @@ impl ProblemKind {
             Self::WeakSignature => "weak_signature",
             Self::Usage => "usage",
             Self::IntermediateExpiresFirst => "intermediate_expires_first",
+            Self::DeletionAhead => "deletion_ahead",
             Self::Foreign => "foreign",
             Self::Abandoned => "abandoned",
             Self::NotDeployed => "not_deployed",
@@ -133,6 +137,7 @@ pub fn check(now: Timestamp, thresholds: &Thresholds, observation: &Observation)
         weak_signature(found),
         host.and_then(|_| usage(found.leaf())),
         intermediate_expires_first(found),
+        deletion_ahead(found),
     ]
     .into_iter()
     .flatten()
@@ -219,6 +224,12 @@ fn intermediate_expires_first(found: &Found) -> Option<Problem> {
         ProblemKind::IntermediateExpiresFirst,
         format!("ends before the leaf, on {}: {}", first.not_after, printable(&first.subject)),
     ))
+}
+
+fn deletion_ahead(found: &Found) -> Option<Problem> {
+    let at = found.deleted_at.filter(|at| *at < found.leaf().not_after)?;
+    let message = format!("Vault deletes this version on {at}, before it ends: set delete_version_after=0s there");
+    Some(Problem::warning(ProblemKind::DeletionAhead, message))
 }
 
 /// The one word for a location, from worst to best: critical, unknown, warning, ok.
@@ -356,6 +367,14 @@ mod tests {
     fn a_key_of_another_certificate_is_critical_and_no_key_is_no_problem() {
         assert_eq!(of_found(|f| f.stored_key = Some(KeyDigest([2; 32]))), [(ProblemKind::KeyMismatch, CRITICAL)]);
         assert_eq!(of_found(|f| f.stored_key = None), []);
+    }
+
+    #[test]
+    fn what_vault_deletes_before_it_ends_is_a_problem_up_to_the_second() {
+        let deleted = |at| of_found(|f| f.deleted_at = Some(at));
+        let end = leaf(&["a"]).not_after;
+        assert_eq!(deleted(end.minus(SECOND)), [(ProblemKind::DeletionAhead, WARNING)]);
+        assert_eq!(deleted(end), []);
     }
 
     #[test]

@@ -136,6 +136,8 @@ pub struct Found {
     pub stored_key: Option<KeyDigest>,
     /// The version read, where the place counts versions.
     pub version: Option<u64>,
+    /// When the place itself deletes that version.
+    pub deleted_at: Option<Timestamp>,
 }
 
 impl Found {

@@ -67,7 +67,7 @@ pub fn chain(leaf: Certificate) -> Chain {
 /// Verified, with its own key beside it, as version 7.
 pub fn found(leaf: Certificate) -> Found {
     let stored_key = Some(leaf.public_key);
-    Found { chain: chain(leaf), trust: Trust::Verified, stored_key, version: Some(7) }
+    Found { chain: chain(leaf), trust: Trust::Verified, stored_key, version: Some(7), deleted_at: None }
 }
 
 pub fn secret(path: &str) -> Location {

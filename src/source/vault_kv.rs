@@ -143,7 +143,9 @@ impl VaultKvSource {
                 // Deleted: listings name it still.
                 Because::Listed => Vec::new(),
             },
-            Ok(KvRead::Present { data, version }) => match self.sightings(&location, &data, version) {
+            Ok(KvRead::Present { data, version, deleted_at }) => match self
+                .sightings(&location, &data, version, deleted_at)
+            {
                 Some(Ok(sightings)) => sightings,
                 Some(Err(why)) => vec![(location.clone(), not_understood(&location, &why))],
                 None if because == Because::Named => vec![(location.clone(), without_certificate(&location, &data))],
@@ -159,6 +161,7 @@ impl VaultKvSource {
         location: &Location,
         data: &Fields,
         version: Option<u64>,
+        deleted_at: Option<Timestamp>,
     ) -> Option<Result<Vec<(Location, Sighting)>, NotUnderstood>> {
         let kept = match Layout::find(data)?.read_all(data) {
             Ok(kept) => kept,
@@ -166,7 +169,7 @@ impl VaultKvSource {
         };
         let part = |i: usize| (kept.len() > 1).then(|| (i + 1).to_string());
         let sighting = |(i, kept)| {
-            let found = Box::new(found(kept, version, &self.roots));
+            let found = Box::new(found(kept, version, deleted_at, &self.roots));
             (location.with_part(part(i)), Sighting::Found(found))
         };
         Some(Ok(kept.iter().enumerate().map(sighting).collect()))

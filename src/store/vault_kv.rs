@@ -7,6 +7,7 @@ use crate::domain::cert::Fingerprint;
 use crate::domain::inventory::{Location, Sighting};
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
+use crate::domain::time::Timestamp;
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
@@ -42,20 +43,17 @@ impl Upon {
 /// What the secret holds now.
 enum Now {
     /// No field.
-    Empty {
-        upon: Upon,
-    },
+    Empty { upon: Upon },
     Certificate {
         layout: Layout,
         fields: Fields,
         upon: Upon,
         kept: Box<Kept>,
+        /// When Vault itself deletes this version.
+        deleted_at: Option<Timestamp>,
     },
     /// Something that certd will not write over.
-    Other {
-        sighting: Sighting,
-        why: String,
-    },
+    Other { sighting: Sighting, why: String },
 }
 
 impl Now {
@@ -73,8 +71,8 @@ impl VaultKvStore {
             Err(error) => Sighting::Unknown(error.obstacle(&format!("read {}", self.location()))),
             Ok(Now::Empty { .. }) => Sighting::Absent,
             Ok(Now::Other { sighting, .. }) => sighting,
-            Ok(Now::Certificate { upon, kept, .. }) => {
-                Sighting::Found(Box::new(found(&kept, upon.version(), &self.roots)))
+            Ok(Now::Certificate { upon, kept, deleted_at, .. }) => {
+                Sighting::Found(Box::new(found(&kept, upon.version(), deleted_at, &self.roots)))
             }
         }
     }
@@ -102,7 +100,7 @@ impl VaultKvStore {
             Now::Certificate { upon, kept, .. } if is_same(&kept, certified) => {
                 return Ok(Written { version: upon.version(), unchanged: true });
             }
-            Now::Certificate { layout, mut fields, upon, kept } => {
+            Now::Certificate { layout, mut fields, upon, kept, .. } => {
                 self.insist_on(based_on, upon.version(), Some(kept.chain.leaf.fingerprint))?;
                 let replaced = layout.insist_writable(&fields).and_then(|()| layout.apply(&mut fields, certified));
                 replaced.map_err(|NotUnderstood(why)| self.held(&why))?;
@@ -169,9 +167,9 @@ impl VaultKvStore {
     }
 
     async fn look(&self) -> Result<Now, VaultError> {
-        let (fields, version) = match self.vault.kv_read(&self.path).await? {
-            KvRead::Absent { version } => (Fields::new(), version),
-            KvRead::Present { data, version } => (data, version),
+        let (fields, version, deleted_at) = match self.vault.kv_read(&self.path).await? {
+            KvRead::Absent { version } => (Fields::new(), version, None),
+            KvRead::Present { data, version, deleted_at } => (data, version, deleted_at),
         };
         let upon = match self.vault.kv_counts_versions(&self.path).await? {
             true => Upon::Version(version.unwrap_or(0)),
@@ -186,7 +184,7 @@ impl VaultKvStore {
             return Ok(Now::Other { sighting: without_certificate(&location, &fields), why: why.to_string() });
         };
         Ok(match layout.read(&fields) {
-            Ok(kept) => Now::Certificate { layout, fields, upon, kept: Box::new(kept) },
+            Ok(kept) => Now::Certificate { layout, fields, upon, kept: Box::new(kept), deleted_at },
             Err(why) => Now::Other { sighting: not_understood(&location, &why), why: why.to_string() },
         })
     }

@@ -93,6 +93,9 @@ pub(super) struct SecretAnswer {
 #[derive(Deserialize)]
 pub(super) struct VersionAnswer {
     pub version: u64,
+    /// Empty for one that is not deleted.
+    #[serde(default)]
+    pub deletion_time: String,
 }
 
 #[derive(Deserialize)]

@@ -12,11 +12,12 @@ use super::endpoint::{Answer, Cas, ListAnswer, SecretAnswer, VersionAnswer, Writ
 use super::transport::{Operation, Reply, locked};
 use super::{Fields, Mount, Vault, VaultError, checked};
 use crate::domain::text::printable;
+use crate::domain::time::Timestamp;
 
 /// A secret as it was read.
 pub enum KvRead {
-    /// `version` is `None` on KV version 1.
-    Present { data: Fields, version: Option<u64> },
+    /// `version` is `None` on KV version 1. `deleted_at` lies ahead, where versions live for a set time only.
+    Present { data: Fields, version: Option<u64>, deleted_at: Option<Timestamp> },
     /// `version` is that of a deleted secret, which stays its current one.
     Absent { version: Option<u64> },
 }
@@ -48,7 +49,7 @@ impl Vault {
     async fn read_one(&self, Place { mount, below: path, .. }: Place) -> Result<KvRead, VaultError> {
         let reply = self.kv(Operation::Read, GetSecretRequest { mount, path }).await?;
         match reply.found {
-            true => Ok(KvRead::Present { data: self.data(&reply)?, version: None }),
+            true => Ok(KvRead::Present { data: self.data(&reply)?, version: None, deleted_at: None }),
             false => Ok(KvRead::Absent { version: None }),
         }
     }
@@ -58,7 +59,8 @@ impl Vault {
         let answer: Answer<SecretAnswer> = reply.parse()?;
         match (reply.found, answer.data) {
             (true, Some(SecretAnswer { data: Some(data), metadata })) => {
-                Ok(KvRead::Present { data, version: Some(metadata.version) })
+                let deleted_at = metadata.deletion_time.parse().ok();
+                Ok(KvRead::Present { data, version: Some(metadata.version), deleted_at })
             }
             (_, Some(SecretAnswer { metadata, .. })) => Ok(KvRead::Absent { version: Some(metadata.version) }),
             (false, None) => Ok(KvRead::Absent { version: None }),
@@ -148,7 +150,7 @@ fn no_such_mount(path: &str, mount: &Mount) -> VaultError {
 impl fmt::Debug for KvRead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Present { data, version } => {
+            Self::Present { data, version, .. } => {
                 let names = data.keys().collect::<Vec<_>>();
                 f.debug_struct("Present").field("data", &names).field("version", version).finish()
             }

@@ -3,12 +3,15 @@
 use super::Fields;
 use super::layout::Layout;
 use crate::domain::inventory::{Found, Location, Obstacle, ObstacleKind, Sighting};
+use crate::domain::time::Timestamp;
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 
-pub(crate) fn found(kept: &Kept, version: Option<u64>, roots: &Roots) -> Found {
-    Found { chain: kept.chain.clone(), trust: roots.judge(&kept.ders), stored_key: kept.key_digest(), version }
+/// `deleted_at` is when Vault itself deletes the version.
+pub(crate) fn found(kept: &Kept, version: Option<u64>, deleted_at: Option<Timestamp>, roots: &Roots) -> Found {
+    let (chain, trust) = (kept.chain.clone(), roots.judge(&kept.ders));
+    Found { chain, trust, stored_key: kept.key_digest(), version, deleted_at }
 }
 
 pub(crate) fn not_understood(location: &Location, why: &NotUnderstood) -> Sighting {

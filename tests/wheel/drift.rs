@@ -133,6 +133,21 @@ async fn the_certificate_with_another_chain_is_told() {
 }
 
 #[tokio::test]
+async fn a_version_that_vault_deletes_before_it_ends_is_told_and_renewed_all_the_same() {
+    let home = Home::new("").await;
+    let config = format!("{}/config", home.house.kv);
+    home.house.admin.admin("POST", &config, json!({ "delete_version_after": "48h", "cas_required": true })).await;
+    home.configure(&declared("web"));
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    assert_eq!(home.certd(&["renew", "web"]).await.code, 0);
+    let said = problems(&home, "tls/web").await;
+    assert_eq!(said[0].0, "deletion_ahead");
+    let beginning = "Vault deletes this version on ";
+    assert!(said[0].1.starts_with(beginning) && said[0].1.ends_with("set delete_version_after=0s there"), "{said:?}");
+    assert_eq!((said.len(), home.version("tls/web").await), (1, 2));
+}
+
+#[tokio::test]
 async fn one_key_in_production_and_development_or_of_two_owners_is_told_on_both() {
     let home = Home::new("").await;
     let secret = home.old.secret(Leaf::fresh("web.example.org"));

@@ -159,6 +159,7 @@ fn found(kept: Kept, roots: &Roots) -> Sighting {
     Sighting::Found(Box::new(Found {
         trust: roots.judge(&kept.ders),
         stored_key: kept.key_digest(),
+        deleted_at: None,
         chain: kept.chain,
         version: None,
     }))

@@ -115,7 +115,8 @@ impl TlsSource {
                 }
             }
         }
-        Ok(Found { chain: Chain { leaf: Arc::new(leaf), intermediates }, trust, stored_key: None, version: None })
+        let chain = Chain { leaf: Arc::new(leaf), intermediates };
+        Ok(Found { chain, trust, stored_key: None, version: None, deleted_at: None })
     }
 }
 

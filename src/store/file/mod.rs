@@ -120,6 +120,7 @@ fn sighting(seen: Result<Option<Contents>, Obstacle>, roots: &Roots) -> Sighting
             trust: roots.judge(&contents.ders),
             chain: contents.chain,
             stored_key: contents.key,
+            deleted_at: None,
             version: None,
         })),
         Err(obstacle) => Sighting::Unknown(obstacle),
