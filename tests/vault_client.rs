@@ -160,7 +160,8 @@ async fn an_answer_without_end_is_cut_off_and_a_slow_one_is_a_timeout() {
     let address = format!("http://{}", silent.local_addr().unwrap());
     let settings = Settings {
         name: "main".into(),
-        address: address.parse().unwrap(),
+        addresses: vec![address.parse().unwrap()],
+        server_name: None,
         roots: None,
         namespace: None,
         token: TokenFrom::Given(Zeroizing::new("t".to_string())),

@@ -108,7 +108,8 @@ fn environment(deadline: Duration) -> anyhow::Result<Settings> {
     };
     Ok(Settings {
         name: VaultName::from(ENVIRONMENT_VAULT),
-        address,
+        addresses: vec![address],
+        server_name: None,
         roots: variable("VAULT_CACERT").map(|path| ca_file(&path)).transpose()?,
         namespace: variable("VAULT_NAMESPACE"),
         token,

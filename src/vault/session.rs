@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::endpoint::{LookupSelf, RenewSelf, RevokeSelf};
 use super::error::VaultError;
+use super::life::Life;
 use super::login::{Granted, Login, Unwrapped, granted};
 use super::token;
 use super::transport::{Operation, Transport};
@@ -128,6 +129,7 @@ impl Session {
             match renewed(transport, &live.token).await {
                 Ok(granted) => {
                     live.prolong(&granted, now);
+                    live.tell(&transport.life);
                     if live.is_prolonged_by(&granted) {
                         return;
                     }
@@ -154,6 +156,7 @@ impl Session {
         let asked = self.login.ask(transport, &mut state.unwrapped).await;
         match asked.and_then(|granted| Live::new(&granted, self.login.way.as_str())) {
             Ok(live) => {
+                live.tell(&transport.life);
                 state.live = Some(live);
                 state.failure = None;
                 Ok(())
@@ -196,6 +199,10 @@ impl Live {
         self.renewable = granted.renewable;
         self.due_at = (!life.is_zero()).then(|| now + renew_after(life, u16::from_be_bytes([first, second])));
         self.ends_at = (!life.is_zero()).then(|| now + life);
+    }
+
+    fn tell(&self, life: &Life) {
+        life.heard(self.ends_at.map(|end| end.saturating_duration_since(Instant::now())), self.life);
     }
 
     /// Vault shortens what would pass the token's last end.

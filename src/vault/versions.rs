@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Instant;
 
 use rustify_derive::Endpoint;
 use serde::Deserialize;
@@ -97,8 +98,9 @@ impl Vault {
         Ok(Some(VersionRead { number: answer.metadata.version, version, fields: answer.data }))
     }
 
-    /// Mount and what lies below, where versions are kept.
+    /// Mount and what lies below, where versions are kept. What is read there then is not stale.
     async fn versioned(&self, path: &str) -> Result<(String, String), VaultError> {
+        self.catch_up(Instant::now()).await?;
         let mount = self.mount_of(path).await?;
         if mount.kind != "kv" || mount.version != 2 {
             let words = format!("it is {} version {}, which keeps no versions", printable(&mount.kind), mount.version);
