@@ -158,6 +158,11 @@ impl VaultError {
         }
     }
 
+    /// As a standby answers while there is no active node; it carried out nothing.
+    pub(super) fn is_of_an_election(&self) -> bool {
+        matches!(self, Self::Standby { .. } | Self::Redirected { .. })
+    }
+
     /// Nothing was answered.
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Timeout { .. })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use rustify::endpoint::Endpoint;
@@ -19,6 +19,11 @@ use super::session::Session;
 use super::token::Token;
 use super::{ClientCertificate, Settings};
 use crate::domain::text::printable;
+
+/// For a cluster that elects its active node: 2 s on one host, and ten or more where it is told to be patient.
+const ELECTION: Duration = Duration::from_secs(15);
+
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// What endpoints are written out below, to be sent to one address or another.
 const ANYWHERE: &str = "http://vault/v1";
@@ -140,6 +145,8 @@ pub(super) struct Transport {
     pub nodes: Nodes,
     namespace: Option<HeaderValue>,
     token: Token,
+    /// How long to wait for a cluster without an active node.
+    patience: Duration,
     pub consistency: Consistency,
     pub life: Life,
     /// By operation and status, 0 without an answer.
@@ -156,6 +163,7 @@ impl Transport {
             nodes: Nodes::new(settings, certificate)?,
             namespace,
             token: Token::new(settings.token.clone()),
+            patience: ELECTION.min(settings.deadline),
             consistency: Consistency::default(),
             life: Life::default(),
             counts: Mutex::default(),
@@ -222,8 +230,21 @@ impl Transport {
         Ok(Request { operation, path, method, target, headers, body: Zeroizing::new(body) })
     }
 
-    /// Asks one address after the other until one can answer. What may have been carried out is asked once.
+    /// Waits for an active node, where it is known that none has carried it out.
     async fn ask(&self, request: &Request) -> Result<Reply, VaultError> {
+        let until = Instant::now() + self.patience;
+        loop {
+            match self.ask_each(request).await {
+                Err(error) if error.is_of_an_election() && Instant::now() < until => {
+                    tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Asks one address after the other until one can answer. What may have been carried out is asked once.
+    async fn ask_each(&self, request: &Request) -> Result<Reply, VaultError> {
         let mut last: Option<VaultError> = None;
         for node in self.nodes.in_turn() {
             let Failed { error, heard } = match self.ask_at(node, request).await {
@@ -247,26 +268,29 @@ impl Transport {
         let (node, answer) = match self.elsewhere(request, &answer) {
             None => (node, answer),
             // One hop, and no further: what it leads to might lead on for ever.
-            Some((other, to)) => {
-                (other, self.counted(request.operation, other.follow(&to, request.sent()).await)?)
-            }
+            Some((other, to)) => match self.counted(request.operation, other.follow(&to, request.sent()).await) {
+                Ok(answer) => (other, answer),
+                Err(Failed { error, heard: false }) => return Err(led_nowhere(node, &error)),
+                Err(lost) => return Err(lost),
+            },
         };
         let index = answer.headers.get(INDEX).cloned();
-        let judged = judge(request, node, answer);
-        match &judged {
-            Err(VaultError::Sealed { address }) if node.health().await == Some(NOT_INITIALISED) => {
-                return Err(Failed { error: VaultError::NotInitialised { address: address.clone() }, heard: false });
-            }
-            Err(error) if error.is_of_the_address() => {}
-            Ok(_) | Err(_) => self.nodes.stay_with(node),
-        }
-        match judged {
+        match judge(request, node, answer) {
             Ok(reply) => {
+                self.nodes.stay_with(node);
                 self.note(request.operation, sent_at, index);
                 Ok(reply)
             }
-            // What answers in place of Vault may stand before it.
-            Err(error) => Err(Failed { heard: matches!(error, VaultError::NotVault { .. }), error }),
+            Err(VaultError::Sealed { address }) if node.health().await == Some(NOT_INITIALISED) => {
+                Err(Failed { error: VaultError::NotInitialised { address }, heard: false })
+            }
+            Err(error) => {
+                if !error.is_of_the_address() {
+                    self.nodes.stay_with(node);
+                }
+                // What answers in place of Vault may stand before it.
+                Err(Failed { heard: matches!(error, VaultError::NotVault { .. }), error })
+            }
         }
     }
 
@@ -316,6 +340,12 @@ impl Request {
     fn sent(&self) -> Sent<'_> {
         Sent { method: &self.method, target: &self.target, headers: self.headers.clone(), body: &self.body }
     }
+}
+
+/// A standby leads to the active node that it last knew, until there is another.
+fn led_nowhere(node: &Node, error: &VaultError) -> Failed {
+    let words = printable(&error.to_string());
+    Failed { error: VaultError::Standby { address: node.address.clone(), words }, heard: false }
 }
 
 fn judge(request: &Request, node: &Node, answer: Answered) -> Result<Reply, VaultError> {
