@@ -179,7 +179,11 @@ async fn a_redirect_to_a_configured_address_is_followed_with_method_body_token_a
     let mount = heard.recv().await.unwrap();
     assert!(mount.starts_with("get /v1/sys/internal/ui/mounts/secret/web "), "{mount}");
     let write = heard.recv().await.unwrap();
-    assert!(write.starts_with("post /v1/secret/data/web ") && write.ends_with("\r\n\r\n{\"data\":{\"a\":\"b\"},\"options\":{\"cas\":1}}"), "{write}");
+    assert!(
+        write.starts_with("post /v1/secret/data/web ")
+            && write.ends_with("\r\n\r\n{\"data\":{\"a\":\"b\"},\"options\":{\"cas\":1}}"),
+        "{write}"
+    );
     for request in [mount, write] {
         for header in ["x-vault-token: t0ken", "x-vault-request: true", "x-vault-namespace: team"] {
             assert!(request.contains(header), "{request}");
@@ -215,7 +219,10 @@ async fn there_is_one_hop_and_no_second() {
     let deadline = Duration::from_millis(200);
     let settings = Settings { deadline, ..settings(&[&first, &second], "t") };
     let error = Vault::new(settings).unwrap().kv_read("secret/x").await.unwrap_err();
-    assert!(matches!(&error, VaultError::Redirected { address, to } if (address, to) == (&second, &third)), "{error:?}");
+    assert!(
+        matches!(&error, VaultError::Redirected { address, to } if (address, to) == (&second, &third)),
+        "{error:?}"
+    );
     assert!(lines(&mut at_second).len() >= 2 && lines(&mut at_third).is_empty());
 }
 
@@ -381,7 +388,8 @@ async fn the_name_is_sent_in_the_handshake_and_each_address_is_connected_to() {
         });
         addresses.push(address.await.replace("http://", "https://"));
     }
-    let ports: Vec<u16> = addresses.iter().map(|address| address.rsplit(':').next().unwrap().parse().unwrap()).collect();
+    let ports: Vec<u16> =
+        addresses.iter().map(|address| address.rsplit(':').next().unwrap().parse().unwrap()).collect();
     let named = Some("vault.internal.example".to_string());
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     let settings = Settings { server_name: named.clone(), roots: Some(Vec::new()), ..settings(&addresses, "t") };

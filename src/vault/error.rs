@@ -135,7 +135,9 @@ impl VaultError {
             // Nothing was asked of Vault yet, but to let certd in.
             Self::CredentialFile { .. } | Self::Credential { .. } | Self::Unwrap { .. } => true,
             Self::Login { .. } | Self::ShortLived { .. } | Self::ClientCertificate { .. } => true,
-            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Sealed { .. } | Self::NotInitialised { .. } => false,
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Sealed { .. } | Self::NotInitialised { .. } => {
+                false
+            }
             Self::Standby { .. } | Self::Behind { .. } | Self::MayBeStale { .. } => false,
             Self::Redirected { .. } | Self::Server { .. } | Self::NotVault { .. } | Self::TooLarge { .. } => false,
             Self::Leased { .. } => false,

@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::transport::locked;
 
 /// A token that somebody keeps alive is renewed when a third of its life is left, or replaced when a tenth is:
@@ -17,7 +19,10 @@ const LOOKS_APART: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(
 
 /// Of the token that is used now.
 #[derive(Default)]
-pub(super) struct Life(Mutex<Option<Lease>>);
+pub(super) struct Life {
+    lease: Mutex<Option<Lease>>,
+    changed: Notify,
+}
 
 #[derive(Clone, Copy)]
 struct Lease {
@@ -29,20 +34,31 @@ impl Life {
     /// `left` is `None` for a token that never ends; `whole` is how long it lives if nobody renews it.
     pub fn heard(&self, left: Option<Duration>, whole: Duration) {
         let lease = left.map(|left| Lease { ends_at: Instant::now() + left, whole: whole.max(left) });
-        *locked(&self.0) = lease;
+        *locked(&self.lease) = lease;
+        self.changed.notify_one();
+    }
+
+    /// Waits until something else is heard of it; for one who waits alone.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Waits until it is time to look at it again.
+    pub async fn time_to_look(&self) {
+        while tokio::time::timeout(self.look_again_after(), self.changed()).await.is_ok() {}
     }
 
     /// How much is left of a token that is near its end and that nobody has renewed yet; zero once it ended.
     pub fn near_its_end(&self) -> Option<Duration> {
-        let lease = (*locked(&self.0))?;
+        let lease = (*locked(&self.lease))?;
         let left = lease.left();
         (left < lease.near()).then_some(left)
     }
 
     /// When to look whether it was renewed, or whether it nears its end.
-    pub fn look_again_after(&self) -> Duration {
+    fn look_again_after(&self) -> Duration {
         let [soon, late] = LOOKS_APART;
-        let Some(lease) = *locked(&self.0) else { return late };
+        let Some(lease) = *locked(&self.lease) else { return late };
         match lease.left().checked_sub(lease.near()) {
             Some(until) if !until.is_zero() => until.clamp(soon, late),
             Some(_) | None => (lease.near() / 4).clamp(soon, late),

@@ -217,7 +217,7 @@ impl Vault {
 
     async fn watch_token(&self) {
         loop {
-            tokio::time::sleep(self.transport.life.look_again_after()).await;
+            self.transport.life.time_to_look().await;
             // A turn tells of a token that cannot be looked up.
             if self.transport.life.near_its_end().is_some()
                 && let Err(error) = self.look_up_token().await

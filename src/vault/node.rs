@@ -191,8 +191,7 @@ impl Node {
     }
 
     async fn send_to(&self, url: Url, sent: Sent<'_>) -> Result<Answered, Lost> {
-        let request =
-            self.http.request(sent.method.clone(), url).headers(sent.headers).body(sent.body.to_vec()).send();
+        let request = self.http.request(sent.method.clone(), url).headers(sent.headers).body(sent.body.to_vec()).send();
         let mut response = request.await.map_err(|source| self.lost(source))?;
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(|source| self.lost(source))? {

@@ -103,7 +103,9 @@ impl Session {
         loop {
             let due_at = self.state.lock().await.live.as_ref().and_then(|live| live.due_at);
             let left = due_at.map_or(LOOKS_APART[1], |due| due.saturating_duration_since(Instant::now()));
-            tokio::time::sleep(left.clamp(LOOKS_APART[0], LOOKS_APART[1])).await;
+            let wait = left.clamp(LOOKS_APART[0], LOOKS_APART[1]);
+            // Another token may be due earlier.
+            let _ = tokio::time::timeout(wait, transport.life.changed()).await;
             self.prolong_if_due(&mut *self.state.lock().await, transport).await;
         }
     }

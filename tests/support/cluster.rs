@@ -14,9 +14,16 @@ use super::vault::Vault;
 const WITHIN: Duration = Duration::from_secs(60);
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Kills the server when its input ends, and removes what is on disk unless a line came before.
-const SCRIPT: &str = r#"dir=$1; bao=$2; "$bao" server -config="$dir/config.hcl" >>"$dir/log" 2>&1 </dev/null & pid=$!
-if read -r _; then keep=yes; fi; kill -9 $pid; wait $pid; [ -n "$keep" ] || rm -rf "$dir""#;
+/// Starts and kills the server as it is told, and when nobody is left to tell, removes all of it.
+const SCRIPT: &str = r#"dir=$1; bao=$2; pid=
+end() { [ -z "$pid" ] || { kill -9 $pid; wait $pid; pid=; }; }
+while read -r word; do
+    case $word in
+    start) "$bao" server -config="$dir/config.hcl" >>"$dir/log" 2>&1 </dev/null & pid=$! ;;
+    kill) end ;;
+    esac
+done
+end; rm -rf "$dir""#;
 
 pub struct Cluster {
     pub nodes: Vec<Node>,
@@ -29,7 +36,7 @@ pub struct Node {
     pub address: String,
     /// Configuration, storage and log.
     folder: PathBuf,
-    process: Option<Lifeline>,
+    process: Lifeline,
 }
 
 impl Node {
@@ -40,7 +47,13 @@ impl Node {
         fs::create_dir_all(folder.join("raft")).unwrap();
         let config = format!(
             r#"
-            storage "raft" {{ path = "{raft}" node_id = "{port}" performance_multiplier = 1 }}
+            storage "raft" {{
+                path = "{raft}"
+                node_id = "{port}"
+                performance_multiplier = 1
+                autopilot_reconcile_interval = "200ms"
+                autopilot_update_interval = "100ms"
+            }}
             listener "tcp" {{ address = "127.0.0.1:{port}" cluster_address = "127.0.0.1:{internal}" tls_disable = true }}
             api_addr = "http://127.0.0.1:{port}"
             cluster_addr = "https://127.0.0.1:{internal}"
@@ -49,25 +62,32 @@ impl Node {
             raft = folder.join("raft").display(),
         );
         fs::write(folder.join("config.hcl"), config).unwrap();
-        let mut node = Self { address: format!("http://127.0.0.1:{port}"), folder, process: None };
+        let process = Lifeline::new(SCRIPT, [folder.as_os_str(), OsStr::new(&command())]);
+        let mut node = Self { address: format!("http://127.0.0.1:{port}"), folder, process };
         node.start_again().await;
         node
     }
 
     /// Sealed, as every server begins.
     pub async fn start_again(&mut self) {
-        let binary = command();
-        self.process = Some(Lifeline::new(SCRIPT, [self.folder.as_os_str(), OsStr::new(&binary)]));
-        let unsealed = self.admin("");
-        until("a node that answers", async || {
-            unsealed.try_call("", "GET", "sys/seal-status", Value::Null).await.is_ok()
-        })
-        .await;
+        self.process.say("start");
+        let deadline = Instant::now() + WITHIN;
+        while self.health().await == 0 {
+            assert!(Instant::now() < deadline, "no answer after {WITHIN:?}; its last words:\n{}", self.last_words());
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        }
     }
 
     /// By SIGKILL; what it has on disk stays.
-    pub fn kill(&mut self) {
-        self.process.take().expect("it runs").tell();
+    pub async fn kill(&mut self) {
+        self.process.say("kill");
+        until("a node that is dead", async || self.health().await == 0).await;
+    }
+
+    /// The end of its log, for the message of a failed test.
+    pub fn last_words(&self) -> String {
+        let text = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        text.lines().rev().take(20).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     pub fn admin(&self, token: &str) -> Vault {
@@ -153,8 +173,7 @@ impl Cluster {
     pub async fn all_vote(&self) {
         let admin = self.admin_at_leader().await;
         until("three voters", async || {
-            let (_, answer) =
-                admin.call(&admin.root_token, "GET", "sys/storage/raft/configuration", Value::Null).await;
+            let (_, answer) = admin.call(&admin.root_token, "GET", "sys/storage/raft/configuration", Value::Null).await;
             let servers = answer["data"]["config"]["servers"].as_array().cloned().unwrap_or_default();
             servers.iter().filter(|server| server["voter"] == true).count() == 3
         })

@@ -149,10 +149,10 @@ impl Lifeline {
 }
 
 impl Lifeline {
-    /// Ends it too, and tells the script that it was meant.
-    pub fn tell(mut self) {
-        let mut script = self.0.stdin.take().expect("it is taken once");
-        script.write_all(b"\n").expect("the shell reads");
+    /// For a script that reads what it is to do.
+    pub fn say(&mut self, line: &str) {
+        let script = self.0.stdin.as_mut().expect("it is taken by the drop");
+        writeln!(script, "{line}").expect("the shell reads");
     }
 }
 

@@ -15,3 +15,4 @@ mod declared;
 mod failing;
 mod outage;
 mod stopped;
+mod tokens;
