@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use certd::domain::inventory::{ObstacleKind, Sighting};
@@ -182,6 +183,7 @@ async fn a_standby_without_a_leader_is_an_obstacle_and_not_a_place_without_secre
 struct Running {
     child: Child,
     log: Arc<Mutex<Vec<(Instant, String)>>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -191,10 +193,18 @@ impl Running {
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (stderr, heard) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).for_each(|line| heard.lock().unwrap().push((Instant::now(), line)));
         });
-        Self { child, log }
+        Self { child, log, reader: Some(reader) }
+    }
+
+    /// As systemd does; its log is whole then.
+    fn stop(&mut self) {
+        let kill = format!("kill -TERM {}", self.child.id());
+        assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+        self.reader.take().unwrap().join().unwrap();
     }
 
     fn count(&self, words: &str, since: Instant) -> usize {
@@ -331,7 +341,7 @@ async fn the_leader_dies_and_all_are_sealed_and_nothing_is_lost_or_signed_twice(
     let mut cluster = Cluster::start().await;
     let home = Home::new(&cluster).await;
     let begun = Instant::now();
-    let certd = Running::start(&home.folder);
+    let mut certd = Running::start(&home.folder);
     certd.says("stored and read back", SHORT + LONG, begun).await;
     // So that a leader dies among renewals.
     certd.says("stored and read back", SHORT + LONG + 5, begun).await;
@@ -363,9 +373,9 @@ async fn the_leader_dies_and_all_are_sealed_and_nothing_is_lost_or_signed_twice(
         let (code, said) = home.certd(&arguments).await;
         assert_eq!(code, 0, "{said}");
     }
+    certd.stop();
     let failed = certd.count("could not renew", begun);
     let renewed = certd.count("stored and read back", begun);
-    drop(certd);
     let books = audit(&cluster, &home).await;
     let unknown = books.stored.keys().filter(|serial| !books.signed.contains(*serial)).count();
     let unused = books.signed.iter().filter(|serial| !books.stored.contains_key(*serial)).count();
