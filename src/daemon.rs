@@ -70,6 +70,7 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
     let journal = Arc::new(Journal::open(&config.state_dir)?);
     let own = Arc::new(OwnMetrics::new(now()));
     let page = Arc::new(Page::new(own.clone(), setup.interval));
+    page.depends_on(setup.vaults.values().cloned().collect());
     let listener = listen(&config, &page)?;
     let (renewals, commands) = mpsc::channel(16);
     control::serve(&config.state_dir, journal.clone(), renewals, now)
@@ -319,6 +320,7 @@ impl Daemon {
             Ok((setup, config)) => {
                 self.setup = Arc::new(setup);
                 self.tending = self.setup.tend();
+                self.page.depends_on(self.setup.vaults.values().cloned().collect());
                 self.schedule.at_once((self.now)());
                 tracing::info!(
                     hash = config.hash,

@@ -475,13 +475,13 @@ async fn pass(client: TcpStream, server: TcpStream, mount: String, meddling: Med
             }
         }
     });
-    let mut buffer = vec![0; 65_536];
+    let (mut buffer, write) = (vec![0; 65_536], format!("POST /v1/{mount}/data/").into_bytes());
     while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
         match &meddling {
-            Meddling::WritesFirst(theirs) if buffer.starts_with(b"POST ") => {
+            Meddling::WritesFirst(theirs) if buffer.starts_with(&write) => {
                 support::vault::server().await.put(&mount, "tls/web", theirs.clone()).await;
             }
-            Meddling::LosesTheAnswer if buffer.starts_with(b"POST ") => mute.store(true, Ordering::SeqCst),
+            Meddling::LosesTheAnswer if buffer.starts_with(&write) => mute.store(true, Ordering::SeqCst),
             Meddling::WritesFirst(_) | Meddling::LosesTheAnswer => {}
         }
         if to_server.write_all(&buffer[..length]).await.is_err() {

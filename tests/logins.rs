@@ -81,7 +81,8 @@ impl Hall {
     fn vault(&self, way: Way, apart: Duration) -> Arc<Vault> {
         let settings = Settings {
             name: "main".into(),
-            address: self.admin.address.parse().unwrap(),
+            addresses: vec![self.admin.address.parse().unwrap()],
+            server_name: None,
             roots: None,
             namespace: None,
             token: TokenFrom::Login(Login { way, mount: self.auth.clone(), apart }),
@@ -378,7 +379,8 @@ async fn what_certd_logged_in_for_is_revoked_at_the_end_and_nothing_else() {
     let token = hall.admin.token(&format!("path \"{}/data/web\" {{ capabilities = [\"read\"] }}", hall.kv)).await;
     let settings = Settings {
         name: "main".into(),
-        address: hall.admin.address.parse().unwrap(),
+        addresses: vec![hall.admin.address.parse().unwrap()],
+        server_name: None,
         roots: None,
         namespace: None,
         token: TokenFrom::File(hall.file("token", &token)),
@@ -470,7 +472,8 @@ impl Secured {
     fn settings(&self, token: TokenFrom) -> Settings {
         Settings {
             name: "main".into(),
-            address: self.address.parse().unwrap(),
+            addresses: vec![self.address.parse().unwrap()],
+            server_name: None,
             roots: Some(self.ca()),
             namespace: None,
             token,

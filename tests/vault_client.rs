@@ -9,9 +9,10 @@ use certd::domain::inventory::ObstacleKind;
 use certd::vault::{Settings, TokenFrom, Vault, VaultError};
 use house::{House, client, now};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use support::scripted::{answer, json_answer, that_answers};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
+
 #[tokio::test]
 async fn a_write_that_comes_second_is_a_conflict_and_is_counted() {
     let house = House::new().await;
@@ -63,38 +64,6 @@ async fn the_end_of_the_token_is_looked_up() {
     assert_eq!(vault.status().token_expiry, expiry);
 }
 
-/// Answers each request by its text; returns its address and where the requests can be read.
-async fn that_answers(
-    answer: impl Fn(&str) -> String + Clone + Send + 'static,
-) -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let (heard, requests) = tokio::sync::mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let (mut asked, answer, heard) = ([0; 8192], answer.clone(), heard.clone());
-            tokio::spawn(async move {
-                let n = client.read(&mut asked).await.unwrap_or(0);
-                let request = String::from_utf8_lossy(&asked[..n]).to_lowercase();
-                let _ = client.write_all(answer(&request).as_bytes()).await;
-                let _ = heard.send(request);
-            });
-        }
-    });
-    (address, requests)
-}
-
-fn answer(status: &str, kind: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-fn json_answer(header: &str, body: &str) -> String {
-    answer(&format!("200 OK{header}"), "application/json", body)
-}
-
 #[tokio::test]
 async fn a_read_after_a_write_is_answered_by_what_was_written() {
     let (address, mut asked) = that_answers(|request| match request.split(' ').next() {
@@ -137,19 +106,6 @@ async fn what_is_not_vault_is_never_taken_for_an_absent_secret() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_told_and_its_target_hears_nothing() {
-    let (other, mut heard) = that_answers(|_| json_answer("", "{}")).await;
-    let redirect = format!("HTTP/1.1 307 x\r\nLocation: {other}/v1/secret/x?a=b\r\nContent-Length: 0\r\n\r\n");
-    let (address, mut asked) = that_answers(move |_| redirect.clone()).await;
-    let error = client(&address, "t0ken").kv_read("secret/x").await.unwrap_err();
-    assert!(matches!(&error, VaultError::Redirected { to } if *to == other), "{error:?}");
-    let request = asked.recv().await.unwrap();
-    assert!(request.starts_with("get /v1/sys/internal/ui/mounts/secret/x "), "{request}");
-    assert!(request.contains("x-vault-token: t0ken") && request.contains("x-vault-request: true"), "{request}");
-    assert!(heard.try_recv().is_err());
-}
-
-#[tokio::test]
 async fn an_answer_without_end_is_cut_off_and_a_slow_one_is_a_timeout() {
     let body = format!("{{\"data\":\"{}\"}}", "x".repeat(17 * 1024 * 1024));
     let (address, _requests) = that_answers(move |_| json_answer("", &body)).await;
@@ -160,7 +116,8 @@ async fn an_answer_without_end_is_cut_off_and_a_slow_one_is_a_timeout() {
     let address = format!("http://{}", silent.local_addr().unwrap());
     let settings = Settings {
         name: "main".into(),
-        address: address.parse().unwrap(),
+        addresses: vec![address.parse().unwrap()],
+        server_name: None,
         roots: None,
         namespace: None,
         token: TokenFrom::Given(Zeroizing::new("t".to_string())),

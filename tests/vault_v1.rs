@@ -146,7 +146,7 @@ async fn forward(mut client: TcpStream, host: String, then: String) -> std::io::
             n = client.read(&mut asked) => match n? {
                 0 => return Ok(()),
                 n => {
-                    wrote = asked.starts_with(b"POST ");
+                    wrote = asked.starts_with(b"POST ") && !asked.starts_with(b"POST /v1/cubbyhole/");
                     server.write_all(&asked[..n]).await?;
                 }
             },

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -60,7 +60,10 @@ impl Secret {
     /// The fields of a version that is there; where it is not, says why and what to do.
     pub async fn fields_of(&self, number: u64) -> anyhow::Result<(VersionRead, Fields)> {
         let location = self.location();
-        let read = self.vault.version(&self.path, Some(number)).await;
+        let read = match self.vault.catch_up(Instant::now()).await {
+            Ok(()) => self.vault.version(&self.path, Some(number)).await,
+            Err(error) => Err(error),
+        };
         let mut read = read.with_context(|| format!("could not read version {number} of {location}"))?;
         let fields = read.as_mut().and_then(|read| read.fields.take());
         match (read, fields) {
@@ -108,7 +111,8 @@ fn environment(deadline: Duration) -> anyhow::Result<Settings> {
     };
     Ok(Settings {
         name: VaultName::from(ENVIRONMENT_VAULT),
-        address,
+        addresses: vec![address],
+        server_name: None,
         roots: variable("VAULT_CACERT").map(|path| ca_file(&path)).transpose()?,
         namespace: variable("VAULT_NAMESPACE"),
         token,

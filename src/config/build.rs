@@ -264,7 +264,6 @@ impl Builder<'_> {
 }
 
 fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, String> {
-    let address = table.address.get_ref();
     let roots = match &table.ca_file {
         None => None,
         Some(path) => {
@@ -278,9 +277,14 @@ fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, Str
             Some(bundle.certificates)
         }
     };
+    let address = |text: &Spanned<String>| {
+        let text = text.get_ref();
+        Url::parse(text).map_err(|error| format!("not an address: {text:?}: {error}"))
+    };
     let settings = Settings {
         name,
-        address: Url::parse(address).map_err(|error| format!("not an address: {address:?}: {error}"))?,
+        addresses: table.address.iter().map(address).collect::<Result<_, _>>()?,
+        server_name: text(&table.server_name),
         roots,
         namespace: table.namespace.as_ref().map(|namespace| namespace.get_ref().clone()),
         token: token_from(config, table)?,

@@ -159,7 +159,11 @@ impl Check {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vault {
-    pub address: Spanned<String>,
+    /// Of one and the same Vault, in order of preference.
+    #[serde(deserialize_with = "one_or_many")]
+    pub address: Vec<Spanned<String>>,
+    /// What its certificate is for, where that is not the host of the address.
+    pub server_name: Option<Spanned<String>>,
     pub ca_file: Option<FilePath>,
     pub namespace: Option<Spanned<String>>,
     /// Either this or `auth`.
@@ -168,7 +172,7 @@ pub struct Vault {
     /// For the connection, with its key.
     pub client_certificate_file: Option<Spanned<FilePath>>,
     pub client_key_file: Option<Spanned<FilePath>>,
-    /// For one request and its answer.
+    /// For one request to one address, and its answer.
     #[serde(default = "ten_seconds")]
     pub deadline: Spanned<Period>,
     pub environment: Environment,

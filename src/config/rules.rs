@@ -173,6 +173,14 @@ pub(super) fn vault_address(text: &str) -> Result<(), Fault> {
     }
 }
 
+/// The name that a server shows its certificate for (RFC 6066, section 3): of the DNS, never an IP address.
+pub(super) fn server_name(text: &str) -> Result<(), Fault> {
+    match rustls_pki_types::DnsName::try_from(text) {
+        Ok(_) => Ok(()),
+        Err(_) => fault(format!("not a DNS name: {text:?}"), "write the one in the server's certificate"),
+    }
+}
+
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost",

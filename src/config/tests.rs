@@ -83,7 +83,7 @@ fn tomls_own_errors_keep_line_and_column() {
     check(
         "[vault.a]\naddress = 'https://v'\ntoken = 's.secret'\n",
         &[
-            "3:1: unknown field `token`, expected one of `address`, `ca_file`, `namespace`, `token_file`, `auth`, `client_certificate_file`, `client_key_file`, `deadline`, `environment`",
+            "3:1: unknown field `token`, expected one of `address`, `server_name`, `ca_file`, `namespace`, `token_file`, `auth`, `client_certificate_file`, `client_key_file`, `deadline`, `environment`",
         ],
     );
     check("[source.a.ftp]\n", &["1:11: unknown variant `ftp`, expected one of `tls`, `vault_kv`, `file`"]);
@@ -303,7 +303,7 @@ fn no_two_certificates_share_a_name_or_a_place() {
         &format!("{}{other}", certificate("name = 'web'")),
         &["8:8: two certificates of one name: \"web\" — the other: certd.toml:8:8"],
     );
-    let again = "vault.again = { address = 'https://V:8200/', token_file = 't' }\n";
+    let again = "vault.again = { address = ['https://w', 'https://V:8200/'], token_file = 't' }\n";
     let there = certificate("name = 'b'\nstore.vault_kv = { vault = 'again', path = 'secret/web' }");
     check_below(
         &format!("{again}{}{there}", certificate("name = 'a'")),
@@ -384,6 +384,48 @@ fn a_vault_that_would_send_its_token_in_the_clear_is_refused() {
     check(
         "[vault.a]\naddress = 'https://u:pw@v'\ntoken_file = 't'",
         &["2:11: a user or a password in the address of a Vault — remove it; certd logs in by token_file or auth"],
+    );
+}
+
+#[test]
+fn a_vault_has_one_address_or_several_of_which_each_is_judged() {
+    let vault = |address: &str| format!("[vault.a]\naddress = {address}\ntoken_file = 't'");
+    for address in ["'https://v'", "['https://v']", "['https://v:8200', 'https://v:8300/', 'https://w:8200']"] {
+        check(&vault(address), &[]);
+    }
+    check(
+        &vault("[]"),
+        &[
+            "1:8: no address for this Vault — write one such as https://vault.example.org:8200, or several of the same Vault",
+        ],
+    );
+    check(
+        &vault("['https://v', 'http://w', 'https://V/']"),
+        &[
+            "2:25: a Vault by plain http off loopback: w — use https://, since tokens and private keys pass through it",
+            "2:37: an address that is listed twice — remove one of them",
+        ],
+    );
+    check(&vault("7"), &["2:11: invalid type: integer `7`, expected a text or a list of texts"]);
+}
+
+#[test]
+fn the_name_of_a_server_is_one_of_the_dns_and_needs_a_certificate() {
+    let vault = |address: &str, name: &str| {
+        format!("[vault.a]\naddress = '{address}'\ntoken_file = 't'\nserver_name = '{name}'")
+    };
+    check(&vault("https://10.0.0.7", "vault.internal.example"), &[]);
+    for name in ["10.0.0.7", "a b", ""] {
+        check(
+            &vault("https://v", name),
+            &[&format!("4:15: not a DNS name: {name:?} — write the one in the server's certificate")],
+        );
+    }
+    check(
+        &vault("http://127.0.0.1:8200", "v"),
+        &[
+            "4:15: plain http shows no certificate, so there is no name to check — write https:// addresses, or remove server_name",
+        ],
     );
 }
 

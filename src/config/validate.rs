@@ -137,7 +137,7 @@ impl Mistakes<'_> {
     fn vaults(&mut self) {
         for (name, vault) in &self.config.vaults {
             self.own_name(vault.file, vault.span.clone(), name);
-            self.judge(vault.file, &vault.address, rules::vault_address);
+            self.vault_addresses(vault);
             self.deadline(vault.file, &vault.deadline);
             self.way_in(vault);
             if let Some(namespace) = &vault.namespace {
@@ -156,6 +156,26 @@ impl Mistakes<'_> {
             for address in addresses.get_ref() {
                 self.judge(addresses.file, address, rules::ip_address);
             }
+        }
+    }
+
+    fn vault_addresses(&mut self, vault: &Declared<Vault>) {
+        let file = vault.file;
+        if vault.address.is_empty() {
+            let hint = "write one such as https://vault.example.org:8200, or several of the same Vault";
+            self.say(file, vault.span.clone(), "no address for this Vault", hint);
+        }
+        for (nth, address) in vault.address.iter().enumerate() {
+            self.judge(file, address, rules::vault_address);
+            if vault.address[..nth].iter().any(|before| same_address(before) == same_address(address)) {
+                self.say(file, address.span(), "an address that is listed twice", "remove one of them");
+            }
+        }
+        let Some(name) = &vault.server_name else { return };
+        self.judge(file, name, rules::server_name);
+        if vault.address.iter().any(|address| address.get_ref().starts_with("http://")) {
+            let hint = "write https:// addresses, or remove server_name";
+            self.say(file, name.span(), "plain http shows no certificate, so there is no name to check", hint);
         }
     }
 
@@ -356,8 +376,12 @@ impl Mistakes<'_> {
             Store::VaultKv(kv) => {
                 let Some(vault) = self.config.vaults.get(kv.vault.get_ref()) else { return Vec::new() };
                 let namespace = vault.namespace.as_ref().map(|it| it.get_ref().clone()).unwrap_or_default();
-                let address = vault.address.get_ref().trim_end_matches('/').to_ascii_lowercase();
-                vec![Kept::Secret { address, namespace, path: kv.path.get_ref().clone() }]
+                let kept = |address| Kept::Secret {
+                    address: same_address(address),
+                    namespace: namespace.clone(),
+                    path: kv.path.get_ref().clone(),
+                };
+                vault.address.iter().map(kept).collect()
             }
             Store::File(FileStore::Bundle(path) | FileStore::Directory(path)) => {
                 vec![Kept::File(self.config.path(path))]
@@ -379,6 +403,11 @@ impl Mistakes<'_> {
 enum Kept {
     Secret { address: String, namespace: String, path: String },
     File(PathBuf),
+}
+
+/// As it is compared.
+fn same_address(address: &Spanned<String>) -> String {
+    address.get_ref().trim_end_matches('/').to_ascii_lowercase()
 }
 
 fn name_pattern(text: &str) -> Result<(), Fault> {

@@ -203,7 +203,7 @@ impl<'de> Visitor<'de> for OneOrManyVisitor {
     type Value = OneOrMany;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name or a list of names")
+        f.write_str("a text or a list of texts")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<OneOrMany, E> {

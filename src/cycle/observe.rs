@@ -2,7 +2,7 @@
 //! because it cannot be seen now.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
@@ -92,15 +92,20 @@ async fn named(source: &Source, now: Timestamp, on: Heard<'_>) -> (SourceName, O
 }
 
 async fn stores(setup: &Setup, now: Timestamp) -> Observed {
+    let since = Instant::now();
     // Collected first: a borrowing stream is not `Send` for every lifetime.
-    let looks: Vec<_> = setup.declared.iter().map(|managed| look(setup, managed, now)).collect();
+    let looks: Vec<_> = setup.declared.iter().map(|managed| look_since(setup, managed, now, since)).collect();
     let looks = stream::iter(looks).buffer_unordered(STORES_AT_ONCE).inspect(|_| pulse::beat());
     Observed { observations: looks.collect::<Vec<_>>().await.into_iter().flatten().collect(), failures: Vec::new() }
 }
 
 /// Reads the store of one managed certificate.
 pub async fn look(setup: &Setup, managed: &Managed, now: Timestamp) -> Option<Observation> {
-    let sighting = setup.store(managed)?.read().await;
+    look_since(setup, managed, now, Instant::now()).await
+}
+
+async fn look_since(setup: &Setup, managed: &Managed, now: Timestamp, since: Instant) -> Option<Observation> {
+    let sighting = setup.store(managed)?.read_since(since).await;
     Some(Observation {
         location: managed.location.clone(),
         source: SourceName::from(STORES),

@@ -102,7 +102,7 @@ impl Setup {
         Arc::new(known.map_or_else(Roots::none, |roots| Roots::together(&roots)))
     }
 
-    /// Keeps the tokens that certd logged in for alive between turns, until it is dropped.
+    /// Keeps the tokens that certd logged in for alive between turns, and watches the others, until it is dropped.
     pub fn tend(&self) -> JoinSet<()> {
         self.vaults.values().cloned().map(|vault| async move { vault.tend().await }).collect()
     }

@@ -182,8 +182,18 @@ pub enum ObstacleKind {
     Tls,
     /// The server or the file system refused: credentials or rights.
     Denied,
-    /// Vault is sealed, not initialised or a standby.
+    /// Vault is sealed.
     Sealed,
+    /// Vault holds nothing yet.
+    NotInitialised,
+    /// A standby of Vault that knows no active server.
+    Standby,
+    /// What Vault would show may be older than what was written.
+    Stale,
+    /// Vault leads to an address that is not one of the configuration.
+    Redirected,
+    /// Something else answers in place of Vault.
+    NotVault,
     /// The server answered with an error.
     Server,
     /// Something is there that certd cannot read as a certificate.
@@ -195,13 +205,18 @@ pub enum ObstacleKind {
 }
 
 impl ObstacleKind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Dns,
         Self::Unreachable,
         Self::Timeout,
         Self::Tls,
         Self::Denied,
         Self::Sealed,
+        Self::NotInitialised,
+        Self::Standby,
+        Self::Stale,
+        Self::Redirected,
+        Self::NotVault,
         Self::Server,
         Self::NotUnderstood,
         Self::Io,
@@ -216,6 +231,11 @@ impl ObstacleKind {
             Self::Tls => "tls",
             Self::Denied => "denied",
             Self::Sealed => "sealed",
+            Self::NotInitialised => "not_initialised",
+            Self::Standby => "standby",
+            Self::Stale => "stale",
+            Self::Redirected => "redirected",
+            Self::NotVault => "not_vault",
             Self::Server => "server",
             Self::NotUnderstood => "not_understood",
             Self::Io => "io",

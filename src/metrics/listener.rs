@@ -182,7 +182,7 @@ fn router(page: Arc<Page>, bearer_token_file: Option<PathBuf>) -> Router {
 
 async fn index() -> &'static str {
     "certd keeps certificates fresh.\n\n/metrics  for Prometheus\n/healthz  whether it lives\n\
-     /readyz   whether its last turn is recent\n"
+     /readyz   whether its last turn is recent and its tokens live on\n"
 }
 
 async fn healthz() -> &'static str {
@@ -190,7 +190,7 @@ async fn healthz() -> &'static str {
 }
 
 async fn readyz(State(page): State<Arc<Page>>) -> Response {
-    match page.readiness().at(now()) {
+    match page.is_ready(now()) {
         Ok(()) => "ready\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }

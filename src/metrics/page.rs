@@ -1,4 +1,4 @@
-//! What the listener shows: the pages of the last turn, and whether there was one lately.
+//! What the listener shows: the pages of the last turn, and whether the next ones can be expected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::own::OwnMetrics;
 use crate::domain::time::Timestamp;
+use crate::vault::Vault;
 
 /// A turn may be late or fail twice before a load balancer or a person should care.
 const INTERVALS_BEFORE_UNREADY: u32 = 3;
@@ -34,6 +35,7 @@ impl Readiness {
 pub struct Page {
     rendered: ArcSwap<Bytes>,
     readiness: ArcSwap<Readiness>,
+    vaults: ArcSwap<Vec<Arc<Vault>>>,
     own: Arc<OwnMetrics>,
 }
 
@@ -43,6 +45,7 @@ impl Page {
         Self {
             rendered: ArcSwap::from_pointee(Bytes::new()),
             readiness: ArcSwap::from_pointee(Readiness { last_completed: None, interval }),
+            vaults: ArcSwap::default(),
             own,
         }
     }
@@ -54,6 +57,24 @@ impl Page {
 
     pub fn completed(&self, readiness: Readiness) {
         self.readiness.store(Arc::new(readiness));
+    }
+
+    /// Those that certd cannot do without.
+    pub fn depends_on(&self, vaults: Vec<Arc<Vault>>) {
+        self.vaults.store(Arc::new(vaults));
+    }
+
+    /// `Err` says in one line why not.
+    pub fn is_ready(&self, now: Timestamp) -> Result<(), String> {
+        self.readiness().at(now)?;
+        let vaults = self.vaults.load();
+        match vaults.iter().find_map(|vault| Some((&vault.name, vault.token_ends_soon(now)?))) {
+            None => Ok(()),
+            Some((name, end)) if end > now => {
+                Err(format!("the token for vault {name} ends on {end} and is not renewed: renew or replace it"))
+            }
+            Some((name, _)) => Err(format!("the token for vault {name} has ended: replace it")),
+        }
     }
 
     pub fn readiness(&self) -> Readiness {

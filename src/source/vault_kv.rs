@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered};
@@ -15,7 +16,7 @@ use crate::pki::NotUnderstood;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
 use crate::vault::sighting::{found, not_understood, without_certificate};
-use crate::vault::{Fields, KvRead, Vault};
+use crate::vault::{Fields, KvRead, Vault, VaultError};
 
 /// Measured: one server core gives 3,200 reads a second at this many in flight, and more add nothing.
 pub const CONCURRENCY: usize = 16;
@@ -46,10 +47,12 @@ enum Because {
 }
 
 impl VaultKvSource {
+    /// As it was when this began, or later: once caught up with, all reads may be spread over standbys.
     pub async fn observe(&self, now: Timestamp) -> Observed {
-        let (paths, failures) = self.list().await;
-        let looks = stream::iter(paths).map(|(path, because)| self.look(path, because));
-        let seen: Vec<Vec<(Location, Sighting)>> = looks.buffer_unordered(self.concurrency.max(1)).collect().await;
+        let (seen, failures) = match self.vault.catch_up(Instant::now()).await {
+            Ok(()) => self.see().await,
+            Err(error) => self.out_of_sight(&error),
+        };
         let observation = |(location, sighting)| Observation {
             location,
             source: self.name.clone(),
@@ -58,7 +61,31 @@ impl VaultKvSource {
             sighting,
             took: None,
         };
-        Observed { observations: seen.into_iter().flatten().map(observation).collect(), failures }
+        Observed { observations: seen.into_iter().map(observation).collect(), failures }
+    }
+
+    async fn see(&self) -> (Vec<(Location, Sighting)>, Vec<Obstacle>) {
+        let (paths, failures) = self.list().await;
+        let looks = stream::iter(paths).map(|(path, because)| self.look(path, because));
+        let seen: Vec<Vec<(Location, Sighting)>> = looks.buffer_unordered(self.concurrency.max(1)).collect().await;
+        (seen.into_iter().flatten().collect(), failures)
+    }
+
+    /// Nothing is asked where it is known that nothing can be told.
+    fn out_of_sight(&self, error: &VaultError) -> (Vec<(Location, Sighting)>, Vec<Obstacle>) {
+        let unread = |path: &str| {
+            let location = self.at(path);
+            let obstacle = error.obstacle(&format!("read {location}"));
+            (location, Sighting::Unknown(obstacle))
+        };
+        let folders = self.first_folders();
+        let failures = folders.iter().map(|folder| error.obstacle(&format!("list {}", self.at(folder))));
+        (self.named().map(unread).collect(), failures.collect())
+    }
+
+    /// Paths that somebody wrote down.
+    fn named(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().filter_map(PathGlob::literal).filter(|path| !self.is_excluded(path))
     }
 
     /// Whether a secret of this path is meant.
@@ -89,8 +116,7 @@ impl VaultKvSource {
                 Ok(names) => self.sort_in(&folder, names, &mut listed, &mut waiting),
             }
         }
-        let named = self.paths.iter().filter_map(PathGlob::literal).filter(|path| !self.is_excluded(path));
-        listed.extend(named.map(|path| (path.to_string(), Because::Named)));
+        listed.extend(self.named().map(|path| (path.to_string(), Because::Named)));
         (listed, failures)
     }
 

@@ -5,6 +5,8 @@ pub mod file;
 pub mod restore;
 pub mod vault_kv;
 
+use std::time::Instant;
+
 use crate::domain::cert::Fingerprint;
 use crate::domain::inventory::Sighting;
 use crate::domain::plan::Basis;
@@ -22,9 +24,15 @@ pub enum Store {
 }
 
 impl Store {
+    /// As it is now.
     pub async fn read(&self) -> Sighting {
+        self.read_since(Instant::now()).await
+    }
+
+    /// As it was at `since`, or later: many such reads together cost a Vault less than each for itself.
+    pub async fn read_since(&self, since: Instant) -> Sighting {
         match self {
-            Self::VaultKv(store) => store.read().await,
+            Self::VaultKv(store) => store.read_since(since).await,
             Self::File(store) => store.read().await,
         }
     }

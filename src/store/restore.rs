@@ -2,6 +2,7 @@
 //! checks of its own.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::StoreError;
 use crate::domain::inventory::Location;
@@ -52,6 +53,7 @@ impl Restore {
     pub async fn plan(vault: Arc<Vault>, path: String, from: u64, now: Timestamp) -> Result<Self, StoreError> {
         let location = location(&vault, &path);
         let failed = |source: VaultError| failed(format!("read {location}"), source);
+        vault.catch_up(Instant::now()).await.map_err(failed)?;
         let old = vault.version(&path, Some(from)).await.map_err(failed)?;
         let there = old.as_ref().map(|old| old.version);
         let Some(fields) = old.and_then(|old| old.fields) else {

@@ -1,6 +1,7 @@
 //! A certified key in one secret of a Vault's key-value store.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{StoreError, Written};
 use crate::domain::cert::Fingerprint;
@@ -66,8 +67,14 @@ impl Now {
 }
 
 impl VaultKvStore {
+    /// As it is now.
     pub async fn read(&self) -> Sighting {
-        match self.look().await {
+        self.read_since(Instant::now()).await
+    }
+
+    /// As it was at `since`, or later. What a standby has not heard of yet is no reason to renew.
+    pub async fn read_since(&self, since: Instant) -> Sighting {
+        match self.look_since(since).await {
             Err(error) => Sighting::Unknown(error.obstacle(&format!("read {}", self.location()))),
             Ok(Now::Empty { .. }) => Sighting::Absent,
             Ok(Now::Other { sighting, .. }) => sighting,
@@ -155,7 +162,7 @@ impl VaultKvStore {
 
     /// Two writers may both believe that they wrote: the one whose certificate is there afterwards did.
     async fn still_there(&self, certified: &CertifiedKey) -> Result<Written, StoreError> {
-        match self.look().await.map_err(|error| self.failed("read back", error))? {
+        match self.look_since(Instant::now()).await.map_err(|error| self.failed("read back", error))? {
             Now::Certificate { upon, kept, .. } if is_same(&kept, certified) => {
                 Ok(Written { version: upon.version(), unchanged: false })
             }
@@ -164,6 +171,11 @@ impl VaultKvStore {
                 Err(StoreError::Conflict(format!("{location} was written over as soon as certd had written it")))
             }
         }
+    }
+
+    async fn look_since(&self, since: Instant) -> Result<Now, VaultError> {
+        self.vault.catch_up(since).await?;
+        self.look().await
     }
 
     async fn look(&self) -> Result<Now, VaultError> {
@@ -207,7 +219,7 @@ impl VaultKvStore {
     async fn recognise(&self, certified: &CertifiedKey, error: VaultError) -> Result<Written, StoreError> {
         let is_conflict = matches!(error, VaultError::CasMismatch { .. });
         if is_conflict || !error.is_decided() {
-            match self.look().await {
+            match self.look_since(Instant::now()).await {
                 Ok(Now::Certificate { upon, kept, .. }) if is_same(&kept, certified) => {
                     return Ok(Written { version: upon.version(), unchanged: false });
                 }

@@ -54,6 +54,13 @@ pub(super) struct RenewSelf {}
 #[endpoint(path = "auth/token/revoke-self", method = "POST")]
 pub(super) struct RevokeSelf {}
 
+/// `POST /cubbyhole/certd`: a place that each token has for itself, and that ends with it.
+#[derive(Endpoint)]
+#[endpoint(path = "cubbyhole/certd", method = "POST")]
+pub(super) struct TouchCubbyhole {
+    pub by: &'static str,
+}
+
 /// `POST /sys/wrapping/unwrap`, with what is wrapped as the token.
 #[derive(Endpoint)]
 #[endpoint(path = "sys/wrapping/unwrap", method = "POST")]
@@ -119,6 +126,9 @@ pub(super) struct CaChainAnswer {
 pub(super) struct LookupAnswer {
     /// `None` for a token that never ends.
     pub expire_time: Option<String>,
-    /// Seconds.
+    /// Seconds that are left.
     pub ttl: u64,
+    /// Seconds, as it was first given.
+    #[serde(default)]
+    pub creation_ttl: u64,
 }

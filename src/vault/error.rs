@@ -74,10 +74,26 @@ pub enum VaultError {
     },
     #[error("Vault at {address} did not answer in time")]
     Timeout { address: String },
-    #[error("Vault at {address} is sealed or not initialised: unseal it")]
+    #[error("Vault at {address} is sealed: unseal it")]
     Sealed { address: String },
+    #[error("Vault at {address} is not initialised: initialise and unseal it, or check the address")]
+    NotInitialised { address: String },
     #[error("Vault at {address} is a standby that knows no active server: {words}")]
     Standby { address: String, words: String },
+    #[error("Vault at {address} has not caught up with what was written before, and did not ask the active server")]
+    Behind { address: String },
+    #[error(
+        "Vault at {address} is no active server, and what it shows may be stale: set the address of the active one, or \
+         give certd a service token with `create` and `update` on cubbyhole/certd"
+    )]
+    MayBeStale {
+        address: String,
+        #[source]
+        source: Box<VaultError>,
+    },
+    /// Of several requests that waited for the same.
+    #[error(transparent)]
+    Shared(Arc<VaultError>),
     #[error("Vault denied it: {words}; hint: {hint}")]
     Denied { words: String, hint: String },
     #[error("somebody wrote to it in between: {words}")]
@@ -87,13 +103,13 @@ pub enum VaultError {
     #[error("Vault keeps no such key-value store there: {path}: {words}")]
     NoMount { path: String, words: String },
     #[error(
-        "Vault redirects, which certd does not follow, as it would hand its token to another host; set this address: {to}"
+        "Vault at {address} redirects to where certd hands no token: if that is the same Vault, add it to the addresses: {to}"
     )]
-    Redirected { to: String },
+    Redirected { address: String, to: String },
     #[error("Vault refused with status {status}: {words}")]
     Refused { status: u16, words: String },
-    #[error("Vault answered with status {status}: {words}")]
-    Server { status: u16, words: String },
+    #[error("Vault at {address} answered with status {status}: {words}")]
+    Server { address: String, status: u16, words: String },
     #[error("what answers at {address} is not Vault, or not its API (status {status}): check the address")]
     NotVault { address: String, status: u16 },
     #[error("the answer of Vault is larger than {limit} bytes")]
@@ -121,17 +137,51 @@ impl VaultError {
             // Nothing was asked of Vault yet, but to let certd in.
             Self::CredentialFile { .. } | Self::Credential { .. } | Self::Unwrap { .. } => true,
             Self::Login { .. } | Self::ShortLived { .. } | Self::ClientCertificate { .. } => true,
-            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Sealed { .. } | Self::Standby { .. } => false,
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Sealed { .. } | Self::NotInitialised { .. } => {
+                false
+            }
+            Self::Standby { .. } | Self::Behind { .. } | Self::MayBeStale { .. } => false,
             Self::Redirected { .. } | Self::Server { .. } | Self::NotVault { .. } | Self::TooLarge { .. } => false,
             Self::Leased { .. } | Self::NotNoted => false,
+            Self::Shared(error) => error.is_decided(),
         }
+    }
+
+    /// Whether another address of the same Vault may do better.
+    pub(super) fn is_of_the_address(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::NotVault { .. } => true,
+            Self::Sealed { .. } | Self::NotInitialised { .. } | Self::Standby { .. } | Self::Behind { .. } => true,
+            Self::Redirected { .. } => true,
+            Self::Denied { .. } | Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Refused { .. } => false,
+            Self::Address { .. } | Self::Roots { .. } | Self::Token { .. } | Self::TokenFile { .. } => false,
+            Self::CredentialFile { .. } | Self::Credential { .. } | Self::Unwrap { .. } | Self::Login { .. } => false,
+            Self::ShortLived { .. } | Self::ClientCertificate { .. } | Self::Path(_) | Self::MayBeStale { .. } => false,
+            Self::Server { .. } | Self::TooLarge { .. } | Self::Leased { .. } | Self::NotNoted => false,
+            Self::Shared(error) => error.is_of_the_address(),
+        }
+    }
+
+    /// As a standby answers while there is no active node; it carried out nothing.
+    pub(super) fn is_of_an_election(&self) -> bool {
+        matches!(self, Self::Standby { .. } | Self::Redirected { .. })
+    }
+
+    /// Nothing was answered.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Timeout { .. })
     }
 
     fn kind(&self) -> ObstacleKind {
         match self {
             Self::Unreachable { source, .. } => unreachable_kind(source),
             Self::Timeout { .. } => ObstacleKind::Timeout,
-            Self::Sealed { .. } | Self::Standby { .. } => ObstacleKind::Sealed,
+            Self::Sealed { .. } => ObstacleKind::Sealed,
+            Self::NotInitialised { .. } => ObstacleKind::NotInitialised,
+            Self::Standby { .. } => ObstacleKind::Standby,
+            Self::Behind { .. } | Self::MayBeStale { .. } => ObstacleKind::Stale,
+            Self::Redirected { .. } => ObstacleKind::Redirected,
+            Self::NotVault { .. } => ObstacleKind::NotVault,
             Self::Denied { .. } | Self::Token { .. } | Self::TokenFile { .. } => ObstacleKind::Denied,
             Self::CredentialFile { .. } | Self::Credential { .. } | Self::Unwrap { .. } | Self::ShortLived { .. } => {
                 ObstacleKind::Denied
@@ -144,10 +194,9 @@ impl VaultError {
             Self::Roots { .. } | Self::ClientCertificate { .. } => ObstacleKind::Tls,
             Self::TooLarge { .. } => ObstacleKind::TooLarge,
             Self::Address { .. } | Self::Path(_) => ObstacleKind::NotUnderstood,
-            Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Redirected { .. } | Self::Refused { .. } => {
-                ObstacleKind::Server
-            }
-            Self::Server { .. } | Self::NotVault { .. } | Self::Leased { .. } | Self::NotNoted => ObstacleKind::Server,
+            Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Refused { .. } => ObstacleKind::Server,
+            Self::Server { .. } | Self::Leased { .. } | Self::NotNoted => ObstacleKind::Server,
+            Self::Shared(error) => error.kind(),
         }
     }
 }

@@ -145,7 +145,7 @@ impl Unwrapped {
             }
             other => other,
         })?;
-        let secret_id = reply.parse::<Answer<SecretId>>()?.data.ok_or_else(|| transport.not_vault())?.secret_id;
+        let secret_id = reply.parse::<Answer<SecretId>>()?.data.ok_or_else(|| reply.not_vault())?.secret_id;
         self.0 = Some((stamp, secret_id.clone()));
         Ok(secret_id)
     }

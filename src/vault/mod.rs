@@ -1,10 +1,13 @@
 //! The one Vault client: address, TLS, login, deadlines, error text.
 
+mod consistency;
 mod endpoint;
 mod error;
 mod kv;
 pub mod layout;
+mod life;
 mod login;
+mod node;
 mod note;
 mod session;
 pub(crate) mod sighting;
@@ -16,7 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 use url::Url;
@@ -43,12 +46,15 @@ pub type Fields = BTreeMap<String, Box<RawValue>>;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub name: VaultName,
-    pub address: Url,
+    /// Of one and the same Vault, in order of preference; at least one.
+    pub addresses: Vec<Url>,
+    /// The DNS name that its certificate must have, where that is not the host of the address.
+    pub server_name: Option<String>,
     /// DER; `None` trusts the system's.
     pub roots: Option<Vec<Vec<u8>>>,
     pub namespace: Option<String>,
     pub token: TokenFrom,
-    /// For one request, from connecting to the end of the answer.
+    /// For one request to one address, from connecting to the end of the answer.
     pub deadline: Duration,
 }
 
@@ -177,19 +183,49 @@ impl Vault {
         Ok(self.data::<CaChainAnswer>(&reply)?.certificate)
     }
 
+    /// Has reads show, from now on, everything that anybody wrote before `since`, whichever node answers them.
+    pub async fn catch_up(&self, since: Instant) -> Result<(), VaultError> {
+        self.transport.catch_up(since).await
+    }
+
     /// When certd's token ends, by this host's clock; `None` for one that never does.
     pub async fn token_lookup(&self, now: Timestamp) -> Result<Option<Timestamp>, VaultError> {
-        let reply = self.transport.call(Operation::Lookup, LookupSelf {}).await?;
-        let answer: LookupAnswer = self.data(&reply)?;
-        let expiry = answer.expire_time.map(|_| now.plus(Duration::from_secs(answer.ttl)));
+        let expiry = self.look_up_token().await?.map(|left| now.plus(left));
         *locked(&self.token_expiry) = expiry;
         Ok(expiry)
     }
 
-    /// Prolongs certd's own token while nothing else uses it. Never ends, unless certd does not log in.
+    /// How much is left of it.
+    async fn look_up_token(&self) -> Result<Option<Duration>, VaultError> {
+        let reply = self.transport.call(Operation::Lookup, LookupSelf {}).await?;
+        let answer: LookupAnswer = self.data(&reply)?;
+        let left = answer.expire_time.map(|_| Duration::from_secs(answer.ttl));
+        self.transport.life.heard(left, Duration::from_secs(answer.creation_ttl));
+        Ok(left)
+    }
+
+    /// When the token ends, if that is soon and nobody has renewed or replaced it in time.
+    pub fn token_ends_soon(&self, now: Timestamp) -> Option<Timestamp> {
+        self.transport.life.near_its_end().map(|left| now.plus(left))
+    }
+
+    /// Prolongs certd's own token while nothing else uses it, and watches one that others keep alive. Never ends.
     pub async fn tend(&self) {
-        if let Some(session) = self.transport.session() {
-            session.tend(&self.transport).await;
+        match self.transport.session() {
+            Some(session) => session.tend(&self.transport).await,
+            None => self.watch_token().await,
+        }
+    }
+
+    async fn watch_token(&self) {
+        loop {
+            self.transport.life.time_to_look().await;
+            // A turn tells of a token that cannot be looked up.
+            if self.transport.life.near_its_end().is_some()
+                && let Err(error) = self.look_up_token().await
+            {
+                tracing::debug!(vault = %self.name, "could not look up the token: {error}");
+            }
         }
     }
 
@@ -212,7 +248,7 @@ impl Vault {
     }
 
     fn data<T: serde::de::DeserializeOwned>(&self, reply: &Reply) -> Result<T, VaultError> {
-        reply.parse::<Answer<T>>()?.data.ok_or_else(|| self.not_vault())
+        reply.parse::<Answer<T>>()?.data.ok_or_else(|| reply.not_vault())
     }
 
     fn not_vault(&self) -> VaultError {
@@ -222,7 +258,7 @@ impl Vault {
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("name", &self.name).field("address", &self.transport.address).finish()
+        f.debug_struct("Vault").field("name", &self.name).field("address", &self.transport.nodes.address()).finish()
     }
 }
 

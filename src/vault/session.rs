@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::endpoint::{LookupSelf, RenewSelf, RevokeSelf};
 use super::error::VaultError;
+use super::life::Life;
 use super::login::{Granted, Login, Unwrapped, granted};
 use super::token;
 use super::transport::{Operation, Transport};
@@ -102,7 +103,9 @@ impl Session {
         loop {
             let due_at = self.state.lock().await.live.as_ref().and_then(|live| live.due_at);
             let left = due_at.map_or(LOOKS_APART[1], |due| due.saturating_duration_since(Instant::now()));
-            tokio::time::sleep(left.clamp(LOOKS_APART[0], LOOKS_APART[1])).await;
+            let wait = left.clamp(LOOKS_APART[0], LOOKS_APART[1]);
+            // Another token may be due earlier.
+            let _ = tokio::time::timeout(wait, transport.life.changed()).await;
             self.prolong_if_due(&mut *self.state.lock().await, transport).await;
         }
     }
@@ -128,6 +131,7 @@ impl Session {
             match renewed(transport, &live.token).await {
                 Ok(granted) => {
                     live.prolong(&granted, now);
+                    live.tell(&transport.life);
                     if live.is_prolonged_by(&granted) {
                         return;
                     }
@@ -154,6 +158,7 @@ impl Session {
         let asked = self.login.ask(transport, &mut state.unwrapped).await;
         match asked.and_then(|granted| Live::new(&granted, self.login.way.as_str())) {
             Ok(live) => {
+                live.tell(&transport.life);
                 state.live = Some(live);
                 state.failure = None;
                 Ok(())
@@ -196,6 +201,10 @@ impl Live {
         self.renewable = granted.renewable;
         self.due_at = (!life.is_zero()).then(|| now + renew_after(life, u16::from_be_bytes([first, second])));
         self.ends_at = (!life.is_zero()).then(|| now + life);
+    }
+
+    fn tell(&self, life: &Life) {
+        life.heard(self.ends_at.map(|end| end.saturating_duration_since(Instant::now())), self.life);
     }
 
     /// Vault shortens what would pass the token's last end.

@@ -1,39 +1,41 @@
 //! One request to Vault: built by rustify, sent by our own client, bounded in time and size, judged by its status.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use rustify::endpoint::{Endpoint, MiddleWare};
-use rustify::errors::ClientError;
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustify::endpoint::Endpoint;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::consistency::Consistency;
 use super::error::VaultError;
+use super::life::Life;
+use super::node::{Answered, Lost, Node, Nodes, Sent};
 use super::session::Session;
 use super::token::Token;
 use super::{ClientCertificate, Settings};
 use crate::domain::text::printable;
 
-/// A connection within a site takes milliseconds; a host that is down should not use up the deadline.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// For a cluster that elects its active node: 2 s on one host, and ten or more where it is told to be patient.
+const ELECTION: Duration = Duration::from_secs(15);
 
-/// Shorter than the 60 s after which load balancers tend to drop a silent connection.
-const IDLE: Duration = Duration::from_secs(30);
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
-/// Vault takes requests of up to 32 MiB and its storage 1 MiB a secret; a listing of 100,000 names is about 8 MiB.
-const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+/// What endpoints are written out below, to be sent to one address or another.
+const ANYWHERE: &str = "http://vault/v1";
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 const INDEX: HeaderName = HeaderName::from_static("x-vault-index");
 const INCONSISTENT: HeaderName = HeaderName::from_static("x-vault-inconsistent");
+
+/// How `sys/health` answers for a Vault that holds nothing yet; to everything else it says that it is sealed.
+const NOT_INITIALISED: u16 = 501;
 
 /// What certd asks of Vault: the label of its metric and the capability that its policy needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +53,7 @@ pub(super) enum Operation {
     Renew,
     Revoke,
     Unwrap,
+    CatchUp,
 }
 
 impl Operation {
@@ -69,12 +72,26 @@ impl Operation {
             Self::Renew => "renew",
             Self::Revoke => "revoke",
             Self::Unwrap => "unwrap",
+            Self::CatchUp => "catch_up",
         }
     }
 
-    /// Whether what is read afterwards must show it.
-    fn writes(self) -> bool {
+    /// Whether it leaves everything as it is.
+    fn is_read(self) -> bool {
+        match self {
+            Self::Mount | Self::Read | Self::List | Self::CaChain | Self::Lookup => true,
+            Self::Write | Self::Note | Self::Delete | Self::CatchUp => false,
+            Self::Sign | Self::Login | Self::Renew | Self::Revoke | Self::Unwrap => false,
+        }
+    }
+
+    /// Whether the active node itself carries it out: a standby may sign, or log in for a batch token, by itself.
+    fn is_written(self) -> bool {
         matches!(self, Self::Write | Self::Note | Self::Delete)
+    }
+
+    fn may_be_repeated(self) -> bool {
+        self.is_read() || self == Self::CatchUp
     }
 
     fn hint(self, path: &str) -> String {
@@ -86,7 +103,7 @@ impl Operation {
                 );
             }
             Self::Read | Self::CaChain | Self::Lookup => "`read`",
-            Self::Write => "`create` and `update`",
+            Self::Write | Self::CatchUp => "`create` and `update`",
             Self::Note => "`patch`",
             Self::List => "`list`",
             Self::Delete | Self::Sign | Self::Renew | Self::Revoke | Self::Unwrap => "`update`",
@@ -107,21 +124,42 @@ pub(super) struct Reply {
 impl Reply {
     /// The body is never quoted: it may hold a key.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, VaultError> {
-        serde_json::from_slice(&self.body)
-            .map_err(|_| VaultError::NotVault { address: self.address.clone(), status: self.status })
+        serde_json::from_slice(&self.body).map_err(|_| self.not_vault())
+    }
+
+    pub fn not_vault(&self) -> VaultError {
+        VaultError::NotVault { address: self.address.clone(), status: self.status }
     }
 }
 
+/// What is asked, of whichever address.
+#[derive(Clone)]
+struct Request {
+    operation: Operation,
+    /// For people.
+    path: String,
+    method: http::Method,
+    /// Path, with `/v1`, and query.
+    target: String,
+    headers: HeaderMap,
+    body: Zeroizing<Vec<u8>>,
+}
+
+/// What one address made of a request.
+struct Failed {
+    error: VaultError,
+    /// Whether it may have been carried out.
+    heard: bool,
+}
+
 pub(super) struct Transport {
-    http: reqwest::Client,
-    /// Ends in `/v1`.
-    base: String,
-    /// As shown to people.
-    pub address: String,
+    pub nodes: Nodes,
     namespace: Option<HeaderValue>,
     token: Token,
-    /// The index of the last write's answer.
-    written: Mutex<Option<HeaderValue>>,
+    /// How long to wait for a cluster without an active node.
+    patience: Duration,
+    pub consistency: Consistency,
+    pub life: Life,
     /// By operation and status, 0 without an answer.
     pub counts: Counts,
 }
@@ -130,16 +168,15 @@ pub(super) type Counts = Mutex<BTreeMap<(Operation, u16), u64>>;
 
 impl Transport {
     pub fn new(settings: &Settings, certificate: Option<&ClientCertificate>) -> Result<Self, VaultError> {
-        let address = checked(&settings.address)?;
         let namespace = settings.namespace.as_deref().map(HeaderValue::from_str).transpose();
         let namespace = namespace.map_err(|_| VaultError::Path(settings.namespace.clone().unwrap_or_default()))?;
         Ok(Self {
-            http: client(settings, certificate)?,
-            base: format!("{address}/v1"),
-            address,
+            nodes: Nodes::new(settings, certificate)?,
             namespace,
             token: Token::new(settings.token.clone()),
-            written: Mutex::default(),
+            patience: ELECTION.min(settings.deadline),
+            consistency: Consistency::default(),
+            life: Life::default(),
             counts: Mutex::default(),
         })
     }
@@ -147,19 +184,18 @@ impl Transport {
     /// With certd's token. A denial is Vault's last word only if that token lives.
     pub async fn call<E: Endpoint>(&self, operation: Operation, endpoint: E) -> Result<Reply, VaultError> {
         let token = self.token.header(self).await?;
-        let path = endpoint.path();
-        let request = self.request(operation, endpoint, Some(token.clone()))?;
-        let Some(session) = self.token.session() else { return self.exchange_request(operation, &path, request).await };
-        match self.exchange_request(operation, &path, request.clone()).await {
-            Err(denied @ VaultError::Denied { .. }) => match session.after_denial(self, &token).await {
-                Some(token) => {
-                    let mut request = request;
-                    request.headers_mut().insert(TOKEN, token);
-                    self.exchange_request(operation, &path, request).await
+        let mut request = self.request(operation, endpoint, Some(token.clone()))?;
+        match (self.ask(&request).await, self.token.session()) {
+            (Err(denied @ VaultError::Denied { .. }), Some(session)) => {
+                match session.after_denial(self, &token).await {
+                    Some(token) => {
+                        request.headers.insert(TOKEN, token);
+                        self.ask(&request).await
+                    }
+                    None => Err(denied),
                 }
-                None => Err(denied),
-            },
-            answer => answer,
+            }
+            (answer, _) => answer,
         }
     }
 
@@ -175,9 +211,7 @@ impl Transport {
         endpoint: E,
         token: Option<HeaderValue>,
     ) -> Result<Reply, VaultError> {
-        let path = endpoint.path();
-        let request = self.request(operation, endpoint, token)?;
-        self.exchange_request(operation, &path, request).await
+        self.ask(&self.request(operation, endpoint, token)?).await
     }
 
     fn request<E: Endpoint>(
@@ -185,114 +219,197 @@ impl Transport {
         operation: Operation,
         endpoint: E,
         token: Option<HeaderValue>,
-    ) -> Result<http::Request<Vec<u8>>, VaultError> {
-        let namespace = self.namespace.clone();
-        let headers = Headers { token, namespace, writes: operation.writes(), written: &self.written };
+    ) -> Result<Request, VaultError> {
         let path = endpoint.path();
         if path.split('/').any(|segment| segment == "..") {
             return Err(VaultError::Path(printable(&path)));
         }
-        let unusable = || VaultError::Path(printable(&path));
-        let mut request = endpoint.with_middleware(&headers).request(&self.base).map_err(|_| unusable())?;
+        let built = endpoint.request(ANYWHERE).map_err(|_| VaultError::Path(printable(&path)))?;
+        let (parts, body) = built.into_parts();
+        let target = parts.uri.path_and_query().map_or("/v1", |target| target.as_str());
         // vaultrs begins the paths of logins with a slash, and Vault would redirect from the empty segment.
-        if let Some(below) = request.uri().to_string().strip_prefix(&format!("{}//", self.base)) {
-            *request.uri_mut() = format!("{}/{below}", self.base).parse().map_err(|_| unusable())?;
+        let target = target.replacen("/v1//", "/v1/", 1);
+        let (mut headers, method) = (parts.headers, parts.method);
+        headers.insert(REQUEST, HeaderValue::from_static("true"));
+        if method == http::Method::PATCH {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));
         }
-        Ok(request)
+        headers.extend(token.map(|token| (TOKEN, token)));
+        headers.extend(self.namespace.clone().map(|namespace| (NAMESPACE, namespace)));
+        // A standby answers a read from behind the active server: without both of these, stale.
+        if let Some(index) = self.consistency.index().filter(|_| operation.is_read()) {
+            headers.insert(INDEX, index);
+            headers.insert(INCONSISTENT, HeaderValue::from_static("forward-active-node"));
+        }
+        Ok(Request { operation, path, method, target, headers, body: Zeroizing::new(body) })
     }
 
-    async fn exchange_request(
-        &self,
-        operation: Operation,
-        path: &str,
-        request: http::Request<Vec<u8>>,
-    ) -> Result<Reply, VaultError> {
-        let answer = self.send(request).await;
-        self.count(operation, answer.as_ref().map_or(0, |answer| answer.status().as_u16()));
-        let answer = answer?;
-        if let Some(index) = answer.headers().get(INDEX).filter(|_| operation.writes()) {
-            *locked(&self.written) = Some(index.clone());
+    /// Waits for an active node, where it is known that none has carried it out.
+    async fn ask(&self, request: &Request) -> Result<Reply, VaultError> {
+        let until = Instant::now() + self.patience;
+        loop {
+            match self.ask_each(request).await {
+                Err(error) if error.is_of_an_election() && Instant::now() < until => {
+                    tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                }
+                answer => return answer,
+            }
         }
-        self.judge(operation, path, answer)
+    }
+
+    /// Asks one address after the other until one can answer. What may have been carried out is asked once.
+    async fn ask_each(&self, request: &Request) -> Result<Reply, VaultError> {
+        let mut last: Option<VaultError> = None;
+        for node in self.nodes.in_turn() {
+            let Failed { error, heard } = match self.ask_at(node, request).await {
+                Ok(reply) => return Ok(reply),
+                Err(failed) => failed,
+            };
+            if !error.is_of_the_address() || (heard && !request.operation.may_be_repeated()) {
+                return Err(error);
+            }
+            // Who answered knows more of what is wrong than who did not.
+            if last.is_none() || !error.is_silence() {
+                last = Some(error);
+            }
+        }
+        Err(last.expect("there is at least one address"))
+    }
+
+    async fn ask_at(&self, node: &Node, request: &Request) -> Result<Reply, Failed> {
+        let sent_at = Instant::now();
+        let answer = self.counted(request.operation, node.send(request.sent()).await)?;
+        let (node, answer) = match self.elsewhere(request, &answer) {
+            None => (node, answer),
+            // One hop, and no further: what it leads to might lead on for ever.
+            Some((other, to)) => match self.counted(request.operation, other.follow(&to, request.sent()).await) {
+                Ok(answer) => (other, answer),
+                Err(Failed { error, heard: false }) => return Err(led_nowhere(node, &error)),
+                Err(lost) => return Err(lost),
+            },
+        };
+        let index = answer.headers.get(INDEX).cloned();
+        match judge(request, node, answer) {
+            Ok(reply) => {
+                self.nodes.stay_with(node);
+                self.note(request.operation, sent_at, index);
+                Ok(reply)
+            }
+            Err(VaultError::Sealed { address }) if node.health().await == Some(NOT_INITIALISED) => {
+                Err(Failed { error: VaultError::NotInitialised { address }, heard: false })
+            }
+            Err(error) => {
+                if !error.is_of_the_address() {
+                    self.nodes.stay_with(node);
+                }
+                // What answers in place of Vault may stand before it.
+                Err(Failed { heard: matches!(error, VaultError::NotVault { .. }), error })
+            }
+        }
+    }
+
+    /// What is read afterwards must show it.
+    fn note(&self, operation: Operation, sent_at: Instant, index: Option<HeaderValue>) {
+        if operation == Operation::CatchUp || (operation.is_written() && index.is_some()) {
+            self.consistency.note(sent_at, index);
+        }
+    }
+
+    /// The configured address that a redirect leads to. Who asks there would hand over the token.
+    fn elsewhere(&self, request: &Request, answer: &Answered) -> Option<(&Node, Url)> {
+        let follows = match answer.status {
+            307 | 308 => true,
+            // With these, whatever is not a read would turn into one (RFC 9110, section 15.4).
+            301..=303 => request.operation.is_read(),
+            _ => false,
+        };
+        let to = target(&answer.headers).filter(|_| follows)?;
+        Some((self.nodes.of(&to)?, to))
     }
 
     pub fn session(&self) -> Option<&Session> {
         self.token.session()
     }
 
+    /// Of the address that is asked first.
     pub fn not_vault(&self) -> VaultError {
-        VaultError::NotVault { address: self.address.clone(), status: 200 }
-    }
-
-    async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, VaultError> {
-        let failed = |source: reqwest::Error| match source.is_timeout() {
-            true => VaultError::Timeout { address: self.address.clone() },
-            false => VaultError::Unreachable { address: self.address.clone(), source: source.without_url() },
-        };
-        let request = reqwest::Request::try_from(request).map_err(failed)?;
-        let mut response = self.http.execute(request).await.map_err(failed)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > LARGEST_ANSWER {
-                return Err(VaultError::TooLarge { limit: LARGEST_ANSWER });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let mut answer = http::Response::new(body);
-        *answer.status_mut() = response.status();
-        *answer.headers_mut() = std::mem::take(response.headers_mut());
-        Ok(answer)
-    }
-
-    fn judge(&self, operation: Operation, path: &str, answer: http::Response<Vec<u8>>) -> Result<Reply, VaultError> {
-        let (parts, body) = answer.into_parts();
-        let (status, body) = (parts.status.as_u16(), Zeroizing::new(body));
-        if (300..400).contains(&status) {
-            return Err(VaultError::Redirected { to: target(&parts.headers) });
-        }
-        let reply = Reply { found: parts.status.is_success(), address: self.address.clone(), status, body };
-        if reply.found {
-            return Ok(reply);
-        }
-        let words: Words = reply.parse()?;
-        match (status, words) {
-            // Nothing at the path, or only deleted versions.
-            (404, Words { errors: Some(errors), .. }) if errors.is_empty() => Ok(reply),
-            (404, Words { data: Some(_), .. }) => Ok(reply),
-            (_, Words { errors: Some(errors), .. }) => Err(self.failure(operation, path, status, &errors)),
-            (_, Words { errors: None, .. }) => Err(VaultError::NotVault { address: self.address.clone(), status }),
-        }
-    }
-
-    fn failure(&self, operation: Operation, path: &str, status: u16, errors: &[String]) -> VaultError {
-        let words = printable(&errors.join("; "));
-        let address = self.address.clone();
-        let says = |text: &str| errors.iter().any(|error| error.contains(text));
-        match status {
-            400 if says("check-and-set parameter did not match") => VaultError::CasMismatch { words },
-            403 => VaultError::Denied { words, hint: operation.hint(path) },
-            404 if says("no handler for route") => VaultError::NoMount { path: printable(path), words },
-            501 => VaultError::Sealed { address },
-            503 if says("sealed") || says("not initialized") => VaultError::Sealed { address },
-            472 | 473 => VaultError::Standby { address, words },
-            _ if says("standby") || says("node not active") => VaultError::Standby { address, words },
-            // A quota on requests: it was not carried out, yet nothing is wrong with it.
-            429 => VaultError::Server { status, words },
-            400..=499 => VaultError::Refused { status, words },
-            _ => VaultError::Server { status, words },
-        }
+        VaultError::NotVault { address: self.nodes.address().to_string(), status: 200 }
     }
 
     /// An answer of any kind is an item finished; so is a deadline that passed.
-    fn count(&self, operation: Operation, status: u16) {
+    fn counted(&self, operation: Operation, answer: Result<Answered, Lost>) -> Result<Answered, Failed> {
         crate::pulse::beat();
+        let status = answer.as_ref().map_or(0, |answer| answer.status);
         *locked(&self.counts).entry((operation, status)).or_default() += 1;
+        answer.map_err(|Lost { error, heard }| Failed { error, heard })
     }
 
     /// Operation, status and how often, since start.
     pub fn requests(&self) -> Vec<(&'static str, u16, u64)> {
         locked(&self.counts).iter().map(|((operation, status), count)| (operation.as_str(), *status, *count)).collect()
     }
+}
+
+impl Request {
+    fn sent(&self) -> Sent<'_> {
+        Sent { method: &self.method, target: &self.target, headers: self.headers.clone(), body: &self.body }
+    }
+}
+
+/// A standby leads to the active node that it last knew, until there is another.
+fn led_nowhere(node: &Node, error: &VaultError) -> Failed {
+    let words = printable(&error.to_string());
+    Failed { error: VaultError::Standby { address: node.address.clone(), words }, heard: false }
+}
+
+fn judge(request: &Request, node: &Node, answer: Answered) -> Result<Reply, VaultError> {
+    let Answered { status, headers, body } = answer;
+    let address = node.address.clone();
+    if (300..400).contains(&status) {
+        // Without path and query.
+        let to = target(&headers).map(|to| printable(&to.origin().ascii_serialization()));
+        return Err(VaultError::Redirected { address, to: to.unwrap_or_else(|| "(not said)".to_string()) });
+    }
+    let reply = Reply { found: (200..300).contains(&status), address, status, body };
+    if reply.found {
+        return Ok(reply);
+    }
+    let words: Words = reply.parse()?;
+    match (status, words) {
+        // Nothing at the path, or only deleted versions.
+        (404, Words { errors: Some(errors), .. }) if errors.is_empty() => Ok(reply),
+        (404, Words { data: Some(_), .. }) => Ok(reply),
+        (_, Words { errors: Some(errors), .. }) => Err(failure(request, reply.address, status, &errors)),
+        (_, Words { errors: None, .. }) => Err(reply.not_vault()),
+    }
+}
+
+fn failure(request: &Request, address: String, status: u16, errors: &[String]) -> VaultError {
+    let words = printable(&errors.join("; "));
+    let path = &request.path;
+    let says = |text: &str| errors.iter().any(|error| error.contains(text));
+    match status {
+        400 if says("check-and-set parameter did not match") => VaultError::CasMismatch { words },
+        403 => VaultError::Denied { words, hint: request.operation.hint(path) },
+        404 if says("no handler for route") => VaultError::NoMount { path: printable(path), words },
+        501 => VaultError::NotInitialised { address },
+        503 if says("not initialized") => VaultError::NotInitialised { address },
+        503 if says("sealed") => VaultError::Sealed { address },
+        472 | 473 => VaultError::Standby { address, words },
+        _ if says("standby") || says("node not active") => VaultError::Standby { address, words },
+        412 => VaultError::Behind { address },
+        // OpenBao's word for 412; it gives no reason then.
+        429 if words.is_empty() => VaultError::Behind { address },
+        // A quota on requests: it was not carried out, yet nothing is wrong with it.
+        429 => VaultError::Server { address, status, words },
+        400..=499 => VaultError::Refused { status, words },
+        _ => VaultError::Server { address, status, words },
+    }
+}
+
+/// Where a redirect leads.
+fn target(headers: &HeaderMap) -> Option<Url> {
+    headers.get(LOCATION).and_then(|to| to.to_str().ok()).and_then(|to| Url::parse(to).ok())
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -304,144 +421,4 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Words {
     errors: Option<Vec<String>>,
     data: Option<serde::de::IgnoredAny>,
-}
-
-/// Token, namespace and consistency, on every request.
-struct Headers<'a> {
-    token: Option<HeaderValue>,
-    namespace: Option<HeaderValue>,
-    writes: bool,
-    written: &'a Mutex<Option<HeaderValue>>,
-}
-
-impl MiddleWare for Headers<'_> {
-    fn request<E: Endpoint>(&self, _: &E, request: &mut http::Request<Vec<u8>>) -> Result<(), ClientError> {
-        let is_patch = request.method() == http::Method::PATCH;
-        let headers = request.headers_mut();
-        if let Some(token) = &self.token {
-            headers.insert(TOKEN, token.clone());
-        }
-        headers.insert(REQUEST, HeaderValue::from_static("true"));
-        if is_patch {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));
-        }
-        if let Some(namespace) = &self.namespace {
-            headers.insert(NAMESPACE, namespace.clone());
-        }
-        // A standby answers a read from behind the active server: without both of these, stale.
-        if let Some(index) = locked(self.written).as_ref().filter(|_| !self.writes) {
-            headers.insert(INDEX, index.clone());
-            headers.insert(INCONSISTENT, HeaderValue::from_static("forward-active-node"));
-        }
-        Ok(())
-    }
-
-    fn response<E: Endpoint>(&self, _: &E, _: &mut http::Response<Vec<u8>>) -> Result<(), ClientError> {
-        Ok(())
-    }
-}
-
-/// Without a trailing slash. Errors never show user information.
-fn checked(address: &Url) -> Result<String, VaultError> {
-    let host = address.host_str().unwrap_or_default();
-    let refused = |why| VaultError::Address { address: printable(&format!("{}://{host}", address.scheme())), why };
-    let is_loopback =
-        host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    match address.scheme() {
-        _ if host.is_empty() => Err(refused("it names no host")),
-        _ if !address.username().is_empty() || address.password().is_some() => {
-            Err(refused("it holds a user name or password; use a token"))
-        }
-        _ if address.query().is_some() || address.fragment().is_some() => Err(refused("it holds a query or fragment")),
-        "https" => Ok(address.as_str().trim_end_matches('/').to_string()),
-        "http" if is_loopback => Ok(address.as_str().trim_end_matches('/').to_string()),
-        "http" => Err(refused("plain http would show certd's token and keys to the network; use https")),
-        _ => Err(refused("it must begin with https://")),
-    }
-}
-
-fn client(settings: &Settings, certificate: Option<&ClientCertificate>) -> Result<reqwest::Client, VaultError> {
-    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| VaultError::Roots { source };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| unusable(e.into()))?
-        .with_root_certificates(roots(settings).map_err(unusable)?);
-    let tls = match certificate {
-        None => tls.with_no_client_auth(),
-        Some(ClientCertificate { chain, key }) => {
-            let chain = chain.iter().map(|der| der.clone().into()).collect();
-            let key = PrivatePkcs8KeyDer::from(key.pkcs8.to_vec());
-            let made = tls.with_client_auth_cert(chain, key.into());
-            made.map_err(|source| VaultError::ClientCertificate { source })?
-        }
-    };
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .http1_only()
-        .connect_timeout(CONNECT_DEADLINE.min(settings.deadline))
-        .timeout(settings.deadline)
-        .pool_idle_timeout(IDLE)
-        .user_agent(concat!("certd/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|e| unusable(e.into()))
-}
-
-fn roots(settings: &Settings) -> Result<rustls::RootCertStore, Box<dyn std::error::Error + Send + Sync>> {
-    let mut store = rustls::RootCertStore::empty();
-    match &settings.roots {
-        Some(ders) => {
-            for der in ders {
-                store.add(der.clone().into())?;
-            }
-        }
-        None if settings.address.scheme() == "http" => {}
-        None => {
-            let system = rustls_native_certs::load_native_certs();
-            store.add_parsable_certificates(system.certs);
-            if let (true, Some(error)) = (store.is_empty(), system.errors.into_iter().next()) {
-                return Err(error.into());
-            }
-        }
-    }
-    Ok(store)
-}
-
-/// Where a redirect leads, without its path and query.
-fn target(headers: &HeaderMap) -> String {
-    let location = headers.get(LOCATION).and_then(|to| to.to_str().ok()).and_then(|to| Url::parse(to).ok());
-    location.map_or("(not said)".to_string(), |to| printable(&to.origin().ascii_serialization()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_https_or_on_loopback_and_shows_no_password() {
-        for (address, outcome) in [
-            ("https://vault.example.org:8200/", "https://vault.example.org:8200"),
-            ("https://example.org/vault/", "https://example.org/vault"),
-            ("http://127.0.0.1:8200", "http://127.0.0.1:8200"),
-            ("http://[::1]:8200", "http://[::1]:8200"),
-            ("http://localhost", "http://localhost"),
-            ("http://vault.example.org", "plain http would show certd's token and keys to the network; use https"),
-            ("http://127.0.0.1.example.org", "plain http would show certd's token and keys to the network; use https"),
-            ("https://root:hunter2@vault", "it holds a user name or password; use a token"),
-            ("https://vault/?a=b", "it holds a query or fragment"),
-            ("ftp://vault", "it must begin with https://"),
-        ] {
-            let told = match checked(&address.parse().unwrap()) {
-                Ok(base) => base,
-                Err(VaultError::Address { address, why }) => {
-                    assert!(!address.contains("hunter2"), "{address}");
-                    why.to_string()
-                }
-                Err(other) => panic!("{other}"),
-            };
-            assert_eq!(told, outcome, "{address}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Instant;
 
 use rustify_derive::Endpoint;
 use serde::Deserialize;
@@ -82,8 +83,9 @@ pub fn leaves(fields: &Fields) -> Vec<(Fingerprint, KeyDigest)> {
 }
 
 impl Vault {
-    /// `None` where no secret is or was.
+    /// Never stale. `None` where no secret is or was.
     pub async fn history(&self, path: &str) -> Result<Option<History>, VaultError> {
+        self.catch_up(Instant::now()).await?;
         let (mount, path) = self.versioned(path).await?;
         let reply = self.kv(Operation::Read, ReadMetadata { mount, path }).await?;
         match (reply.found, reply.parse::<Answer<MetadataAnswer>>()?.data) {
@@ -93,7 +95,7 @@ impl Vault {
         }
     }
 
-    /// The current version without a number; `None` where Vault keeps no such version.
+    /// The current version without a number, as of the last `catch_up`; `None` where Vault keeps no such version.
     pub async fn version(&self, path: &str, number: Option<u64>) -> Result<Option<VersionRead>, VaultError> {
         let (mount, path) = self.versioned(path).await?;
         let reply = self.kv(Operation::Read, ReadSecretRequest { mount, path, version: number }).await?;

@@ -181,7 +181,7 @@ fn a_sealed_vault_says_to_unseal_it() {
     {
         assert_eq!(
             hindered_glob(&place(&vault), &format!("vault:{secret}")),
-            format!("could not {doing}: Vault at {address} is sealed or not initialised: unseal it")
+            format!("could not {doing}: Vault at {address} is sealed: unseal it")
         );
     }
 }
@@ -224,9 +224,9 @@ fn every_other_trouble_with_vault_is_told_on_one_line_of_its_own() {
         (&silent, "timeout: could not read TARGET: Vault at ADDRESS did not answer in time"),
         (
             &proxy,
-            "server: could not read TARGET: what answers at ADDRESS is not Vault, or not its API (status 200): check the address",
+            "not_vault: could not read TARGET: what answers at ADDRESS is not Vault, or not its API (status 200): check the address",
         ),
-        (&gateway, "server: could not read TARGET: "),
+        (&gateway, "not_vault: could not read TARGET: "),
         (
             "http://192.0.2.1:8200",
             "not_understood: could not read TARGET: not a usable address of Vault: http://192.0.2.1: plain http would show \

@@ -32,7 +32,8 @@ pub fn now() -> Timestamp {
 pub fn client(address: &str, token: &str) -> Arc<Vault> {
     let settings = Settings {
         name: "main".into(),
-        address: address.parse().unwrap(),
+        addresses: vec![address.parse().unwrap()],
+        server_name: None,
         roots: None,
         namespace: None,
         token: TokenFrom::Given(Zeroizing::new(token.to_string())),

@@ -2,5 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
 pub mod certificates;
+pub mod cluster;
+pub mod scripted;
 pub mod server;
 pub mod vault;

@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fs,
+    io::Write,
     net::TcpListener,
     os::unix::process::CommandExt,
     path::PathBuf,
@@ -37,7 +38,7 @@ pub struct Server {
 
 /// A shell whose `cat` returns when the pipe to it is closed: by a drop, or by the kernel when this process ends,
 /// however it ends. Statics are never dropped, and no exit hook runs after a SIGKILL.
-struct Lifeline(Child);
+pub struct Lifeline(Child);
 
 impl Server {
     /// Starts a server in the mode that CERTD_TEST_VAULT asks for; it may not be ready yet.
@@ -133,7 +134,7 @@ fn engine_has(image: &str) -> bool {
 }
 
 impl Lifeline {
-    fn new<'a>(script: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> Self {
+    pub fn new<'a>(script: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> Self {
         let shell = Command::new("/bin/sh")
             .args(["-c", script, "certd-test"])
             .args(arguments)
@@ -147,6 +148,14 @@ impl Lifeline {
     }
 }
 
+impl Lifeline {
+    /// For a script that reads what it is to do.
+    pub fn say(&mut self, line: &str) {
+        let script = self.0.stdin.as_mut().expect("it is taken by the drop");
+        writeln!(script, "{line}").expect("the shell reads");
+    }
+}
+
 impl Drop for Lifeline {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
@@ -154,12 +163,12 @@ impl Drop for Lifeline {
     }
 }
 
-fn unique(prefix: &str) -> String {
+pub fn unique(prefix: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let started = jiff::Timestamp::now().as_millisecond();
     format!("{prefix}-{}-{}-{started}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("loopback has a free port").port()
 }

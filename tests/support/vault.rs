@@ -54,8 +54,12 @@ pub struct Pki {
 
 impl Vault {
     fn new(server: &Server) -> Self {
+        Self::at(&server.address, &server.root_token)
+    }
+
+    pub fn at(address: &str, root_token: &str) -> Self {
         let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
-        Self { address: server.address.clone(), root_token: server.root_token.clone(), http }
+        Self { address: address.to_string(), root_token: root_token.to_string(), http }
     }
 
     /// A KV version 2 mount that no other test knows; its name starts with `name`.
@@ -115,16 +119,27 @@ impl Vault {
 
     /// One call with any token: the status, and the body or null when there is none.
     pub async fn call(&self, token: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+        self.try_call(token, method, path, body).await.unwrap()
+    }
+
+    /// The same, where there may be no answer.
+    pub async fn try_call(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Result<(u16, Value), reqwest::Error> {
         let method = method.parse::<reqwest::Method>().unwrap();
         let mut request =
             self.http.request(method, format!("{}/v1/{path}", self.address)).header("X-Vault-Token", token);
         if !body.is_null() {
             request = request.json(&body);
         }
-        let response = request.send().await.unwrap();
+        let response = request.send().await?;
         let status = response.status().as_u16();
-        let bytes = response.bytes().await.unwrap();
-        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+        let bytes = response.bytes().await?;
+        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     }
 
     /// A new KV mount refuses requests for a moment, while it is being upgraded to version 2.

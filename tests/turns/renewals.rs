@@ -125,7 +125,8 @@ impl Renewing {
     async fn run_on(&self, based_on: Basis, issuer: &str, roots: Arc<Roots>) -> Result<Outcome, Failure> {
         let settings = Settings {
             name: "main".into(),
-            address: "http://127.0.0.1:1".parse().unwrap(),
+            addresses: vec!["http://127.0.0.1:1".parse().unwrap()],
+            server_name: None,
             roots: None,
             namespace: None,
             token: TokenFrom::Given(Zeroizing::new("root".into())),

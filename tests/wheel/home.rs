@@ -253,8 +253,25 @@ impl Daemon {
     }
 
     pub async fn page(&self) -> String {
-        let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(WITHIN).build().unwrap();
-        http.get(&self.metrics).send().await.unwrap().text().await.unwrap()
+        ask(&self.metrics).await.1
+    }
+
+    /// What `/readyz` says.
+    pub async fn ready(&self) -> (u16, String) {
+        ask(&self.metrics.replace("/metrics", "/readyz")).await
+    }
+
+    /// Waits until it says so.
+    pub async fn until_ready(&self, status: u16, words: &str) {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let said = self.ready().await;
+            if said == (status, words.to_string()) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "/readyz does not say {status} {words:?} but {said:?}");
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
     }
 
     /// Has it read its configuration again, which brings a turn.
@@ -285,6 +302,12 @@ impl Daemon {
             thread::sleep(LOOK_AGAIN_AFTER);
         }
     }
+}
+
+async fn ask(url: &str) -> (u16, String) {
+    let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(WITHIN).build().unwrap();
+    let answer = http.get(url).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
 impl Drop for Daemon {

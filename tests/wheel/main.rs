@@ -17,3 +17,4 @@ mod drift;
 mod failing;
 mod outage;
 mod stopped;
+mod tokens;
