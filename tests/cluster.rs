@@ -104,6 +104,7 @@ async fn what_a_standby_has_not_heard_of_yet_is_never_taken_for_missing_or_old()
 
         somebody_writes().await;
         let fresh = client(&[address], &cluster.root_token);
+        fresh.catch_up(Instant::now()).await.unwrap();
         let read = fresh.version(&path, None).await.unwrap().unwrap();
         assert_eq!(read.number, 2, "{path}");
 
