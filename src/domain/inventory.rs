@@ -19,16 +19,54 @@ pub enum Location {
     /// `sni` only where it differs from `host`.
     Endpoint { host: String, port: u16, sni: Option<String> },
     /// `path` as an operator writes it: mount and path, without `data/`.
-    Secret { vault: VaultName, path: String, part: Option<String> },
+    Secret { vault: VaultName, path: String, part: Option<Part> },
     /// A file, or a directory that holds `cert.pem` and its fellows.
-    File { path: PathBuf, part: Option<String> },
+    File { path: PathBuf, part: Option<Part> },
     /// What a source could not list: certificates below it may be there or not.
-    Listing { source: SourceName, part: Option<String> },
+    Listing { source: SourceName, part: Option<Part> },
+}
+
+/// Which of several certificates in one place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// In an object of its own within a secret: a certificate by itself. Names of objects, outermost first, joined by `/`.
+    Object(String),
+    /// One of several that share a field or a file, counted from 1, and can only be written together.
+    Nth { within: Option<String>, number: usize },
+}
+
+impl Part {
+    pub fn nth(number: usize) -> Self {
+        Self::Nth { within: None, number }
+    }
+
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Self::Object(object) => Some(object),
+            Self::Nth { .. } => None,
+        }
+    }
+}
+
+impl From<&str> for Part {
+    fn from(object: &str) -> Self {
+        Self::Object(object.to_string())
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(object) => f.write_str(&one_line(object)),
+            Self::Nth { within: None, number } => write!(f, "{number}"),
+            Self::Nth { within: Some(object), number } => write!(f, "{}/{number}", one_line(object)),
+        }
+    }
 }
 
 impl Location {
     /// The same place with a part named.
-    pub fn with_part(&self, part: Option<String>) -> Self {
+    pub fn with_part(&self, part: Option<Part>) -> Self {
         let mut location = self.clone();
         match &mut location {
             Self::Endpoint { .. } => {}
@@ -39,11 +77,10 @@ impl Location {
         location
     }
 
-    /// Whether it is one of several certificates in its place.
-    pub fn is_part(&self) -> bool {
+    pub fn part(&self) -> Option<&Part> {
         match self {
-            Self::Endpoint { .. } => false,
-            Self::Secret { part, .. } | Self::File { part, .. } | Self::Listing { part, .. } => part.is_some(),
+            Self::Endpoint { .. } => None,
+            Self::Secret { part, .. } | Self::File { part, .. } | Self::Listing { part, .. } => part.as_ref(),
         }
     }
 
@@ -86,7 +123,7 @@ impl fmt::Display for Location {
                 part
             }
         };
-        part.iter().try_for_each(|part| write!(f, "#{}", one_line(part)))
+        part.iter().try_for_each(|part| write!(f, "#{part}"))
     }
 }
 
@@ -244,6 +281,12 @@ impl Inventory {
         self.observations.get(location)
     }
 
+    /// What was seen of the parts of a place.
+    pub fn parts_of(&self, place: &Location) -> impl Iterator<Item = &Observation> {
+        let parts = self.observations.range(place..).skip_while(move |(location, _)| *location == place);
+        parts.take_while(move |(location, _)| location.with_part(None) == *place).map(|(_, seen)| seen)
+    }
+
     /// In the order of locations.
     pub fn iter(&self) -> impl Iterator<Item = &Observation> {
         self.observations.values()
@@ -280,7 +323,7 @@ mod tests {
             (secret("secret/a").with_part(Some("old".into())), "vault:main:secret/a#old"),
             (of_environment, "vault:secret/a"),
             (file("/etc/a.pem"), "/etc/a.pem"),
-            (file("/etc/a.pem").with_part(Some("2".into())), "/etc/a.pem#2"),
+            (file("/etc/a.pem").with_part(Some(Part::nth(2))), "/etc/a.pem#2"),
             (file("/etc/a\n.pem"), "/etc/a\\u{a}.pem"),
         ] {
             assert_eq!(location.to_string(), line);

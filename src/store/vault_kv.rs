@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use super::{StoreError, Written};
 use crate::domain::cert::Fingerprint;
-use crate::domain::inventory::{Location, Sighting};
+use crate::domain::inventory::{Location, Part, Sighting};
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
-use crate::vault::sighting::{found, not_understood, without_certificate};
+use crate::vault::sighting::{found, not_understood, version_of, without_certificate};
 use crate::vault::{Fields, KvRead, Vault, VaultError};
 
 pub struct VaultKvStore {
     pub vault: Arc<Vault>,
     /// Mount and path, without `data/`.
     pub path: String,
+    /// The object within the secret, where it holds several certificates.
+    pub object: Option<String>,
     pub roots: Arc<Roots>,
 }
 
@@ -65,7 +67,7 @@ impl VaultKvStore {
             Ok(Now::Empty { .. }) => Sighting::Absent,
             Ok(Now::Other { sighting, .. }) => sighting,
             Ok(Now::Certificate { upon, kept, .. }) => {
-                Sighting::Found(Box::new(found(&kept, upon.version(), &self.roots)))
+                Sighting::Found(Box::new(found(&kept, self.version(upon), &self.roots)))
             }
         }
     }
@@ -90,7 +92,7 @@ impl VaultKvStore {
                 return Ok(Written { version: upon.version(), unchanged: true });
             }
             Now::Certificate { layout, mut fields, upon, kept } => {
-                self.insist_on(based_on, upon.version(), Some(kept.chain.leaf.fingerprint))?;
+                self.insist_on(based_on, self.version(upon), Some(kept.chain.leaf.fingerprint))?;
                 let replaced = layout.insist_writable(&fields).and_then(|()| layout.apply(&mut fields, certified));
                 replaced.map_err(|NotUnderstood(why)| self.held(&why))?;
                 (fields, upon)
@@ -138,14 +140,26 @@ impl VaultKvStore {
             return Ok(Now::Empty { upon });
         }
         let location = self.location();
-        let Some(layout) = Layout::find(&fields) else {
+        let Some(layout) = self.vault.layout(&self.path, &fields).await? else {
             let why = "it holds other fields and no certificate: empty it, or keep the certificate at another path";
             return Ok(Now::Other { sighting: without_certificate(&location, &fields), why: why.to_string() });
+        };
+        let layout = match layout.part(self.object.as_deref()) {
+            Ok(Some(layout)) => layout,
+            Ok(None) => {
+                return Ok(Now::Other { sighting: Sighting::Absent, why: "there is no such object any more".to_string() });
+            }
+            Err(why) => return Ok(Now::Other { sighting: not_understood(&location, &why), why: why.to_string() }),
         };
         Ok(match layout.read(&fields) {
             Ok(kept) => Now::Certificate { layout, fields, upon, kept: Box::new(kept) },
             Err(why) => Now::Other { sighting: not_understood(&location, &why), why: why.to_string() },
         })
+    }
+
+    /// What a decision is based on. The write is by check-and-set on the version just read, whatever this is.
+    fn version(&self, upon: Upon) -> Option<u64> {
+        version_of(&self.location(), upon.version())
     }
 
     fn insist_on(&self, based_on: &Basis, version: Option<u64>, leaf: Option<Fingerprint>) -> Result<(), StoreError> {
@@ -180,7 +194,8 @@ impl VaultKvStore {
     }
 
     fn location(&self) -> Location {
-        Location::Secret { vault: self.vault.name.clone(), path: self.path.clone(), part: None }
+        let part = self.object.clone().map(Part::Object);
+        Location::Secret { vault: self.vault.name.clone(), path: self.path.clone(), part }
     }
 
     fn held(&self, why: &str) -> StoreError {

@@ -66,6 +66,12 @@ pub enum VaultError {
     },
     #[error("not a path in Vault (an empty segment, `.`, `..` or a control character): {0}")]
     Path(String),
+    #[error("could not read the password of its keystore: {place}")]
+    Password {
+        place: String,
+        #[source]
+        source: Box<VaultError>,
+    },
     #[error("could not reach Vault at {address}")]
     Unreachable {
         address: String,
@@ -119,6 +125,7 @@ impl VaultError {
             // Nothing was asked of Vault yet, but to let certd in.
             Self::CredentialFile { .. } | Self::Credential { .. } | Self::Unwrap { .. } => true,
             Self::Login { .. } | Self::ShortLived { .. } | Self::ClientCertificate { .. } => true,
+            Self::Password { source, .. } => source.is_decided(),
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Sealed { .. } | Self::Standby { .. } => false,
             Self::Redirected { .. } | Self::Server { .. } | Self::NotVault { .. } | Self::TooLarge { .. } => false,
             Self::Leased { .. } => false,
@@ -139,6 +146,7 @@ impl VaultError {
                 Self::Refused { .. } => ObstacleKind::Denied,
                 _ => source.kind(),
             },
+            Self::Password { source, .. } => source.kind(),
             Self::Roots { .. } | Self::ClientCertificate { .. } => ObstacleKind::Tls,
             Self::TooLarge { .. } => ObstacleKind::TooLarge,
             Self::Address { .. } | Self::Path(_) => ObstacleKind::NotUnderstood,

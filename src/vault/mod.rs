@@ -9,6 +9,7 @@ mod session;
 pub(crate) mod sighting;
 mod token;
 mod transport;
+mod unlock;
 pub mod versions;
 
 use std::collections::BTreeMap;

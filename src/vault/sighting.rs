@@ -2,13 +2,21 @@
 
 use super::Fields;
 use super::layout::Layout;
-use crate::domain::inventory::{Found, Location, Obstacle, ObstacleKind, Sighting};
+use crate::domain::inventory::{Found, Location, Obstacle, ObstacleKind, Part, Sighting};
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 
 pub(crate) fn found(kept: &Kept, version: Option<u64>, roots: &Roots) -> Found {
     Found { chain: kept.chain.clone(), trust: roots.judge(&kept.ders), stored_key: kept.key_digest(), version }
+}
+
+/// That of the secret. An object within it has none of its own: a write to another object says nothing about it.
+pub(crate) fn version_of(location: &Location, version: Option<u64>) -> Option<u64> {
+    match location.part() {
+        Some(Part::Object(_)) => None,
+        Some(Part::Nth { .. }) | None => version,
+    }
 }
 
 pub(crate) fn not_understood(location: &Location, why: &NotUnderstood) -> Sighting {

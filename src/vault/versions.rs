@@ -66,15 +66,26 @@ pub fn gone(location: &Location, number: u64, version: Option<Version>) -> Strin
     }
 }
 
-/// The one certificate in the fields of a version, with its chain and key.
-pub fn certificate(fields: &Fields) -> Result<Kept, NotUnderstood> {
-    match Layout::find(fields) {
-        Some(layout) => layout.read(fields),
-        None => Err(NotUnderstood("there is no certificate in it".to_string())),
-    }
-}
+/// The certificate in the fields of a version, with its chain and key, and where in them it is.
+pub type Certified = (Layout, Kept);
 
 impl Vault {
+    /// The one certificate in the fields of a version at `path`, or that of one object of it.
+    pub async fn certificate(
+        &self,
+        path: &str,
+        object: Option<&str>,
+        fields: &Fields,
+    ) -> Result<Result<Certified, NotUnderstood>, VaultError> {
+        let none = || NotUnderstood("there is no certificate in it".to_string());
+        let Some(layout) = self.layout(path, fields).await? else { return Ok(Err(none())) };
+        let part = layout.part(object).and_then(|part| part.ok_or_else(none));
+        Ok(part.and_then(|part| {
+            let kept = part.read(fields)?;
+            Ok((part, kept))
+        }))
+    }
+
     /// `None` where no secret is or was.
     pub async fn history(&self, path: &str) -> Result<Option<History>, VaultError> {
         let (mount, path) = self.versioned(path).await?;
