@@ -198,7 +198,8 @@ async fn a_sealed_vault_is_an_obstacle_and_nothing_is_absent() {
     let (admin, _server) = own_server().await;
     let kv = admin.kv("secret").await;
     let vault = client(&admin.address, &admin.root_token);
-    let store = VaultKvStore { vault: vault.clone(), path: format!("{kv}/web"), object: None, roots: Arc::new(Roots::none()) };
+    let store =
+        VaultKvStore { vault: vault.clone(), path: format!("{kv}/web"), object: None, roots: Arc::new(Roots::none()) };
     assert_eq!(store.read().await, Sighting::Absent);
     admin.admin("PUT", "sys/seal", Value::Null).await;
     let Sighting::Unknown(obstacle) = store.read().await else { panic!("it is sealed") };

@@ -46,11 +46,14 @@ pub async fn run(arguments: RollbackArguments, now: fn() -> Timestamp) -> anyhow
 }
 
 async fn go_back(arguments: &RollbackArguments, secret: &Secret, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    let restore = match Restore::plan(secret.vault.clone(), secret.path.clone(), secret.object.as_deref(), arguments.to, now()).await {
-        Ok(restore) => restore,
-        Err(refused @ StoreError::Held(_)) => return Ok(told(REFUSED, refused.into())),
-        Err(error) => return Err(error.into()),
-    };
+    let restore =
+        match Restore::plan(secret.vault.clone(), secret.path.clone(), secret.object.as_deref(), arguments.to, now())
+            .await
+        {
+            Ok(restore) => restore,
+            Err(refused @ StoreError::Held(_)) => return Ok(told(REFUSED, refused.into())),
+            Err(error) => return Err(error.into()),
+        };
     super::print(&plan(&secret.location(), &restore))?;
     if arguments.dry_run {
         super::print("nothing is written: --dry-run\n")?;

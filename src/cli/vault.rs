@@ -44,7 +44,8 @@ impl VaultArguments {
     pub fn secret(&self, written: &str) -> anyhow::Result<Secret> {
         let config = self.config.as_deref().map_or_else(|| Ok(config::minimal()), config::load)?;
         let (name, path) = named(&config, written.strip_prefix("vault:").unwrap_or(written))?;
-        let (path, object) = path.split_once('#').map_or((path, None), |(path, object)| (path, Some(object.to_string())));
+        let (path, object) =
+            path.split_once('#').map_or((path, None), |(path, object)| (path, Some(object.to_string())));
         let (vault, path) = (open(&config, &name, self.timeout)?, path.trim_matches('/').to_string());
         Ok(Secret { vault, path, object, config })
     }

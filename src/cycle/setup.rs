@@ -54,7 +54,11 @@ pub struct AdoptedSource {
 #[derive(Clone)]
 pub enum Place {
     /// `object` within the secret, where it holds several certificates.
-    VaultKv { vault: Arc<Vault>, path: String, object: Option<String> },
+    VaultKv {
+        vault: Arc<Vault>,
+        path: String,
+        object: Option<String>,
+    },
     File(FileLayout),
 }
 

@@ -147,7 +147,10 @@ impl VaultKvStore {
         let layout = match layout.part(self.object.as_deref()) {
             Ok(Some(layout)) => layout,
             Ok(None) => {
-                return Ok(Now::Other { sighting: Sighting::Absent, why: "there is no such object any more".to_string() });
+                return Ok(Now::Other {
+                    sighting: Sighting::Absent,
+                    why: "there is no such object any more".to_string(),
+                });
             }
             Err(why) => return Ok(Now::Other { sighting: not_understood(&location, &why), why: why.to_string() }),
         };

@@ -1,7 +1,7 @@
 //! Keystores in secrets are opened by passwords, which may be kept in other secrets.
 
-use super::layout::keystores::{Elsewhere, Found};
 use super::layout::Layout;
+use super::layout::keystores::{Elsewhere, Found};
 use super::{Fields, KvRead, Vault, VaultError};
 use crate::domain::inventory::Location;
 use crate::domain::text::printable;
@@ -36,14 +36,15 @@ impl Vault {
         let mount = self.mount_of(path).await?.path;
         let named_by = printable(&place.named_by);
         if !place.path.trim_start_matches('/').starts_with(&format!("{mount}/")) {
-            let why = format!("its password must be in a secret below `{mount}/`, which is not where `{named_by}` says");
+            let why =
+                format!("its password must be in a secret below `{mount}/`, which is not where `{named_by}` says");
             return Ok(Err(NotUnderstood(why)));
         }
         let there = Location::Secret { vault: self.name.clone(), path: place.path.clone(), part: None };
-        let read = self.kv_read(&place.path).await.map_err(|source| VaultError::Password {
-            place: there.to_string(),
-            source: Box::new(source),
-        })?;
+        let read = self
+            .kv_read(&place.path)
+            .await
+            .map_err(|source| VaultError::Password { place: there.to_string(), source: Box::new(source) })?;
         let data = match read {
             KvRead::Present { data, .. } => data,
             KvRead::Absent { .. } => {

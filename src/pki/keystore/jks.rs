@@ -60,10 +60,14 @@ impl Jks {
                     Ok(key) => bundle.keys.push(key),
                     Err(NotUnderstood(why)) => bundle.unread_keys.push(why),
                 }
-                bundle.certificates = entry.certificate_chain.into_iter().map(|certificate| certificate.content).collect();
+                bundle.certificates =
+                    entry.certificate_chain.into_iter().map(|certificate| certificate.content).collect();
             }
             Ok(None) | Err(_) => {
-                let trusted = entries.aliases().into_iter().filter_map(|alias| entries.get_trusted_certificate_entry(&alias).ok());
+                let trusted = entries
+                    .aliases()
+                    .into_iter()
+                    .filter_map(|alias| entries.get_trusted_certificate_entry(&alias).ok());
                 bundle.certificates = trusted.map(|entry| entry.certificate.content).collect();
             }
         }

@@ -91,9 +91,8 @@ impl KeystoreField {
 
     fn opening(&self, fields: &Fields, found: &Found) -> Result<(Box<Keystore>, Base64Text), NotUnderstood> {
         let text: Option<String> = fields.get(&self.name).and_then(|value| serde_json::from_str(value.get()).ok());
-        let (form, bytes) = text
-            .and_then(|text| Base64Text::of(&text))
-            .ok_or_else(|| NotUnderstood("it is no base64".to_string()))?;
+        let (form, bytes) =
+            text.and_then(|text| Base64Text::of(&text)).ok_or_else(|| NotUnderstood("it is no base64".to_string()))?;
         let store = self.password.as_ref().ok_or_else(|| {
             let name = printable(&self.name);
             NotUnderstood(format!(
@@ -153,7 +152,10 @@ impl Where {
         match self {
             Self::Here(password) => Ok(password.clone()),
             Self::Elsewhere(place) => found.get(place).cloned().unwrap_or_else(|| {
-                Err(NotUnderstood(format!("its password was not read from where `{}` says", printable(&place.named_by))))
+                Err(NotUnderstood(format!(
+                    "its password was not read from where `{}` says",
+                    printable(&place.named_by)
+                )))
             }),
         }
     }

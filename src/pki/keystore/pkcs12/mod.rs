@@ -182,9 +182,7 @@ impl Safe {
 impl Bag {
     fn open(whole: SafeBag, password: &Password, effort: &mut Effort) -> Result<Self, NotUnderstood> {
         let holds = match whole.id {
-            asn1::KEY_BAG => {
-                Holds::Key { pkcs8: Zeroizing::new(whole.value.to_der().map_err(damaged)?), seal: None }
-            }
+            asn1::KEY_BAG => Holds::Key { pkcs8: Zeroizing::new(whole.value.to_der().map_err(damaged)?), seal: None },
             asn1::SHROUDED_KEY_BAG => {
                 let info: EncryptedPrivateKeyInfo = whole.value.decode_as().map_err(damaged)?;
                 let seal = Seal::read(&info.algorithm)?;
