@@ -34,12 +34,27 @@ async fn the_names_of_every_tool() {
             ("/certificate", "/private_key"),
         ),
         layout(
+            "issuing ca as a list",
+            |m| {
+                json!({
+                    "certificate": m.leaf, "private_key": m.pkcs8, "ca_chain": [m.inner, m.root], "issuing_ca": [m.inner],
+                })
+            },
+            ("/certificate", "/private_key"),
+        ),
+        layout(
+            "issuing ca and no chain",
+            |m| json!({ "certificate": m.leaf, "private_key": m.pkcs8, "issuing_ca": m.inner }),
+            ("/certificate", "/private_key"),
+        ),
+        layout(
             "kubernetes",
             |m| json!({ "tls.crt": m.chain(), "tls.key": m.pkcs8, "ca.crt": m.root }),
             ("/tls.crt", "/tls.key"),
         ),
         layout("cert key chain", |m| json!({ "cert": m.leaf, "key": m.pkcs8, "chain": m.inner }), ("/cert", "/key")),
         layout("crt", |m| json!({ "crt": m.chain(), "key": m.pkcs8 }), ("/crt", "/key")),
+        layout("crt key chain", |m| json!({ "crt": m.leaf, "key": m.pkcs8, "chain": [m.inner] }), ("/crt", "/key")),
         layout("fullchain", |m| json!({ "fullchain": m.chain(), "key": m.pkcs8 }), ("/fullchain", "/key")),
         layout(
             "certbot",
@@ -68,6 +83,11 @@ async fn the_encoding_of_a_field() {
             "windows line ends",
             |m| json!({ "certificate": windows(&m.leaf), "private_key": windows(&m.pkcs8), "ca_chain": windows(&m.inner) }),
             ("/certificate", "/private_key"),
+        ),
+        layout(
+            "pem with windows line ends",
+            |m| json!({ "pem": windows(&(m.traditional.clone() + &m.chain())) }),
+            ("/pem", "/pem"),
         ),
         layout(
             "pem in base64",

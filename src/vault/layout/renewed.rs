@@ -63,8 +63,9 @@ impl<'a> New<'a> {
 
     fn certificate(&self, name: &'static str) -> Replacement {
         let has = |name: Option<&str>| name.is_some_and(|name| self.was.contains_key(name));
-        // Without a field of its own, the chain has no other place than here.
-        let elsewhere = has(self.names.chain) || has(self.names.fullchain);
+        // Without a field of its own, the chain has no other place than here. One CA has another.
+        let one_ca = has(self.names.issuing_ca) && self.certified.ders().len() == 2;
+        let elsewhere = one_ca || has(self.names.chain) || has(self.names.fullchain);
         let ders = match elsewhere && self.stood(name)?.len() < 2 {
             true => vec![self.certified.ders()[0].clone()],
             false => self.as_it_stood(name, true)?,

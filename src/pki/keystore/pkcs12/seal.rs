@@ -86,7 +86,8 @@ impl Seal {
             return Err(unknown("key derivation", kdf.oid));
         }
         let kdf: Pbkdf2Parameters = kdf.parameters.ok_or_else(|| damaged(()))?.decode_as().map_err(damaged)?;
-        (prf(&kdf)?, aes(cipher.oid)?);
+        prf(&kdf)?;
+        aes(cipher.oid)?;
         let iv: OctetString = cipher.parameters.ok_or_else(|| damaged(()))?.decode_as().map_err(damaged)?;
         let iv = iv.as_bytes().try_into().map_err(damaged)?;
         Ok(Self::Pbes2 { kdf, cipher: cipher.oid, iv })
