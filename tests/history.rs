@@ -412,7 +412,7 @@ async fn one_object_of_several_is_named_and_goes_back_alone() {
     scene.put(of(&old, 1)).await;
     scene.put(of(&new, 2)).await;
     let at = scene.at("tls/web");
-    let which = "certificates in several objects (`api`, `web/tls`): say which, as in `#api`";
+    let which = "certificates in several objects (`api`, `web/tls`): name one behind the path, as in `#api`";
     for arguments in [&["rollback", &at, "--to", "1"][..], &["diff", &format!("{at}@2")]] {
         let run = scene.certd(arguments);
         assert!(run.code != 0 && run.stderr.contains(which), "{}", run.stderr);

@@ -300,6 +300,20 @@ fn what_cannot_be_written_back_is_refused_with_the_reason() {
     }
     let why = open(&desk.p12(&certified, &["-nomac"]), PASSWORD).unwrap_err();
     assert!(why.starts_with("it has no MAC"), "{why}");
+    let p12 = desk.p12(&certified, &[]);
+    let sha256 = [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
+    let last = (0..p12.len() - sha256.len()).rev().find(|at| p12[*at..].starts_with(&sha256)).unwrap();
+    let mut strange = p12.clone();
+    strange[last + 8] = 0x63;
+    let why = open(&strange, PASSWORD).unwrap_err();
+    assert!(
+        why.starts_with("its MAC is one that certd does not read (2.16.840.1.101.3.4.2.99): make it anew"),
+        "{why}"
+    );
+    // Of no fixed length, as BER may be (X.690, section 8.1.3.6).
+    let ber = [&[0x30, 0x80], &p12[4..], &[0, 0]].concat();
+    assert_eq!(Kind::of(&ber), Some(Kind::Pkcs12));
+    assert_eq!(open(&ber, PASSWORD).unwrap_err(), "it is damaged, or in a form that certd does not read");
     let jceks = desk.java(&certified, "JCEKS", CHANGEIT);
     assert!(open(&jceks, CHANGEIT).unwrap_err().contains("keytool -importkeystore"));
     assert_eq!(open(&vec![0x30; (1 << 20) + 1], "").unwrap_err(), "a keystore of over 1048576 bytes");

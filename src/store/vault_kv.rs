@@ -137,7 +137,7 @@ impl VaultKvStore {
             false => Upon::Whatever,
         };
         if fields.is_empty() {
-            return Ok(Now::Empty { upon });
+            return Ok(if self.object.is_some() { no_object() } else { Now::Empty { upon } });
         }
         let location = self.location();
         let Some(layout) = self.vault.layout(&self.path, &fields).await? else {
@@ -146,12 +146,7 @@ impl VaultKvStore {
         };
         let layout = match layout.part(self.object.as_deref()) {
             Ok(Some(layout)) => layout,
-            Ok(None) => {
-                return Ok(Now::Other {
-                    sighting: Sighting::Absent,
-                    why: "there is no such object any more".to_string(),
-                });
-            }
+            Ok(None) => return Ok(no_object()),
             Err(why) => return Ok(Now::Other { sighting: not_understood(&location, &why), why: why.to_string() }),
         };
         Ok(match layout.read(&fields) {
@@ -208,6 +203,11 @@ impl VaultKvStore {
     fn failed(&self, doing: &str, source: VaultError) -> StoreError {
         StoreError::Failed { doing: format!("{doing} {}", self.location()), source: Box::new(source) }
     }
+}
+
+fn no_object() -> Now {
+    let why = "there is no such object in it, and certd makes none: put the certificate there, or name another";
+    Now::Other { sighting: Sighting::Absent, why: why.to_string() }
 }
 
 /// Leaf, key and every certificate of the chain are there. A root beside them is no difference.

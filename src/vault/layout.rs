@@ -172,7 +172,7 @@ impl Layout {
         let objects = objects.join("`, `");
         let first = printable(&self.places[0].name());
         Err(NotUnderstood(format!(
-            "certificates in several objects (`{objects}`): say which, as in `#{first}`, or let a rule adopt each"
+            "certificates in several objects (`{objects}`): name one behind the path, as in `#{first}`"
         )))
     }
 }

@@ -250,7 +250,7 @@ async fn what_would_be_lost_or_is_not_understood_is_held() {
         (
             "two-objects",
             json!({ "web": pair(&m), "web-old": pair(&m) }),
-            "certificates in several objects (`web`, `web-old`): say which, as in `#web`, or let a rule adopt each",
+            "certificates in several objects (`web`, `web-old`): name one behind the path, as in `#web`",
         ),
         (
             "two-leaves",

@@ -73,8 +73,12 @@ async fn an_object_that_is_gone_is_never_made_again_and_a_broken_one_hides_no_ot
     let gone = ground.house.store_of("some", Some("api"));
     assert_eq!(gone.read().await, Sighting::Absent);
     let error = gone.write(&ground.certified(KeySpec::EcdsaP256).await, &Basis::default()).await.unwrap_err();
-    let expected = format!("not written: vault:main:{}/some#api: there is no such object any more", ground.house.kv);
-    assert_eq!(error.to_string(), expected);
+    let why = "there is no such object in it, and certd makes none: put the certificate there, or name another";
+    assert_eq!(error.to_string(), format!("not written: vault:main:{}/some#api: {why}", ground.house.kv));
+    let nowhere = ground.house.store_of("nothing", Some("api"));
+    assert_eq!(nowhere.read().await, Sighting::Absent);
+    let error = nowhere.write(&ground.certified(KeySpec::EcdsaP256).await, &Basis::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("not written: vault:main:{}/nothing#api: {why}", ground.house.kv));
     // The one that is left is still found by its name.
     ground.put("some", &json!({ "web": pair }).to_string()).await;
     let left = ground.house.store_of("some", Some("web"));

@@ -1,6 +1,7 @@
 //! Certificates with a table of their own, kept in Vault.
 
 use certd::domain::inventory::Sighting;
+use serde_json::json;
 
 use crate::gate::Gate;
 use crate::home::{ADOPT, Home, declared, rows};
@@ -30,6 +31,28 @@ async fn a_missing_certificate_is_issued_once_and_again_when_its_names_change() 
     assert_eq!(home.certd(&["renew"]).await.code, 0);
     assert_eq!(names(&home, "tls/web").await, ["new.example.org", "web.example.org"]);
     assert_eq!((home.version("tls/web").await, home.signed().await), (2, 2));
+}
+
+#[tokio::test]
+async fn one_object_of_a_secret_may_be_declared_while_a_rule_keeps_the_others() {
+    let home = Home::new(&format!("{ADOPT}{}", declared("web").replace("tls/web", "tls/all#web"))).await;
+    let secret = json!({
+        "web": home.old.secret(Leaf::due("web.example.org")), "api": home.old.secret(Leaf::fresh("api.example.org")),
+    });
+    home.house.admin.put(&home.house.kv, "tls/all", secret).await;
+    let before = home.fields("tls/all").await;
+    assert_eq!(home.plan().await, rows(&[("tls/all#api", "keep"), ("web", "renew key_type_changed")]));
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    assert_eq!(home.plan().await, rows(&[("tls/all#api", "keep"), ("web", "keep")]));
+    let after = home.fields("tls/all").await;
+    assert_eq!(after["api"].get(), before["api"].get());
+    assert_eq!((home.version("tls/all").await, home.signed().await), (2, 1));
+
+    // An object that is not there is not made, and no CA is asked.
+    home.configure(&declared("web").replace("tls/web", "tls/all#none"));
+    let renewed = home.certd(&["renew"]).await;
+    assert!(renewed.out.contains("there is no such object in it"), "{renewed:?}");
+    assert_eq!((home.version("tls/all").await, home.signed().await), (2, 1));
 }
 
 #[tokio::test]

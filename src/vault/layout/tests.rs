@@ -252,7 +252,7 @@ fn what_is_wrong_in_an_object_is_told_with_the_object() {
     let pair = json!({ "certificate": leaf(&old), "private_key": private(&old) });
     let both = fields(&json!({ "a": { "b": pair }, "c": pair }));
     let refused = Layout::find(&both).unwrap().insist_writable(&both).unwrap_err().to_string();
-    let why = "certificates in several objects (`a/b`, `c`): say which, as in `#a/b`, or let a rule adopt each";
+    let why = "certificates in several objects (`a/b`, `c`): name one behind the path, as in `#a/b`";
     assert_eq!(refused, why);
 }
 
