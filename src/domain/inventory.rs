@@ -307,6 +307,19 @@ mod tests {
     use crate::domain::sample::*;
 
     #[test]
+    fn the_parts_of_a_place_are_its_own_and_not_those_of_its_neighbours() {
+        let mut inventory = Inventory::default();
+        let part = |path: &str, part: &str| secret(path).with_part(Some(part.into()));
+        let web = [part("web", "a"), part("web", "b"), secret("web").with_part(Some(Part::nth(1)))];
+        for place in [secret("web"), secret("we"), part("web2", "a"), part("w", "a")].iter().chain(&web) {
+            inventory.insert(seen(place.clone(), Sighting::Absent));
+        }
+        let parts: Vec<_> = inventory.parts_of(&secret("web")).map(|seen| seen.location.clone()).collect();
+        assert_eq!(parts, web);
+        assert_eq!(inventory.parts_of(&secret("none")).count(), 0);
+    }
+
+    #[test]
     fn each_place_shows_as_one_line_of_its_own() {
         let file = |path: &str| Location::File { path: path.into(), part: None };
         let served = |host: &str, sni: Option<&str>| Location::Endpoint {
@@ -324,6 +337,10 @@ mod tests {
             (of_environment, "vault:secret/a"),
             (file("/etc/a.pem"), "/etc/a.pem"),
             (file("/etc/a.pem").with_part(Some(Part::nth(2))), "/etc/a.pem#2"),
+            (
+                secret("secret/a").with_part(Some(Part::Nth { within: Some("web".into()), number: 2 })),
+                "vault:main:secret/a#web/2",
+            ),
             (file("/etc/a\n.pem"), "/etc/a\\u{a}.pem"),
         ] {
             assert_eq!(location.to_string(), line);

@@ -246,3 +246,6 @@ fn in_the_open(content: Vec<u8>) -> Result<ContentInfo, NotUnderstood> {
     let octets = OctetString::new(content).and_then(|octets| octets.to_der()).and_then(|der| Any::from_der(&der));
     Ok(ContentInfo { kind: asn1::DATA, content: octets.map_err(failed)? })
 }
+
+#[cfg(test)]
+mod tests;
