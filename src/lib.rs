@@ -45,7 +45,7 @@
 //! | [`journal`] | what was intended and attempted; survives kill -9 |
 //! | [`renew`] | one renewal over its journal entry |
 //! | [`vault`] | the one Vault client, and the layouts of secrets |
-//! | [`pki`] | bytes to domain types: certificates, bundles, keys, CSRs, trust |
+//! | [`pki`] | bytes to domain types: certificates, bundles, keys, keystores, CSRs, trust |
 //! | [`report`] | the outcome for people and programs |
 //! | [`metrics`] | the outcome for Prometheus, and the listener |
 //!

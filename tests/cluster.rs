@@ -17,7 +17,6 @@ use certd::pki::roots::Roots;
 use certd::source::path_glob::PathGlob;
 use certd::source::vault_kv::VaultKvSource;
 use certd::store::vault_kv::VaultKvStore;
-use certd::vault::versions::certificate;
 use certd::vault::{KvRead, Settings, TokenFrom, Vault};
 use serde_json::{Value, json};
 use support::cluster::Cluster;
@@ -99,7 +98,7 @@ async fn what_a_standby_has_not_heard_of_yet_is_never_taken_for_missing_or_old()
         let somebody_writes = || at_leader.put(&kv, &name, json!({ "certificate": "not yet" }));
         somebody_writes().await;
         let fresh = client(&[address], &cluster.root_token);
-        let store = VaultKvStore { vault: fresh, path: path.clone(), roots: Arc::new(Roots::none()) };
+        let store = VaultKvStore { vault: fresh, path: path.clone(), object: None, roots: Arc::new(Roots::none()) };
         is_seen(store.read().await, &path);
 
         somebody_writes().await;
@@ -126,10 +125,10 @@ async fn what_a_standby_has_not_heard_of_yet_is_never_taken_for_missing_or_old()
         // A batch token has no cubbyhole: certd goes to the active node, or says that it cannot know.
         somebody_writes().await;
         let both = client(&[address, &cluster.nodes[leader].address], batch);
-        let store = VaultKvStore { vault: both, path: path.clone(), roots: Arc::new(Roots::none()) };
+        let store = VaultKvStore { vault: both, path: path.clone(), object: None, roots: Arc::new(Roots::none()) };
         is_seen(store.read().await, &path);
         let alone = client(&[address], batch);
-        match (VaultKvStore { vault: alone, path, roots: Arc::new(Roots::none()) }).read().await {
+        match (VaultKvStore { vault: alone, path, object: None, roots: Arc::new(Roots::none()) }).read().await {
             Sighting::Unknown(obstacle) => {
                 assert_eq!(obstacle.obstacle, ObstacleKind::Stale, "{}", obstacle.message);
                 assert!(obstacle.message.contains("set the address of the active one"), "{}", obstacle.message);
@@ -168,7 +167,7 @@ async fn a_standby_without_a_leader_is_an_obstacle_and_not_a_place_without_secre
     let vault = client(&[&cluster.nodes[standby].address], &cluster.root_token);
     for path in ["web", "none"] {
         let path = format!("{kv}/{path}");
-        let store = VaultKvStore { vault: vault.clone(), path, roots: Arc::new(Roots::none()) };
+        let store = VaultKvStore { vault: vault.clone(), path, object: None, roots: Arc::new(Roots::none()) };
         match store.read().await {
             Sighting::Unknown(obstacle) => assert!(
                 [ObstacleKind::Standby, ObstacleKind::Redirected].contains(&obstacle.obstacle),
@@ -320,7 +319,7 @@ async fn audit(cluster: &Cluster, home: &Home) -> Books {
         let mut due_at = Timestamp(0);
         for number in 1..=history.current {
             let read = vault.version(&path, Some(number)).await.unwrap().unwrap();
-            let kept = certificate(&read.fields.unwrap()).unwrap();
+            let (_, kept) = vault.certificate(&path, None, &read.fields.unwrap()).await.unwrap().unwrap();
             let leaf = &kept.chain.leaf;
             assert_eq!(kept.key_digest(), Some(leaf.public_key), "{path}@{number}: the key is another's");
             assert_eq!(leaf.names[0].to_string(), format!("{name}.example.org"));

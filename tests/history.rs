@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use base64::Engine;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SerialNumber};
 use serde_json::{Value, json};
 use support::vault::{Vault, server};
@@ -368,6 +369,69 @@ async fn a_place_that_was_gone_back_to_is_held_until_a_person_releases_it() {
     let run = scene.certd(&["rollback", &scene.at("other"), "--to", "1", "--config", "certd.toml"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stdout.ends_with("no certificate of certd.toml is kept there, so none is held\n"), "{}", run.stdout);
+}
+
+/// In a PKCS#12 file under `hunter2`, as `openssl` makes it.
+fn p12(pair: &Pair) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pair.pem");
+    std::fs::write(&file, pair.key.clone() + &pair.leaf).unwrap();
+    let file = file.to_str().unwrap();
+    let bytes = support::tools::openssl_bytes(&["pkcs12", "-export", "-in", file, "-passout", "pass:hunter2"], b"");
+    json!(base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keystore_is_told_of_and_gone_back_to_as_any_other_layout() {
+    let scene = Scene::new().await;
+    let (old, new) = (pair(&["web.example.org"], -10, 80), pair(&["web.example.org"], -1, 89));
+    let first = json!({ "p12": p12(&old), "password": SECRET });
+    scene.put(first.clone()).await;
+    scene.put(json!({ "p12": p12(&new), "password": SECRET })).await;
+    let at = scene.at("tls/web");
+    let told = certificates(&scene.certd(&["history", &at, "--format", "json"]));
+    let serials: Vec<_> = told["versions"].as_array().unwrap().iter().map(|row| row["serial"].clone()).collect();
+    assert_eq!(serials, [new.serial.clone(), old.serial.clone()]);
+    let run = scene.certd(&["diff", &format!("{at}@2")]);
+    let told = lines(&run.stdout);
+    assert_eq!((&*told[5], &*told[9]), ("key changed", "fields no other changed"), "{}{}", run.stdout, run.stderr);
+    let run = scene.certd(&["rollback", &at, "--to", "1"]);
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    assert_eq!(scene.now().await, (first, 3));
+    scene.put(json!({ "p12": p12(&new), "password": "hunter2-too" })).await;
+    let run = scene.certd(&["rollback", &at, "--to", "4"]);
+    let why = "the field `p12`, a keystore (PKCS#12): its password does not open it, or it is damaged";
+    assert!(run.code == 1 && run.stderr.contains(why), "{}", run.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_of_several_is_named_and_goes_back_alone() {
+    let scene = Scene::new().await;
+    let [old, new, api] = [-10, -1, -2].map(|from| pair(&["web.example.org"], from, 80));
+    let of = |web: &Pair, note: u64| json!({ "web": { "tls": fields(web) }, "api": fields(&api), "note": note });
+    scene.put(of(&old, 1)).await;
+    scene.put(of(&new, 2)).await;
+    let at = scene.at("tls/web");
+    let which = "certificates in several objects (`api`, `web/tls`): name one behind the path, as in `#api`";
+    for arguments in [&["rollback", &at, "--to", "1"][..], &["diff", &format!("{at}@2")]] {
+        let run = scene.certd(arguments);
+        assert!(run.code != 0 && run.stderr.contains(which), "{}", run.stderr);
+    }
+    let told = certificates(&scene.certd(&["history", &at, "--format", "json"]));
+    assert!(told["versions"][0]["note"].as_str().unwrap().starts_with(which), "{told}");
+
+    let part = format!("{at}#web/tls");
+    let told = certificates(&scene.certd(&["history", &part, "--format", "json"]));
+    assert_eq!(told["location"], format!("vault:{part}"));
+    let serials: Vec<_> = told["versions"].as_array().unwrap().iter().map(|row| row["serial"].clone()).collect();
+    assert_eq!(serials, [new.serial.clone(), old.serial.clone()]);
+    let run = scene.certd(&["diff", &format!("{part}@1..2")]);
+    assert_eq!(lines(&run.stdout)[1], format!("serial {} → {}", old.serial, new.serial), "{}", run.stderr);
+    let run = scene.certd(&["rollback", &part, "--to", "1"]);
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    assert_eq!(scene.now().await, (of(&old, 2), 3), "the note is as it was last");
+    let run = scene.certd(&["rollback", &format!("{at}#none"), "--to", "1"]);
+    assert!(run.code == 1 && run.stderr.contains("there is no certificate in it"), "{}", run.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -198,7 +198,8 @@ async fn a_sealed_vault_is_an_obstacle_and_nothing_is_absent() {
     let (admin, _server) = own_server().await;
     let kv = admin.kv("secret").await;
     let vault = client(&admin.address, &admin.root_token);
-    let store = VaultKvStore { vault: vault.clone(), path: format!("{kv}/web"), roots: Arc::new(Roots::none()) };
+    let store =
+        VaultKvStore { vault: vault.clone(), path: format!("{kv}/web"), object: None, roots: Arc::new(Roots::none()) };
     assert_eq!(store.read().await, Sighting::Absent);
     admin.admin("PUT", "sys/seal", Value::Null).await;
     let Sighting::Unknown(obstacle) = store.read().await else { panic!("it is sealed") };
@@ -244,7 +245,7 @@ async fn a_denied_token_is_told_which_capability_it_lacks() {
     assert_eq!(in_a_word(&web_seen.sighting), "web.example.org v1");
     let Sighting::Unknown(obstacle) = &other.sighting else { panic!("it is denied") };
     assert!(obstacle.message.contains(&format!("hint: give certd `read` on {kv}/data/other")), "{}", obstacle.message);
-    let store = VaultKvStore { vault, path: format!("{kv}/tls/web"), roots: house.roots() };
+    let store = VaultKvStore { vault, path: format!("{kv}/tls/web"), object: None, roots: house.roots() };
     let new = certified(&house.issuer, &["web.example.org"]).await;
     let StoreError::Failed { source, .. } = store.write(&new, &basis(&store.read().await)).await.unwrap_err() else {
         panic!("writing is denied")
@@ -358,7 +359,7 @@ async fn a_write_whose_answer_was_lost_is_recognised() {
     let house = House::new().await;
     let address = that_loses_answers(house.admin.address.clone()).await;
     let vault = client(&address, &house.admin.root_token);
-    let store = VaultKvStore { vault, path: format!("{}/web", house.kv), roots: house.roots() };
+    let store = VaultKvStore { vault, path: format!("{}/web", house.kv), object: None, roots: house.roots() };
     let new = certified(&house.issuer, &["web.example.org"]).await;
     let there = (fields(&new), 1);
     let written = tokio::spawn(async move { store.write(&new, &Basis::default()).await }).await.unwrap().unwrap();

@@ -42,7 +42,7 @@ impl Old {
 
     fn store(&self, path: &str) -> VaultKvStore {
         let path = format!("{}/{path}", self.mount);
-        VaultKvStore { vault: self.house.vault.clone(), path, roots: self.house.roots() }
+        VaultKvStore { vault: self.house.vault.clone(), path, object: None, roots: self.house.roots() }
     }
 }
 
@@ -173,7 +173,8 @@ async fn a_write_that_another_wrote_over_is_a_conflict_and_no_success() {
     let new = certified(&old.house.issuer, &["web.example.org"]).await;
     let (admin, token) = (&old.house.admin, old.house.admin.root_token.clone());
     let address = where_another_writes_too(admin.address.clone(), token, path.clone(), theirs.clone()).await;
-    let store = VaultKvStore { vault: client(&address, &admin.root_token), path, roots: old.house.roots() };
+    let store =
+        VaultKvStore { vault: client(&address, &admin.root_token), path, object: None, roots: old.house.roots() };
     let lost = tokio::spawn(async move { store.write(&new, &Basis::default()).await }).await.unwrap().unwrap_err();
     assert!(matches!(&lost, StoreError::Conflict(message) if message.contains("was written over")), "{lost}");
     assert_eq!(old.get("web").await, theirs);

@@ -11,7 +11,8 @@ use crate::domain::cert::{Certificate, KeyUsage};
 use crate::domain::text::one_line;
 use crate::pki::bundle::{Bundle, Kept};
 use crate::vault::Fields;
-use crate::vault::versions::{VersionRead, certificate};
+use crate::vault::layout::Layout;
+use crate::vault::versions::VersionRead;
 
 use super::vault::{Secret, VaultArguments};
 
@@ -30,7 +31,8 @@ const KEY_USAGES: [&str; 9] = [
 
 #[derive(Debug, Args)]
 pub struct DiffArguments {
-    /// secret/path@7..9, or secret/path@7 for what version 7 changed; vault:NAME:secret/path where there are several
+    /// secret/path@7..9, or secret/path@7 for what version 7 changed; vault:NAME:secret/path where there are several,
+    /// and secret/path#object@7 where the secret holds several certificates
     versions: Versions,
     #[command(flatten)]
     vault: VaultArguments,
@@ -87,7 +89,7 @@ pub async fn run(arguments: DiffArguments) -> anyhow::Result<u8> {
 async fn side(secret: &Secret, number: u64) -> anyhow::Result<Side> {
     let (read, fields) = secret.fields_of(number).await?;
     let doing = || format!("could not understand version {number} of {}", secret.location());
-    let kept = certificate(&fields).with_context(doing)?;
+    let kept = secret.certificate(&fields).await?.with_context(doing)?;
     Ok(Side { read, fields, kept })
 }
 
@@ -202,6 +204,9 @@ pub(super) fn fields(old: &Fields, new: &Fields) -> String {
 }
 
 fn is_of_certificate(json: &str) -> bool {
+    if Layout::is_keystore(json) {
+        return true;
+    }
     let texts = serde_json::from_str::<String>(json).map(|text| vec![text]).or_else(|_| serde_json::from_str(json));
     let holds = |text: &String| {
         Bundle::parse(text.as_bytes()).is_ok_and(|bundle| {

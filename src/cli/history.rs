@@ -11,9 +11,9 @@ use serde::Serialize;
 use crate::domain::cert::Certificate;
 use crate::domain::text::{one_line, printable};
 use crate::domain::time::Timestamp;
+use crate::pki::NotUnderstood;
 use crate::source::vault_kv::CONCURRENCY;
-use crate::vault::Fields;
-use crate::vault::versions::{History, Version, certificate};
+use crate::vault::versions::{History, Version};
 
 use super::vault::{Secret, VaultArguments};
 
@@ -27,7 +27,8 @@ const HEADER: [&str; 9] = ["VERSION", "STATE", "WRITTEN", "BY", "SERIAL", "NAMES
 
 #[derive(Debug, Args)]
 pub struct HistoryArguments {
-    /// secret/path, or vault:NAME:secret/path where the configuration has several vaults
+    /// secret/path, or vault:NAME:secret/path where the configuration has several vaults; secret/path#object where the
+    /// secret holds several certificates
     secret: String,
     #[command(flatten)]
     vault: VaultArguments,
@@ -123,9 +124,9 @@ async fn row(secret: &Secret, history: &History, number: u64, version: Version, 
         let read = read.with_context(|| format!("could not read version {number} of {}", secret.location()))?;
         // One that was deleted since the list was read.
         let fields = read.and_then(|read| read.fields).unwrap_or_default();
-        match leaf(&fields) {
-            Ok(leaf) => row.leaf = Some(leaf),
-            Err(why) => row.note = Some(why),
+        match secret.certificate(&fields).await? {
+            Ok(kept) => row.leaf = Some(leaf(&kept.chain.leaf)),
+            Err(NotUnderstood(why)) => row.note = Some(printable(&why)),
         }
     }
     row.by = by(history, row.leaf.as_ref());
@@ -141,16 +142,14 @@ fn state(history: &History, number: u64, version: Version, now: Timestamp) -> St
     }
 }
 
-fn leaf(fields: &Fields) -> Result<Leaf, String> {
-    let kept = certificate(fields).map_err(|why| printable(&why.to_string()))?;
-    let leaf: &Certificate = &kept.chain.leaf;
-    Ok(Leaf {
+fn leaf(leaf: &Certificate) -> Leaf {
+    Leaf {
         serial: leaf.serial.clone(),
         names: leaf.names.iter().map(|name| one_line(&name.to_string())).collect(),
         issuer: one_line(&leaf.issuer),
         not_before: leaf.not_before,
         not_after: leaf.not_after,
-    })
+    }
 }
 
 /// Custom metadata is the secret's and not a version's: where it names a serial, it speaks of that one alone.

@@ -25,7 +25,8 @@ const FAILED: u8 = 2;
 
 #[derive(Debug, Args)]
 pub struct RollbackArguments {
-    /// secret/path, or vault:NAME:secret/path where the configuration has several vaults
+    /// secret/path, or vault:NAME:secret/path where the configuration has several vaults; secret/path#object where the
+    /// secret holds several certificates, of which the others stay as they are
     secret: String,
     /// The version to go back to
     #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u64).range(1..))]
@@ -45,11 +46,14 @@ pub async fn run(arguments: RollbackArguments, now: fn() -> Timestamp) -> anyhow
 }
 
 async fn go_back(arguments: &RollbackArguments, secret: &Secret, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    let restore = match Restore::plan(secret.vault.clone(), secret.path.clone(), arguments.to, now()).await {
-        Ok(restore) => restore,
-        Err(refused @ StoreError::Held(_)) => return Ok(told(REFUSED, refused.into())),
-        Err(error) => return Err(error.into()),
-    };
+    let restore =
+        match Restore::plan(secret.vault.clone(), secret.path.clone(), secret.object.as_deref(), arguments.to, now())
+            .await
+        {
+            Ok(restore) => restore,
+            Err(refused @ StoreError::Held(_)) => return Ok(told(REFUSED, refused.into())),
+            Err(error) => return Err(error.into()),
+        };
     super::print(&plan(&secret.location(), &restore))?;
     if arguments.dry_run {
         super::print("nothing is written: --dry-run\n")?;

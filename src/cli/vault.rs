@@ -10,9 +10,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::{self, Config};
-use crate::domain::inventory::{ENVIRONMENT_VAULT, Location};
+use crate::domain::inventory::{ENVIRONMENT_VAULT, Location, Part};
 use crate::domain::name::VaultName;
-use crate::pki::bundle::Bundle;
+use crate::pki::NotUnderstood;
+use crate::pki::bundle::{Bundle, Kept};
 use crate::vault::versions::{VersionRead, gone};
 use crate::vault::{Fields, Settings, TokenFrom, Vault, VaultError};
 
@@ -32,16 +33,21 @@ pub struct Secret {
     pub vault: Arc<Vault>,
     /// Mount and path, without `data/`.
     pub path: String,
+    /// Of the objects that hold certificates, where there are several.
+    pub object: Option<String>,
     pub config: Config,
 }
 
 impl VaultArguments {
-    /// `written` as an operator writes it: `secret/path`, `vault:secret/path` or `vault:NAME:secret/path`.
+    /// `written` as an operator writes it: `secret/path`, `vault:secret/path` or `vault:NAME:secret/path`, and behind
+    /// any of them `#object`.
     pub fn secret(&self, written: &str) -> anyhow::Result<Secret> {
         let config = self.config.as_deref().map_or_else(|| Ok(config::minimal()), config::load)?;
         let (name, path) = named(&config, written.strip_prefix("vault:").unwrap_or(written))?;
+        let (path, object) =
+            path.split_once('#').map_or((path, None), |(path, object)| (path, Some(object.to_string())));
         let (vault, path) = (open(&config, &name, self.timeout)?, path.trim_matches('/').to_string());
-        Ok(Secret { vault, path, config })
+        Ok(Secret { vault, path, object, config })
     }
 }
 
@@ -54,7 +60,15 @@ impl Secret {
     }
 
     pub fn location(&self) -> Location {
-        Location::Secret { vault: self.vault.name.clone(), path: self.path.clone(), part: None }
+        let part = self.object.clone().map(Part::Object);
+        Location::Secret { vault: self.vault.name.clone(), path: self.path.clone(), part }
+    }
+
+    /// The certificate in the fields of a version, or why there is none to be understood.
+    pub async fn certificate(&self, fields: &Fields) -> anyhow::Result<Result<Kept, NotUnderstood>> {
+        let read = self.vault.certificate(&self.path, self.object.as_deref(), fields).await;
+        let read = read.with_context(|| format!("could not read {}", self.location()))?;
+        Ok(read.map(|(_, kept)| kept))
     }
 
     /// The fields of a version that is there; where it is not, says why and what to do.

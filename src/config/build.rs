@@ -228,7 +228,11 @@ impl Builder<'_> {
 
     fn place(&self, table: &Declared<Certificate>) -> Option<Place> {
         Some(match table.store.get_ref() {
-            Store::VaultKv(kv) => Place::VaultKv { vault: self.vault(&kv.vault)?, path: kv.path.get_ref().clone() },
+            Store::VaultKv(kv) => {
+                let (path, object) = kv.place();
+                let object = object.map(str::to_string);
+                Place::VaultKv { vault: self.vault(&kv.vault)?, path: path.to_string(), object }
+            }
             Store::File(FileStore::Bundle(path)) => Place::File(FileLayout::Bundle(self.config.path(path))),
             Store::File(FileStore::Directory(path)) => Place::File(FileLayout::Directory(self.config.path(path))),
             Store::File(FileStore::Loose { certificate, private_key }) => Place::File(FileLayout::Loose {

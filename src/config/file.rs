@@ -307,7 +307,16 @@ pub enum Store {
 #[serde(deny_unknown_fields)]
 pub struct VaultKvStore {
     pub vault: Spanned<String>,
+    /// With `#object` behind it where the secret holds several certificates.
     pub path: Spanned<String>,
+}
+
+impl VaultKvStore {
+    /// The path of the secret, and the object within it.
+    pub fn place(&self) -> (&str, Option<&str>) {
+        let path = self.path.get_ref();
+        path.split_once('#').map_or((path, None), |(path, object)| (path, Some(object)))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

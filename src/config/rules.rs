@@ -117,6 +117,17 @@ pub(super) fn vault_path(text: &str) -> Result<(), Fault> {
     below_the_mount(text)
 }
 
+/// The same with `#object` behind it, where one secret holds several certificates.
+pub(super) fn vault_store(text: &str) -> Result<(), Fault> {
+    let (path, object) = text.split_once('#').unwrap_or((text, "object"));
+    vault_path(path)?;
+    if object.split('/').any(|name| name.trim().is_empty() || name.contains(char::is_control)) {
+        let hint = "write the names of its objects with one / between them, such as secret/tls/all#web";
+        return fault(format!("no object of a secret behind the #: {text:?}"), hint);
+    }
+    Ok(())
+}
+
 /// A glob over the secrets of one mount: `*` and `?` within a segment, `**` for any number of them.
 pub(super) fn vault_glob(text: &str) -> Result<(), Fault> {
     // `?` is a sign of globs, and never reaches a URL.

@@ -64,6 +64,17 @@ fn certificate(lines: &str) -> String {
 }
 
 #[test]
+fn a_store_may_name_one_object_of_a_secret() {
+    let at = |path: &str| certificate(&format!("store.vault_kv = {{ vault = 'main', path = '{path}' }}"));
+    check_below(&at("secret/tls/all#web"), &[]);
+    check_below(&at("secret/tls/all#deep/a%2Fb"), &[]);
+    for path in ["secret/tls/all#", "secret/tls/all#a//b"] {
+        let hint = "write the names of its objects with one / between them, such as secret/tls/all#web";
+        check_below(&at(path), &[&format!("2:43: no object of a secret behind the #: {path:?} — {hint}")]);
+    }
+}
+
+#[test]
 fn an_empty_file_is_valid_and_acts_on_nothing() {
     let config = load_files(&[("certd.toml", "")]).unwrap();
     assert!(config.act && config.certificates.is_empty());

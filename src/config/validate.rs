@@ -277,7 +277,7 @@ impl Mistakes<'_> {
         self.renewal(file, &certificate.lifetime, &certificate.renew_when_left);
         match certificate.store.get_ref() {
             Store::VaultKv(kv) => {
-                self.judge(file, &kv.path, rules::vault_path);
+                self.judge(file, &kv.path, rules::vault_store);
                 self.vault(file, &kv.vault, &certificate.environment);
             }
             Store::File(_) => {}

@@ -14,7 +14,6 @@ use crate::domain::shared_key::renewals_with_one_key;
 use crate::domain::text::with_causes;
 use crate::pulse;
 use crate::source::vault_kv::CONCURRENCY;
-use crate::vault::versions::leaves;
 use crate::vault::{Vault, VaultError};
 
 use super::observe::Memory;
@@ -145,7 +144,10 @@ impl Search<'_> {
             return Ok(Some(known.clone()));
         }
         let Some(read) = self.vault.version(&self.path, Some(version)).await? else { return Ok(None) };
-        let leaves = read.fields.as_ref().map(leaves).unwrap_or_default();
+        let leaves = match &read.fields {
+            Some(fields) => self.vault.leaves(&self.path, fields).await?,
+            None => Vec::new(),
+        };
         self.known.insert(version, leaves.clone());
         Ok(Some(leaves))
     }

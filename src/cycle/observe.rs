@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 
 use crate::domain::drift::EarlierVersions;
-use crate::domain::inventory::{Inventory, Location, Observation, Obstacle, ObstacleKind, Sighting};
+use crate::domain::inventory::{Inventory, Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::plan::Managed;
 use crate::domain::snapshot::SourceStatus;
@@ -158,11 +158,11 @@ impl Memory {
             self.keep_unseen(sweep, now, &name, failure);
         }
         for observation in observed.observations {
-            sweep.inventory.insert(observation);
+            self.insert(sweep, observation);
         }
         for (nth, failure) in observed.failures.into_iter().enumerate() {
             self.troubles.meet(format!("source {name}"), failure.message.clone());
-            let part = (nth > 0).then(|| (nth + 1).to_string());
+            let part = (nth > 0).then(|| Part::nth(nth + 1));
             sweep.inventory.insert(Observation {
                 location: Location::Listing { source: name.clone(), part },
                 source: name.clone(),
@@ -171,6 +171,18 @@ impl Memory {
                 sighting: Sighting::Unknown(failure),
                 took: None,
             });
+        }
+    }
+
+    /// Where a place cannot be read, each part that was seen there is unknown, under its own name.
+    fn insert(&self, sweep: &mut Sweep, observation: Observation) {
+        let is_unknown = matches!(observation.sighting, Sighting::Unknown(_));
+        let parts: Vec<_> = self.inventory.parts_of(&observation.location).filter(|_| is_unknown).collect();
+        for part in &parts {
+            sweep.inventory.insert(Observation { location: part.location.clone(), ..observation.clone() });
+        }
+        if parts.is_empty() {
+            sweep.inventory.insert(observation);
         }
     }
 

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::task::JoinSet;
 
 use crate::domain::adopt::Rule;
-use crate::domain::inventory::Location;
+use crate::domain::inventory::{Location, Part};
 use crate::domain::name::{CertName, IssuerName, VaultName};
 use crate::domain::plan::Managed;
 use crate::domain::policy::Thresholds;
@@ -58,15 +58,21 @@ pub struct AdoptedSource {
 
 #[derive(Clone)]
 pub enum Place {
-    VaultKv { vault: Arc<Vault>, path: String },
+    /// `object` within the secret, where it holds several certificates.
+    VaultKv {
+        vault: Arc<Vault>,
+        path: String,
+        object: Option<String>,
+    },
     File(FileLayout),
 }
 
 impl Place {
     pub fn location(&self) -> Location {
         match self {
-            Self::VaultKv { vault, path } => {
-                Location::Secret { vault: vault.name.clone(), path: path.clone(), part: None }
+            Self::VaultKv { vault, path, object } => {
+                let part = object.clone().map(Part::Object);
+                Location::Secret { vault: vault.name.clone(), path: path.clone(), part }
             }
             Self::File(layout) => layout.location(),
         }
@@ -75,7 +81,7 @@ impl Place {
     /// `roots` are what a certificate found there must verify to.
     pub fn store(&self, roots: Arc<Roots>) -> Store {
         match self.clone() {
-            Self::VaultKv { vault, path } => Store::VaultKv(VaultKvStore { vault, path, roots }),
+            Self::VaultKv { vault, path, object } => Store::VaultKv(VaultKvStore { vault, path, object, roots }),
             Self::File(layout) => Store::File(FileStore { layout, roots }),
         }
     }
@@ -87,10 +93,15 @@ impl Setup {
         if let Some(place) = self.places.get(&managed.name) {
             return Some(place.store(self.roots(managed)));
         }
-        let Location::Secret { vault, path, part: None } = &managed.location else { return None };
+        let Location::Secret { vault, path, part } = &managed.location else { return None };
+        let object = match part {
+            None => None,
+            Some(Part::Object(object)) => Some(object.clone()),
+            Some(Part::Nth { .. }) => return None,
+        };
         let covers = |adopted: &&AdoptedSource| adopted.vault.name == *vault && adopted.source.covers(path);
         let adopted = self.adopted.iter().find(covers)?;
-        let place = Place::VaultKv { vault: adopted.vault.clone(), path: path.clone() };
+        let place = Place::VaultKv { vault: adopted.vault.clone(), path: path.clone(), object };
         Some(place.store(adopted.roots.clone()))
     }
 

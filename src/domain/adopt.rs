@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::cert::Trust;
 use super::check::{Problem, ProblemKind};
-use super::inventory::{Found, Location, Observation, Sighting};
+use super::inventory::{Found, Location, Observation, Part, Sighting};
 use super::key::KeySpec;
 use super::name::{CertName, IssuerName, NamePattern, San};
 use super::plan::{Held, Managed, Origin};
@@ -53,7 +53,7 @@ pub fn adopt(now: Timestamp, rule: &Rule, observation: &Observation) -> Adoption
 /// The first thing that makes it somebody else's.
 fn foreign(rule: &Rule, location: &Location, found: &Found) -> Option<Problem> {
     let leaf = found.leaf();
-    let why = if location.is_part() {
+    let why = if let Some(Part::Nth { .. }) = location.part() {
         "several certificates are kept in one place: give each a place of its own".to_string()
     } else if leaf.is_ca {
         "it is a CA certificate".to_string()
@@ -262,10 +262,18 @@ mod tests {
 
     #[test]
     fn one_of_several_certificates_in_a_place_is_foreign_because_a_store_keeps_one() {
-        let part = Location::with_part(&secret("web"), Some("2".into()));
+        let part = Location::with_part(&secret("web"), Some(Part::nth(2)));
         let seen = seen_found(part, found(leaf(&["a.example.org"])));
         let Adoption::Refused(problem) = adopt(NOW, &rule(), &seen) else { panic!("not refused") };
         assert_eq!(problem.problem, ProblemKind::Foreign);
         assert!(problem.message.starts_with("several certificates are kept in one place"), "{}", problem.message);
+    }
+
+    #[test]
+    fn one_in_an_object_of_its_own_is_adopted_by_the_name_of_that_object() {
+        let part = secret("all").with_part(Some("web".into()));
+        let seen = seen_found(part.clone(), found(leaf(&["a.example.org"])));
+        let Adoption::Adopted(managed) = adopt(NOW, &rule(), &seen) else { panic!("not adopted") };
+        assert_eq!((managed.name, managed.location, managed.held), ("vault:main:all#web".into(), part, None));
     }
 }

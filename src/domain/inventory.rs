@@ -21,16 +21,54 @@ pub enum Location {
     /// else than most of them.
     Endpoint { host: String, port: u16, sni: Option<String>, address: Option<IpAddr> },
     /// `path` as an operator writes it: mount and path, without `data/`.
-    Secret { vault: VaultName, path: String, part: Option<String> },
+    Secret { vault: VaultName, path: String, part: Option<Part> },
     /// A file, or a directory that holds `cert.pem` and its fellows.
-    File { path: PathBuf, part: Option<String> },
+    File { path: PathBuf, part: Option<Part> },
     /// What a source could not list: certificates below it may be there or not.
-    Listing { source: SourceName, part: Option<String> },
+    Listing { source: SourceName, part: Option<Part> },
+}
+
+/// Which of several certificates in one place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// In an object of its own within a secret: a certificate by itself. Names of objects, outermost first, joined by `/`.
+    Object(String),
+    /// One of several that share a field or a file, counted from 1, and can only be written together.
+    Nth { within: Option<String>, number: usize },
+}
+
+impl Part {
+    pub fn nth(number: usize) -> Self {
+        Self::Nth { within: None, number }
+    }
+
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Self::Object(object) => Some(object),
+            Self::Nth { .. } => None,
+        }
+    }
+}
+
+impl From<&str> for Part {
+    fn from(object: &str) -> Self {
+        Self::Object(object.to_string())
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(object) => f.write_str(&one_line(object)),
+            Self::Nth { within: None, number } => write!(f, "{number}"),
+            Self::Nth { within: Some(object), number } => write!(f, "{}/{number}", one_line(object)),
+        }
+    }
 }
 
 impl Location {
     /// The same place with a part named.
-    pub fn with_part(&self, part: Option<String>) -> Self {
+    pub fn with_part(&self, part: Option<Part>) -> Self {
         let mut location = self.clone();
         match &mut location {
             Self::Endpoint { .. } => {}
@@ -51,11 +89,10 @@ impl Location {
         location
     }
 
-    /// Whether it is one of several certificates in its place.
-    pub fn is_part(&self) -> bool {
+    pub fn part(&self) -> Option<&Part> {
         match self {
-            Self::Endpoint { .. } => false,
-            Self::Secret { part, .. } | Self::File { part, .. } | Self::Listing { part, .. } => part.is_some(),
+            Self::Endpoint { .. } => None,
+            Self::Secret { part, .. } | Self::File { part, .. } | Self::Listing { part, .. } => part.as_ref(),
         }
     }
 
@@ -99,7 +136,7 @@ impl fmt::Display for Location {
                 part
             }
         };
-        part.iter().try_for_each(|part| write!(f, "#{}", one_line(part)))
+        part.iter().try_for_each(|part| write!(f, "#{part}"))
     }
 }
 
@@ -279,6 +316,12 @@ impl Inventory {
         self.observations.get(location)
     }
 
+    /// What was seen of the parts of a place.
+    pub fn parts_of(&self, place: &Location) -> impl Iterator<Item = &Observation> {
+        let parts = self.observations.range(place..).skip_while(move |(location, _)| *location == place);
+        parts.take_while(move |(location, _)| location.with_part(None) == *place).map(|(_, seen)| seen)
+    }
+
     /// In the order of locations.
     pub fn iter(&self) -> impl Iterator<Item = &Observation> {
         self.observations.values()
@@ -297,6 +340,19 @@ impl Inventory {
 mod tests {
     use super::*;
     use crate::domain::sample::*;
+
+    #[test]
+    fn the_parts_of_a_place_are_its_own_and_not_those_of_its_neighbours() {
+        let mut inventory = Inventory::default();
+        let part = |path: &str, part: &str| secret(path).with_part(Some(part.into()));
+        let web = [part("web", "a"), part("web", "b"), secret("web").with_part(Some(Part::nth(1)))];
+        for place in [secret("web"), secret("we"), part("web2", "a"), part("w", "a")].iter().chain(&web) {
+            inventory.insert(seen(place.clone(), Sighting::Absent));
+        }
+        let parts: Vec<_> = inventory.parts_of(&secret("web")).map(|seen| seen.location.clone()).collect();
+        assert_eq!(parts, web);
+        assert_eq!(inventory.parts_of(&secret("none")).count(), 0);
+    }
 
     #[test]
     fn each_place_shows_as_one_line_of_its_own() {
@@ -320,7 +376,11 @@ mod tests {
             (secret("secret/a").with_part(Some("old".into())), "vault:main:secret/a#old"),
             (of_environment, "vault:secret/a"),
             (file("/etc/a.pem"), "/etc/a.pem"),
-            (file("/etc/a.pem").with_part(Some("2".into())), "/etc/a.pem#2"),
+            (file("/etc/a.pem").with_part(Some(Part::nth(2))), "/etc/a.pem#2"),
+            (
+                secret("secret/a").with_part(Some(Part::Nth { within: Some("web".into()), number: 2 })),
+                "vault:main:secret/a#web/2",
+            ),
             (file("/etc/a\n.pem"), "/etc/a\\u{a}.pem"),
         ] {
             assert_eq!(location.to_string(), line);

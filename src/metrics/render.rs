@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::exposition::{Family, is_plain, label};
 use crate::domain::cert::Certificate;
-use crate::domain::inventory::{Location, Observation, Sighting};
+use crate::domain::inventory::{Location, Observation, Part, Sighting};
 use crate::domain::plan::{Action, Origin};
 use crate::domain::snapshot::{Entry, Snapshot};
 use crate::domain::time::Timestamp;
@@ -101,20 +101,21 @@ fn series_name(entry: &Entry) -> String {
 /// 16 hexadecimal digits that stand for a source and a place, whatever is found there.
 pub fn place_hash(observation: &Observation) -> String {
     let part = |part: &Option<String>| part.clone().unwrap_or_default().into_bytes();
+    let part_of = |of: &Option<Part>| part(&of.as_ref().map(Part::to_string));
     let fields = match &observation.location {
         Location::Endpoint { host, port, sni, address } => {
             let port = port.to_string() + &address.map_or(String::new(), |address| format!(" at {address}"));
             [b"endpoint".to_vec(), host.clone().into_bytes(), port.into_bytes(), part(sni)]
         }
         Location::Secret { vault, path, part: field } => {
-            [b"secret".to_vec(), vault.0.clone().into_bytes(), path.clone().into_bytes(), part(field)]
+            [b"secret".to_vec(), vault.0.clone().into_bytes(), path.clone().into_bytes(), part_of(field)]
         }
         Location::File { path, part: field } => {
             let path = path.as_os_str().as_encoded_bytes().to_vec();
-            [b"file".to_vec(), Vec::new(), path, part(field)]
+            [b"file".to_vec(), Vec::new(), path, part_of(field)]
         }
         Location::Listing { source, part: field } => {
-            [b"listing".to_vec(), Vec::new(), source.0.clone().into_bytes(), part(field)]
+            [b"listing".to_vec(), Vec::new(), source.0.clone().into_bytes(), part_of(field)]
         }
     };
     let whole = [observation.source.0.as_bytes(), &fields.join(&0)].join(&0);

@@ -1,10 +1,12 @@
-//! Bytes in, domain types out: certificates, bundles, keys, CSRs and trust. The only place that
+//! Bytes in, domain types out: certificates, bundles, keys, keystores, CSRs and trust. The only place that
 //! knows x509-parser, aws-lc-rs's keys and rustls-webpki.
 
 pub mod bundle;
 pub mod csr;
 pub mod key;
 pub mod key_form;
+pub mod keystore;
+pub mod order;
 pub mod pem;
 pub mod read;
 pub mod roots;

@@ -9,13 +9,12 @@ use futures_util::stream::{self, FuturesUnordered};
 
 use super::Observed;
 use super::path_glob::PathGlob;
-use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Sighting};
+use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
-use crate::pki::NotUnderstood;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
-use crate::vault::sighting::{found, not_understood, without_certificate};
+use crate::vault::sighting::{found, not_understood, version_of, without_certificate};
 use crate::vault::{Fields, KvRead, Vault, VaultError};
 
 /// Measured: one server core gives 3,200 reads a second at this many in flight, and more add nothing.
@@ -169,36 +168,47 @@ impl VaultKvSource {
                 // Deleted: listings name it still.
                 Because::Listed => Vec::new(),
             },
-            Ok(KvRead::Present { data, version, deleted_at }) => match self
-                .sightings(&location, &data, version, deleted_at)
-            {
-                Some(Ok(sightings)) => sightings,
-                Some(Err(why)) => vec![(location.clone(), not_understood(&location, &why))],
-                None if because == Because::Named => vec![(location.clone(), without_certificate(&location, &data))],
+            Ok(KvRead::Present { data, version, deleted_at }) => match self.vault.layout(&path, &data).await {
+                Err(error) => {
+                    let obstacle = error.obstacle(&format!("read {location}"));
+                    vec![(location, Sighting::Unknown(obstacle))]
+                }
+                Ok(Some(layout)) => self.sightings(&location, &layout, &data, version, deleted_at),
+                Ok(None) if because == Because::Named => {
+                    vec![(location.clone(), without_certificate(&location, &data))]
+                }
                 // Some other secret.
-                None => Vec::new(),
+                Ok(None) => Vec::new(),
             },
         }
     }
 
-    /// `None` where no field is one of a certificate.
+    /// One for each object with a certificate. Several in one object are told apart by number.
     fn sightings(
         &self,
-        location: &Location,
+        secret: &Location,
+        layout: &Layout,
         data: &Fields,
         version: Option<u64>,
         deleted_at: Option<Timestamp>,
-    ) -> Option<Result<Vec<(Location, Sighting)>, NotUnderstood>> {
-        let kept = match Layout::find(data)?.read_all(data) {
-            Ok(kept) => kept,
-            Err(why) => return Some(Err(why)),
-        };
-        let part = |i: usize| (kept.len() > 1).then(|| (i + 1).to_string());
-        let sighting = |(i, kept)| {
-            let found = Box::new(found(kept, version, deleted_at, &self.roots));
-            (location.with_part(part(i)), Sighting::Found(found))
-        };
-        Some(Ok(kept.iter().enumerate().map(sighting).collect()))
+    ) -> Vec<(Location, Sighting)> {
+        let mut all = Vec::new();
+        for (object, layout) in layout.parts() {
+            let own = secret.with_part(object.clone().map(Part::Object));
+            match layout.read_all(data) {
+                Err(why) => all.push((own.clone(), not_understood(&own, &why))),
+                Ok(kept) => {
+                    let alone = kept.len() == 1;
+                    all.extend(kept.iter().enumerate().map(|(i, kept)| {
+                        let nth = Part::Nth { within: object.clone(), number: i + 1 };
+                        let location = if alone { own.clone() } else { secret.with_part(Some(nth)) };
+                        let found = found(kept, version_of(&location, version), deleted_at, &self.roots);
+                        (location, Sighting::Found(Box::new(found)))
+                    }));
+                }
+            }
+        }
+        all
     }
 
     fn at(&self, path: &str) -> Location {

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::StoreError;
-use crate::domain::inventory::Location;
+use crate::domain::inventory::{Location, Part};
 use crate::domain::time::Timestamp;
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::vault::layout::Layout;
-use crate::vault::versions::{certificate, gone};
+use crate::vault::versions::{Certified, gone};
 use crate::vault::{Fields, Vault, VaultError};
 
 /// A version that may be written again, and what it replaces.
 pub struct Restore {
     vault: Arc<Vault>,
+    location: Location,
     path: String,
     pub from: u64,
+    /// What is to be written: where one object goes back, the others stay as they are.
     pub fields: Fields,
     pub kept: Kept,
     pub current: Current,
@@ -50,8 +52,16 @@ pub enum RestoreError {
 
 impl Restore {
     /// Reads both versions and changes nothing. `StoreError::Held` says why the old one is not written again.
-    pub async fn plan(vault: Arc<Vault>, path: String, from: u64, now: Timestamp) -> Result<Self, StoreError> {
-        let location = location(&vault, &path);
+    /// `object` within the secret, where it holds several certificates.
+    pub async fn plan(
+        vault: Arc<Vault>,
+        path: String,
+        object: Option<&str>,
+        from: u64,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let part = object.map(Part::from);
+        let location = Location::Secret { vault: vault.name.clone(), path: path.clone(), part };
         let failed = |source: VaultError| failed(format!("read {location}"), source);
         vault.catch_up(Instant::now()).await.map_err(failed)?;
         let old = vault.version(&path, Some(from)).await.map_err(failed)?;
@@ -60,14 +70,21 @@ impl Restore {
             return Err(StoreError::Held(gone(&location, from, there)));
         };
         let held = |NotUnderstood(why)| StoreError::Held(format!("version {from} of {location}: {why}"));
-        let kept = fit(now, &fields).map_err(held)?;
+        let certified = vault.certificate(&path, object, &fields).await.map_err(failed)?;
+        let (layout, kept) = certified.and_then(|certified| fit(now, &fields, certified)).map_err(held)?;
         let Some(newest) = vault.version(&path, None).await.map_err(failed)? else {
             return Err(StoreError::Held(format!("{location} is gone")));
         };
         let fields_now = newest.fields.unwrap_or_default();
-        let holds = holds(&fields_now).map_err(|why| StoreError::Held(format!("{location}: {why}")))?;
+        let layout_now = vault.layout(&path, &fields_now).await.map_err(failed)?;
+        let holds = holds(&fields_now, layout_now, object);
+        let holds = holds.map_err(|why| StoreError::Held(format!("{location}: {why}")))?;
+        let fields = match object {
+            Some(_) => layout.moved(&fields, &fields_now).map_err(held)?,
+            None => fields,
+        };
         let current = Current { number: newest.number, fields: fields_now, holds };
-        Ok(Self { vault, path, from, fields, kept, current })
+        Ok(Self { vault, location, path, from, fields, kept, current })
     }
 
     /// The current version holds the same, field by field.
@@ -113,17 +130,14 @@ impl Restore {
         }
     }
 
-    fn location(&self) -> Location {
-        location(&self.vault, &self.path)
+    fn location(&self) -> &Location {
+        &self.location
     }
 }
 
 /// What is asked of anything that certd stores, as far as a stored version can show it.
-fn fit(now: Timestamp, fields: &Fields) -> Result<Kept, NotUnderstood> {
-    let kept = certificate(fields)?;
-    if let Some(layout) = Layout::find(fields) {
-        layout.insist_writable(fields)?;
-    }
+fn fit(now: Timestamp, fields: &Fields, (layout, kept): Certified) -> Result<Certified, NotUnderstood> {
+    layout.insist_writable(fields)?;
     let leaf = &kept.chain.leaf;
     let why = if kept.key_digest() != Some(leaf.public_key) {
         "its key does not belong to its certificate".to_string()
@@ -132,31 +146,34 @@ fn fit(now: Timestamp, fields: &Fields) -> Result<Kept, NotUnderstood> {
     } else if now < leaf.not_before {
         format!("its certificate begins on {} only", leaf.not_before)
     } else {
-        return Ok(kept);
+        return Ok((layout, kept));
     };
     Err(NotUnderstood(why))
 }
 
 /// The version that is replaced stays in the history, so a damaged certificate is no reason to refuse; a
 /// secret of another kind is.
-fn holds(fields: &Fields) -> Result<Holds, &'static str> {
-    match Layout::find(fields) {
-        _ if fields.is_empty() => Ok(Holds::Nothing),
-        None => Err("it holds other fields and no certificate now, and certd does not write over them"),
-        Some(layout) => Ok(match layout.read(fields) {
+fn holds(fields: &Fields, layout: Option<Layout>, object: Option<&str>) -> Result<Holds, String> {
+    let other = "it holds other fields and no certificate now, and certd does not write over them";
+    let layout = match layout {
+        _ if fields.is_empty() => return Ok(Holds::Nothing),
+        None => return Err(other.to_string()),
+        Some(layout) => layout.part(object),
+    };
+    Ok(match layout {
+        // Others may have come since, which the old content does not have.
+        Err(NotUnderstood(why)) => return Err(why),
+        Ok(None) => Holds::Nothing,
+        Ok(Some(layout)) => match layout.read(fields) {
             Ok(kept) => Holds::Certificate(Box::new(kept)),
             Err(NotUnderstood(why)) => Holds::NotUnderstood(why),
-        }),
-    }
+        },
+    })
 }
 
 /// As Vault wrote them out, to the byte.
 fn is_same(one: &Fields, other: &Fields) -> bool {
     one.iter().map(|(name, value)| (name, value.get())).eq(other.iter().map(|(name, value)| (name, value.get())))
-}
-
-fn location(vault: &Vault, path: &str) -> Location {
-    Location::Secret { vault: vault.name.clone(), path: path.to_string(), part: None }
 }
 
 fn failed(doing: String, source: VaultError) -> StoreError {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{StoreError, Written};
 use crate::domain::cert::Fingerprint;
-use crate::domain::inventory::{Location, Sighting};
+use crate::domain::inventory::{Location, Part, Sighting};
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
 use crate::domain::time::Timestamp;
@@ -13,13 +13,15 @@ use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
-use crate::vault::sighting::{found, not_understood, without_certificate};
+use crate::vault::sighting::{found, not_understood, version_of, without_certificate};
 use crate::vault::{Fields, KvRead, Notes, Vault, VaultError};
 
 pub struct VaultKvStore {
     pub vault: Arc<Vault>,
     /// Mount and path, without `data/`.
     pub path: String,
+    /// The object within the secret, where it holds several certificates.
+    pub object: Option<String>,
     pub roots: Arc<Roots>,
 }
 
@@ -79,7 +81,7 @@ impl VaultKvStore {
             Ok(Now::Empty { .. }) => Sighting::Absent,
             Ok(Now::Other { sighting, .. }) => sighting,
             Ok(Now::Certificate { upon, kept, deleted_at, .. }) => {
-                Sighting::Found(Box::new(found(&kept, upon.version(), deleted_at, &self.roots)))
+                Sighting::Found(Box::new(found(&kept, self.version(upon), deleted_at, &self.roots)))
             }
         }
     }
@@ -108,7 +110,7 @@ impl VaultKvStore {
                 return Ok(Written { version: upon.version(), unchanged: true });
             }
             Now::Certificate { layout, mut fields, upon, kept, .. } => {
-                self.insist_on(based_on, upon.version(), Some(kept.chain.leaf.fingerprint))?;
+                self.insist_on(based_on, self.version(upon), Some(kept.chain.leaf.fingerprint))?;
                 let replaced = layout.insist_writable(&fields).and_then(|()| layout.apply(&mut fields, certified));
                 replaced.map_err(|NotUnderstood(why)| self.held(&why))?;
                 (fields, upon)
@@ -188,17 +190,27 @@ impl VaultKvStore {
             false => Upon::Whatever,
         };
         if fields.is_empty() {
-            return Ok(Now::Empty { upon });
+            return Ok(if self.object.is_some() { no_object() } else { Now::Empty { upon } });
         }
         let location = self.location();
-        let Some(layout) = Layout::find(&fields) else {
+        let Some(layout) = self.vault.layout(&self.path, &fields).await? else {
             let why = "it holds other fields and no certificate: empty it, or keep the certificate at another path";
             return Ok(Now::Other { sighting: without_certificate(&location, &fields), why: why.to_string() });
+        };
+        let layout = match layout.part(self.object.as_deref()) {
+            Ok(Some(layout)) => layout,
+            Ok(None) => return Ok(no_object()),
+            Err(why) => return Ok(Now::Other { sighting: not_understood(&location, &why), why: why.to_string() }),
         };
         Ok(match layout.read(&fields) {
             Ok(kept) => Now::Certificate { layout, fields, upon, kept: Box::new(kept), deleted_at },
             Err(why) => Now::Other { sighting: not_understood(&location, &why), why: why.to_string() },
         })
+    }
+
+    /// What a decision is based on. The write is by check-and-set on the version just read, whatever this is.
+    fn version(&self, upon: Upon) -> Option<u64> {
+        version_of(&self.location(), upon.version())
     }
 
     fn insist_on(&self, based_on: &Basis, version: Option<u64>, leaf: Option<Fingerprint>) -> Result<(), StoreError> {
@@ -233,7 +245,8 @@ impl VaultKvStore {
     }
 
     fn location(&self) -> Location {
-        Location::Secret { vault: self.vault.name.clone(), path: self.path.clone(), part: None }
+        let part = self.object.clone().map(Part::Object);
+        Location::Secret { vault: self.vault.name.clone(), path: self.path.clone(), part }
     }
 
     fn held(&self, why: &str) -> StoreError {
@@ -243,6 +256,11 @@ impl VaultKvStore {
     fn failed(&self, doing: &str, source: VaultError) -> StoreError {
         StoreError::Failed { doing: format!("{doing} {}", self.location()), source: Box::new(source) }
     }
+}
+
+fn no_object() -> Now {
+    let why = "there is no such object in it, and certd makes none: put the certificate there, or name another";
+    Now::Other { sighting: Sighting::Absent, why: why.to_string() }
 }
 
 /// Leaf, key and every certificate of the chain are there. A root beside them is no difference.

@@ -66,6 +66,12 @@ pub enum VaultError {
     },
     #[error("not a path in Vault (an empty segment, `.`, `..` or a control character): {0}")]
     Path(String),
+    #[error("could not read the password of its keystore: {place}")]
+    Password {
+        place: String,
+        #[source]
+        source: Box<VaultError>,
+    },
     #[error("could not reach Vault at {address}")]
     Unreachable {
         address: String,
@@ -137,6 +143,7 @@ impl VaultError {
             // Nothing was asked of Vault yet, but to let certd in.
             Self::CredentialFile { .. } | Self::Credential { .. } | Self::Unwrap { .. } => true,
             Self::Login { .. } | Self::ShortLived { .. } | Self::ClientCertificate { .. } => true,
+            Self::Password { source, .. } => source.is_decided(),
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Sealed { .. } | Self::NotInitialised { .. } => {
                 false
             }
@@ -158,6 +165,7 @@ impl VaultError {
             Self::CredentialFile { .. } | Self::Credential { .. } | Self::Unwrap { .. } | Self::Login { .. } => false,
             Self::ShortLived { .. } | Self::ClientCertificate { .. } | Self::Path(_) | Self::MayBeStale { .. } => false,
             Self::Server { .. } | Self::TooLarge { .. } | Self::Leased { .. } | Self::NotNoted => false,
+            Self::Password { source, .. } => source.is_of_the_address(),
             Self::Shared(error) => error.is_of_the_address(),
         }
     }
@@ -191,6 +199,7 @@ impl VaultError {
                 Self::Refused { .. } => ObstacleKind::Denied,
                 _ => source.kind(),
             },
+            Self::Password { source, .. } => source.kind(),
             Self::Roots { .. } | Self::ClientCertificate { .. } => ObstacleKind::Tls,
             Self::TooLarge { .. } => ObstacleKind::TooLarge,
             Self::Address { .. } | Self::Path(_) => ObstacleKind::NotUnderstood,

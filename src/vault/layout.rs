@@ -2,18 +2,22 @@
 
 mod companions;
 mod form;
+pub mod keystores;
 mod names;
 mod renewed;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Fields;
 use crate::domain::renewal::CertifiedKey;
+use crate::domain::text::printable;
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::{Bundle, Kept};
 use form::Form;
+use keystores::{Around, Elsewhere, Found, KeystoreField};
 use names::Names;
 use renewed::New;
 
@@ -21,31 +25,31 @@ use renewed::New;
 const DEEPEST: usize = 4;
 
 /// Where a secret keeps certificates. Whichever fields of a place it has belong together and change together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Layout {
-    /// At least one, unless there is a keystore.
+    /// At least one.
     places: Vec<Place>,
-    /// A field with a PKCS#12 file or a Java keystore, which is a certificate that certd cannot read.
-    keystore: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An object with the fields of one certificate. Of names and keystores it has at least one.
+#[derive(Clone, Debug)]
 struct Place {
     /// The objects around the fields, outermost first.
     within: Vec<String>,
-    names: Names,
+    names: Option<Names>,
+    keystores: Vec<KeystoreField>,
 }
 
 impl Layout {
-    /// `None` for a secret that keeps something else than a certificate.
+    /// `None` for a secret that keeps something else than a certificate. Its keystores are closed still.
     pub fn find(fields: &Fields) -> Option<Self> {
         let mut places = Vec::new();
-        collect(fields, &mut Vec::new(), &mut places);
+        collect(&Around { fields, outer: None }, &mut Vec::new(), &mut places);
         if places.is_empty() {
-            places.extend(Names::named(fields).map(|names| Place { within: Vec::new(), names }));
+            let named = Names::named(fields).map(Some);
+            places.extend(named.map(|names| Place { within: Vec::new(), names, keystores: Vec::new() }));
         }
-        let keystore = fields.iter().find(|(_, value)| form::is_keystore(value.get())).map(|(name, _)| name.clone());
-        (!places.is_empty() || keystore.is_some()).then_some(Self { places, keystore })
+        (!places.is_empty()).then_some(Self { places })
     }
 
     /// The names that make a secret one of a certificate.
@@ -53,8 +57,58 @@ impl Layout {
         names::certificate_fields()
     }
 
+    /// Whether the JSON of a field is a keystore in base64.
+    pub fn is_keystore(json: &str) -> bool {
+        form::keystore(json).is_some()
+    }
+
+    pub fn has_keystores(&self) -> bool {
+        self.places.iter().any(|place| !place.keystores.is_empty())
+    }
+
+    /// The passwords to read before [`Layout::open`].
+    pub fn elsewhere(&self) -> BTreeSet<Elsewhere> {
+        let keystores = self.places.iter().flat_map(|place| &place.keystores);
+        keystores.flat_map(KeystoreField::elsewhere).cloned().collect()
+    }
+
+    /// Opens the keystores, which takes its time. One without a private key is a certificate's only where there is no other.
+    pub fn open(&mut self, fields: &Fields, found: &Found) {
+        for place in &mut self.places {
+            if let Ok(fields) = place.fields(fields).map(Cow::into_owned) {
+                place.keystores.iter_mut().for_each(|keystore| keystore.open(&fields, found));
+            }
+        }
+        if self.places.iter().any(|place| !place.only_trusts()) {
+            self.places.retain(|place| !place.only_trusts());
+        }
+        // What is within an object of a certificate is its own affair.
+        if let Some(place) = self.places.iter().find(|place| place.within.is_empty() && place.holds_key()) {
+            self.places = vec![place.clone()];
+        }
+    }
+
+    /// Each place by itself, with the object that makes it a part of the secret where there are several.
+    pub fn parts(&self) -> Vec<(Option<String>, Self)> {
+        let alone = self.places.len() == 1;
+        let part = |place: &Place| ((!alone).then(|| place.name()), Self { places: vec![place.clone()] });
+        self.places.iter().map(part).collect()
+    }
+
+    /// The place of one part; `None` where that object is gone. Without a name, the only place there is.
+    pub fn part(&self, object: Option<&str>) -> Result<Option<Self>, NotUnderstood> {
+        match object {
+            None => self.insist_on_one_place().map(|()| Some(self.clone())),
+            Some(object) => {
+                let place = self.places.iter().find(|place| place.name() == object);
+                Ok(place.map(|place| Self { places: vec![place.clone()] }))
+            }
+        }
+    }
+
     /// The one certificate of a secret, with its chain and key.
     pub fn read(&self, fields: &Fields) -> Result<Kept, NotUnderstood> {
+        self.insist_on_one_place()?;
         let mut kept = self.read_all(fields)?;
         match kept.len() {
             1 => Ok(kept.remove(0)),
@@ -64,13 +118,9 @@ impl Layout {
 
     /// All that a secret holds, at least one.
     pub fn read_all(&self, fields: &Fields) -> Result<Vec<Kept>, NotUnderstood> {
-        if let (true, Some(name)) = (self.places.is_empty(), &self.keystore) {
-            let why = "is a keystore (PKCS#12 or JKS), which certd does not read: keep the certificate as PEM";
-            return Err(NotUnderstood(format!("the field `{name}` {why}")));
-        }
         let mut all = Vec::new();
         for place in &self.places {
-            let kept = place.fields(fields).and_then(|fields| place.names.bundle(&fields)?.chains());
+            let kept = place.fields(fields).and_then(|fields| place.chains(&fields));
             all.extend(kept.map_err(|why| place.tell(why))?);
         }
         Ok(all)
@@ -78,18 +128,10 @@ impl Layout {
 
     /// Why a secret of this layout must not be written, with what to do about it.
     pub fn insist_writable(&self, fields: &Fields) -> Result<(), NotUnderstood> {
-        if let Some(name) = &self.keystore {
-            let why = "is a keystore (PKCS#12 or JKS), which certd does not write: remove it, or renew it by hand";
-            return Err(NotUnderstood(format!("the field `{name}` {why}")));
-        }
-        let [place] = &self.places[..] else {
-            let objects: Vec<_> = self.places.iter().map(|place| place.within.join(".")).collect();
-            let objects = objects.join("`, `");
-            return Err(NotUnderstood(format!(
-                "certificates in several objects (`{objects}`): give each a secret of its own"
-            )));
-        };
-        place.fields(fields).and_then(|fields| place.names.insist_writable(&fields)).map_err(|why| place.tell(why))
+        self.insist_on_one_place()?;
+        self.places.iter().try_for_each(|place| {
+            place.fields(fields).and_then(|fields| place.insist_writable(&fields)).map_err(|why| place.tell(why))
+        })
     }
 
     /// A new secret.
@@ -109,23 +151,59 @@ impl Layout {
         }
         Ok(())
     }
+
+    /// `into` with the object of this part as it is in `fields`.
+    pub fn moved(&self, fields: &Fields, into: &Fields) -> Result<Fields, NotUnderstood> {
+        let mut moved = into.clone();
+        for place in &self.places {
+            let Some((name, outer)) = place.within.split_last() else { return Ok(fields.clone()) };
+            let object = Place { within: outer.to_vec(), ..place.clone() };
+            let value = object.fields(fields)?.get(name).cloned().ok_or_else(|| no_object(name))?;
+            put(&mut moved, outer, name, value)?;
+        }
+        Ok(moved)
+    }
+
+    fn insist_on_one_place(&self) -> Result<(), NotUnderstood> {
+        if self.places.len() < 2 {
+            return Ok(());
+        }
+        let objects: Vec<_> = self.places.iter().map(|place| printable(&place.name())).collect();
+        let objects = objects.join("`, `");
+        let first = printable(&self.places[0].name());
+        Err(NotUnderstood(format!(
+            "certificates in several objects (`{objects}`): name one behind the path, as in `#{first}`"
+        )))
+    }
 }
 
 /// Every object that holds the fields of a certificate, and none within such an object.
-fn collect(fields: &Fields, within: &mut Vec<String>, places: &mut Vec<Place>) {
-    if let Some(names) = Names::find(fields) {
-        places.push(Place { within: within.clone(), names });
-    } else if within.len() < DEEPEST {
-        for (name, value) in fields {
+fn collect(around: &Around, within: &mut Vec<String>, places: &mut Vec<Place>) {
+    let (names, keystores) = (Names::find(around.fields), KeystoreField::find(around));
+    let has_names = names.is_some();
+    if has_names || !keystores.is_empty() {
+        places.push(Place { within: within.clone(), names, keystores });
+    }
+    if !has_names && within.len() < DEEPEST {
+        for (name, value) in around.fields {
             let Some(inner) = object(value) else { continue };
             within.push(name.clone());
-            collect(&inner, within, places);
+            collect(&Around { fields: &inner, outer: Some(around) }, within, places);
             within.pop();
         }
     }
 }
 
 impl Place {
+    /// Unlike that of any other place of the secret.
+    fn name(&self) -> String {
+        let escaped = |name: &String| name.replace('%', "%25").replace('/', "%2F");
+        match (&self.within[..], self.keystores.first()) {
+            ([], Some(keystore)) => keystore.name.clone(),
+            (within, _) => within.iter().map(escaped).collect::<Vec<_>>().join("/"),
+        }
+    }
+
     fn fields<'a>(&self, secret: &'a Fields) -> Result<Cow<'a, Fields>, NotUnderstood> {
         let mut fields = Cow::Borrowed(secret);
         for name in &self.within {
@@ -134,22 +212,74 @@ impl Place {
         Ok(fields)
     }
 
+    /// The fields by name come first; then the first keystore with a private key; then whom the others trust.
+    fn chains(&self, fields: &Fields) -> Result<Vec<Kept>, NotUnderstood> {
+        if let Some(names) = &self.names {
+            return names.bundle(fields)?.chains();
+        }
+        let kept: Vec<_> = self.keystores.iter().map(KeystoreField::kept).collect();
+        if let Some(kept) = kept.iter().find_map(|kept| kept.as_ref().ok()?.clone()) {
+            return Ok(vec![kept]);
+        }
+        kept.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let trusted = self.keystores.iter().map(KeystoreField::trusted).collect::<Result<Vec<_>, _>>()?;
+        Ok(trusted.into_iter().flatten().collect())
+    }
+
+    fn holds_key(&self) -> bool {
+        self.names.is_some() || self.keystores.iter().any(|keystore| matches!(keystore.kept(), Ok(Some(_))))
+    }
+
+    fn only_trusts(&self) -> bool {
+        self.names.is_none() && self.keystores.iter().all(|keystore| matches!(keystore.kept(), Ok(None)))
+    }
+
+    fn insist_writable(&self, fields: &Fields) -> Result<(), NotUnderstood> {
+        if let Some(names) = &self.names {
+            names.insist_writable(fields)?;
+        }
+        let mut chains = self.chains(fields)?;
+        let kept = chains.swap_remove(0);
+        if self.only_trusts() {
+            return Err(NotUnderstood("there is no private key in it, only whom to trust".to_string()));
+        }
+        self.keystores.iter().try_for_each(|keystore| keystore.insist_writable(&kept))
+    }
+
     fn apply(&self, fields: &mut Fields, within: &[String], certified: &CertifiedKey) -> Result<(), NotUnderstood> {
-        let Some((outer, rest)) = within.split_first() else {
-            return New::of(self.names, fields, certified)?.apply(fields);
-        };
-        let mut inner = fields.get(outer).and_then(|value| object(value)).ok_or_else(|| no_object(outer))?;
-        self.apply(&mut inner, rest, certified)?;
-        fields.insert(outer.clone(), json(&inner));
-        Ok(())
+        if let Some((outer, rest)) = within.split_first() {
+            let mut inner = fields.get(outer).and_then(|value| object(value)).ok_or_else(|| no_object(outer))?;
+            self.apply(&mut inner, rest, certified)?;
+            fields.insert(outer.clone(), json(&inner));
+            return Ok(());
+        }
+        match self.names {
+            Some(names) => New::of(names, fields, certified)?.apply(fields)?,
+            None => {
+                let old = self.chains(fields)?.swap_remove(0).chain.leaf;
+                companions::renew(fields, &old, &certified.chain().leaf);
+            }
+        }
+        self.keystores.iter().try_for_each(|keystore| keystore.apply(fields, certified))
     }
 
     fn tell(&self, NotUnderstood(why): NotUnderstood) -> NotUnderstood {
         match self.within.is_empty() {
             true => NotUnderstood(why),
-            false => NotUnderstood(format!("in `{}`: {why}", self.within.join("."))),
+            false => NotUnderstood(format!("in `{}`: {why}", printable(&self.name()))),
         }
     }
+}
+
+fn put(fields: &mut Fields, within: &[String], name: &str, value: Box<RawValue>) -> Result<(), NotUnderstood> {
+    let Some((outer, rest)) = within.split_first() else {
+        fields.insert(name.to_string(), value);
+        return Ok(());
+    };
+    let mut inner = fields.get(outer).and_then(|value| object(value)).ok_or_else(|| no_object(outer))?;
+    put(&mut inner, rest, name, value)?;
+    fields.insert(outer.clone(), json(&inner));
+    Ok(())
 }
 
 fn no_object(name: &str) -> NotUnderstood {

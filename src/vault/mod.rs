@@ -13,6 +13,7 @@ mod session;
 pub(crate) mod sighting;
 mod token;
 mod transport;
+mod unlock;
 pub mod versions;
 
 use std::collections::BTreeMap;

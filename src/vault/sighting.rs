@@ -2,7 +2,7 @@
 
 use super::Fields;
 use super::layout::Layout;
-use crate::domain::inventory::{Found, Location, Obstacle, ObstacleKind, Sighting};
+use crate::domain::inventory::{Found, Location, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::time::Timestamp;
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
@@ -12,6 +12,14 @@ use crate::pki::roots::Roots;
 pub(crate) fn found(kept: &Kept, version: Option<u64>, deleted_at: Option<Timestamp>, roots: &Roots) -> Found {
     let (chain, trust) = (kept.chain.clone(), roots.judge(&kept.ders));
     Found { chain, trust, stored_key: kept.key_digest(), version, deleted_at }
+}
+
+/// That of the secret. An object within it has none of its own: a write to another object says nothing about it.
+pub(crate) fn version_of(location: &Location, version: Option<u64>) -> Option<u64> {
+    match location.part() {
+        Some(Part::Object(_)) => None,
+        Some(Part::Nth { .. }) | None => version,
+    }
 }
 
 pub(crate) fn not_understood(location: &Location, why: &NotUnderstood) -> Sighting {

@@ -68,21 +68,33 @@ pub fn gone(location: &Location, number: u64, version: Option<Version>) -> Strin
     }
 }
 
-/// The one certificate in the fields of a version, with its chain and key.
-pub fn certificate(fields: &Fields) -> Result<Kept, NotUnderstood> {
-    match Layout::find(fields) {
-        Some(layout) => layout.read(fields),
-        None => Err(NotUnderstood("there is no certificate in it".to_string())),
-    }
-}
-
-/// Every leaf in the fields of a version, with its key; none where it holds none that certd can read.
-pub fn leaves(fields: &Fields) -> Vec<(Fingerprint, KeyDigest)> {
-    let kept = Layout::find(fields).and_then(|layout| layout.read_all(fields).ok()).unwrap_or_default();
-    kept.iter().map(|kept| (kept.chain.leaf.fingerprint, kept.chain.leaf.public_key)).collect()
-}
+/// The certificate in the fields of a version, with its chain and key, and where in them it is.
+pub type Certified = (Layout, Kept);
 
 impl Vault {
+    /// The one certificate in the fields of a version at `path`, or that of one object of it.
+    pub async fn certificate(
+        &self,
+        path: &str,
+        object: Option<&str>,
+        fields: &Fields,
+    ) -> Result<Result<Certified, NotUnderstood>, VaultError> {
+        let none = || NotUnderstood("there is no certificate in it".to_string());
+        let Some(layout) = self.layout(path, fields).await? else { return Ok(Err(none())) };
+        let part = layout.part(object).and_then(|part| part.ok_or_else(none));
+        Ok(part.and_then(|part| {
+            let kept = part.read(fields)?;
+            Ok((part, kept))
+        }))
+    }
+
+    /// Every leaf in the fields of a version at `path`, with its key; none where it holds none that certd can read.
+    pub async fn leaves(&self, path: &str, fields: &Fields) -> Result<Vec<(Fingerprint, KeyDigest)>, VaultError> {
+        let Some(layout) = self.layout(path, fields).await? else { return Ok(Vec::new()) };
+        let kept = layout.parts().into_iter().flat_map(|(_, part)| part.read_all(fields).unwrap_or_default());
+        Ok(kept.map(|kept| (kept.chain.leaf.fingerprint, kept.chain.leaf.public_key)).collect())
+    }
+
     /// Never stale. `None` where no secret is or was.
     pub async fn history(&self, path: &str) -> Result<Option<History>, VaultError> {
         self.catch_up(Instant::now()).await?;

@@ -101,7 +101,12 @@ impl House {
     }
 
     pub fn store(&self, path: &str) -> VaultKvStore {
-        VaultKvStore { vault: self.vault.clone(), path: format!("{}/{path}", self.kv), roots: self.roots() }
+        self.store_of(path, None)
+    }
+
+    pub fn store_of(&self, path: &str, object: Option<&str>) -> VaultKvStore {
+        let (path, object) = (format!("{}/{path}", self.kv), object.map(str::to_string));
+        VaultKvStore { vault: self.vault.clone(), path, object, roots: self.roots() }
     }
 
     pub async fn observe(&self, vault: &Arc<Vault>, paths: &[&str], exclude: &[&str]) -> Observed {
@@ -136,7 +141,10 @@ impl House {
 pub fn in_a_word(sighting: &Sighting) -> String {
     match sighting {
         Sighting::Absent => "absent".to_string(),
-        Sighting::Found(found) => format!("{} v{}", found.leaf().names[0], found.version.unwrap()),
+        Sighting::Found(found) => match found.version {
+            Some(version) => format!("{} v{version}", found.leaf().names[0]),
+            None => found.leaf().names[0].to_string(),
+        },
         Sighting::Unknown(obstacle) => obstacle.obstacle.as_str().to_string(),
     }
 }

@@ -1,8 +1,9 @@
-//! What the stories stand on: real servers, started once for each test binary.
+//! What the stories stand on: real servers, started once for each test binary, and other people's tools.
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
 pub mod certificates;
 pub mod cluster;
 pub mod scripted;
 pub mod server;
+pub mod tools;
 pub mod vault;

@@ -115,6 +115,67 @@ async fn a_secret_that_was_deleted_is_never_recreated() {
 }
 
 #[tokio::test]
+async fn each_object_of_a_secret_is_adopted_and_two_are_renewed_in_one_turn() {
+    let home = Home::new(ADOPT).await;
+    let of = |name: &str| home.old.secret(Leaf::due(name));
+    let fresh = home.old.secret(Leaf::fresh("fresh.example.org"));
+    let secret = json!({
+        "web": of("web.example.org"), "api": { "tls": of("api.example.org") }, "fresh": fresh,
+        "foreign": of("web.example.com"), "note": 0.10,
+    });
+    home.house.admin.put(&home.house.kv, "tls/all", secret).await;
+    let keep = [("tls/all#fresh", "keep")];
+    let due = [("tls/all#api/tls", "renew due"), keep[0], ("tls/all#web", "renew due")];
+    assert_eq!(home.plan().await, rows(&due));
+    let before = home.fields("tls/all").await;
+
+    let daemon = home.run().await;
+    assert_eq!((home.version("tls/all").await, home.signed().await), (3, 2));
+    assert_eq!(home.plan().await, rows(&[("tls/all#api/tls", "keep"), keep[0], ("tls/all#web", "keep")]));
+    let after = home.fields("tls/all").await;
+    for field in ["fresh", "foreign", "note"] {
+        assert_eq!(after[field].get(), before[field].get());
+    }
+    let foreign = home.check().await.into_iter().find(|(at, _)| at == "tls/all#foreign").unwrap().1;
+    assert!(foreign.contains("foreign"), "{foreign}");
+    let page = daemon.page().await;
+    assert!(page.contains("certd_vault_cas_conflicts_total{vault=\"main\"} 0"), "{page}");
+
+    // One alone, by its name; what becomes of another object is not its affair.
+    let web = home.location("tls/all#web");
+    let renewed = home.certd(&["renew", &web, "--force"]).await;
+    assert_eq!(renewed.code, 0, "{renewed:?}");
+    assert_eq!((home.version("tls/all").await, home.signed().await), (4, 3));
+    let last = home.fields("tls/all").await;
+    assert_eq!(last["api"].get(), after["api"].get());
+    assert_ne!(last["web"].get(), after["web"].get());
+    assert!(daemon.stop().success());
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_read_holds_each_of_its_objects_under_its_name() {
+    let home = Home::new(ADOPT).await;
+    let of = |name: &str| home.old.secret(Leaf::fresh(name));
+    let secret = json!({ "web": of("web.example.org"), "api": of("api.example.org") });
+    home.house.admin.put(&home.house.kv, "tls/all", secret).await;
+    let daemon = home.run().await;
+    let states = |daemon: &'static str| (daemon.to_string(), 1.0);
+    assert_eq!(daemon.metric("certd_certificate_state", "state").await, [states("ok"), states("ok")]);
+    let cert = "certd_certificate_state";
+    let names = daemon.metric(cert, "cert").await;
+    let mount = format!("{}/data/tls/*", home.house.kv);
+    let list = format!("{}/metadata/tls/*", home.house.kv);
+    let policy =
+        format!("path \"{mount}\" {{ capabilities = [\"deny\"] }}\npath \"{list}\" {{ capabilities = [\"list\"] }}");
+    home.give_token(&home.house.admin.token(&policy).await);
+    daemon.reload();
+    daemon.until("turn completed");
+    assert_eq!(daemon.metric(cert, "cert").await, names, "the same series");
+    assert_eq!(daemon.metric(cert, "state").await, [states("unknown"), states("unknown")]);
+    assert!(daemon.stop().success());
+}
+
+#[tokio::test]
 async fn two_rules_on_one_secret_are_held_and_a_declared_certificate_beats_them() {
     let second = ADOPT.replace("\"apps\"", "\"all\"").replace("KV/tls/**", "KV/tls/*");
     let home = Home::new(&format!("{ADOPT}{second}{}", declared("mine"))).await;

@@ -34,6 +34,28 @@ async fn a_missing_certificate_is_issued_once_and_again_when_its_names_change() 
 }
 
 #[tokio::test]
+async fn one_object_of_a_secret_may_be_declared_while_a_rule_keeps_the_others() {
+    let home = Home::new(&format!("{ADOPT}{}", declared("web").replace("tls/web", "tls/all#web"))).await;
+    let secret = json!({
+        "web": home.old.secret(Leaf::due("web.example.org")), "api": home.old.secret(Leaf::fresh("api.example.org")),
+    });
+    home.house.admin.put(&home.house.kv, "tls/all", secret).await;
+    let before = home.fields("tls/all").await;
+    assert_eq!(home.plan().await, rows(&[("tls/all#api", "keep"), ("web", "renew key_type_changed")]));
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    assert_eq!(home.plan().await, rows(&[("tls/all#api", "keep"), ("web", "keep")]));
+    let after = home.fields("tls/all").await;
+    assert_eq!(after["api"].get(), before["api"].get());
+    assert_eq!((home.version("tls/all").await, home.signed().await), (2, 1));
+
+    // An object that is not there is not made, and no CA is asked.
+    home.configure(&declared("web").replace("tls/web", "tls/all#none"));
+    let renewed = home.certd(&["renew"]).await;
+    assert!(renewed.out.contains("there is no such object in it"), "{renewed:?}");
+    assert_eq!((home.version("tls/all").await, home.signed().await), (2, 1));
+}
+
+#[tokio::test]
 async fn a_person_may_renew_at_any_time_by_a_running_certd_or_without_one() {
     let home = Home::new(&format!("{}{}", declared("web"), declared("api"))).await;
     assert_eq!(home.certd(&["renew"]).await.code, 0);

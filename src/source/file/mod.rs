@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::Observed;
 use super::target::is_glob;
-use crate::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, Sighting};
+use crate::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
 use crate::pki::NotUnderstood;
@@ -146,7 +146,7 @@ fn parts(path: &Path, chains: Result<Vec<Kept>, NotUnderstood>, roots: &Roots) -
         Ok(chains) => chains
             .into_iter()
             .enumerate()
-            .map(|(i, kept)| (place.with_part(Some((i + 1).to_string())), found(kept, roots)))
+            .map(|(i, kept)| (place.with_part(Some(Part::nth(i + 1))), found(kept, roots)))
             .collect(),
         Err(why) => {
             let message = format!("could not understand {}: {why}", path.display());

@@ -8,6 +8,7 @@ use crate::domain::key::PrivateKey;
 use crate::domain::text::printable;
 use crate::pki::bundle::Bundle;
 use crate::pki::key_form::KeyForm;
+use crate::pki::keystore::Kind;
 use crate::pki::{NotUnderstood, key, pem};
 
 const BEGIN: &str = "-----BEGIN ";
@@ -55,7 +56,7 @@ impl Form {
     pub fn of(text: &str) -> (Self, Zeroizing<Vec<u8>>) {
         let lines = Lines::of(text);
         if let Some(bytes) = (!text.contains(BEGIN)).then(|| unwrapped(text)).flatten() {
-            let width = text.trim_end().lines().nth(1).and_then(|_| text.lines().next()).map(str::len);
+            let width = width(text);
             if let Some(inner) = std::str::from_utf8(&bytes).ok().filter(|inner| inner.contains(BEGIN)) {
                 let inner = Lines::of(inner);
                 return (Self { encoding: Encoding::WrappedPem { width, inner }, lines }, bytes);
@@ -140,15 +141,32 @@ pub fn other_block(bytes: &[u8]) -> Option<String> {
     labels.into_iter().find(lost).map(printable)
 }
 
-/// Whether a JSON text is base64 of PKCS#12 (RFC 7292: a sequence that opens with the version 3) or of a Java keystore.
-pub fn is_keystore(json: &str) -> bool {
-    let Some(text) = json.strip_prefix('"').and_then(|text| text.get(..12)) else { return false };
-    let Ok(head) = BASE64.decode(text) else { return false };
-    let java = [[0xfe, 0xed, 0xfe, 0xed], [0xce, 0xce, 0xce, 0xce]];
-    let version = [0x02, 0x01, 0x03];
-    java.iter().any(|magic| head.starts_with(magic))
-        // The length of the sequence takes one to four bytes.
-        || head.first() == Some(&SEQUENCE) && (2..=5).any(|at| head[at..].starts_with(&version))
+/// Which keystore a JSON text is the base64 of, if it is.
+pub fn keystore(json: &str) -> Option<Kind> {
+    let head = json.strip_prefix('"')?.get(..12)?;
+    Kind::of(&BASE64.decode(head).ok()?)
+}
+
+/// How one text holds bytes that are neither PEM nor DER of one thing.
+#[derive(Clone, Debug)]
+pub struct Base64Text {
+    width: Option<usize>,
+    lines: Lines,
+}
+
+impl Base64Text {
+    pub fn of(text: &str) -> Option<(Self, Zeroizing<Vec<u8>>)> {
+        Some((Self { width: width(text), lines: Lines::of(text) }, unwrapped(text)?))
+    }
+
+    pub fn write(&self, bytes: &[u8]) -> String {
+        self.lines.like(&wrapped(bytes, self.width))
+    }
+}
+
+/// Of the lines, where there are several.
+fn width(text: &str) -> Option<usize> {
+    text.trim_end().lines().nth(1).and_then(|_| text.lines().next()).map(str::len)
 }
 
 fn unwrapped(text: &str) -> Option<Zeroizing<Vec<u8>>> {

@@ -57,9 +57,12 @@ pub fn certificate_fields() -> impl Iterator<Item = &'static str> {
 }
 
 impl Names {
-    /// The first set of which the certificate is there, as anything but an object of its own.
+    /// The first set of which the certificate is there, as anything but an object of its own or a keystore.
     pub fn find(fields: &Fields) -> Option<Self> {
-        let is_there = |name: &str| fields.get(name).is_some_and(|value| !value.get().starts_with('{'));
+        let is_there = |name: &str| {
+            let value = fields.get(name).map(|value| value.get());
+            value.is_some_and(|value| !value.starts_with('{') && form::keystore(value).is_none())
+        };
         Self::first(is_there).map(|names| names.with_those_of_others(fields))
     }
 

@@ -10,6 +10,7 @@ use super::{Text, bundle_in, companions, json, text, texts};
 use crate::domain::cert::{Certificate, Fingerprint};
 use crate::domain::renewal::CertifiedKey;
 use crate::pki::key_form::KeyForm;
+use crate::pki::order::{self, Stood};
 use crate::pki::{NotUnderstood, read};
 use crate::vault::Fields;
 
@@ -25,9 +26,6 @@ pub struct New<'a> {
     /// That of the certificate, for fields that are empty.
     usual: Form,
 }
-
-/// The certificates of one field as they stood there.
-type Stood = Vec<(Certificate, Vec<u8>)>;
 
 impl<'a> New<'a> {
     pub fn of(names: Names, was: &Fields, certified: &'a CertifiedKey) -> Result<Self, NotUnderstood> {
@@ -65,8 +63,9 @@ impl<'a> New<'a> {
 
     fn certificate(&self, name: &'static str) -> Replacement {
         let has = |name: Option<&str>| name.is_some_and(|name| self.was.contains_key(name));
-        // Without a field of its own, the chain has no other place than here.
-        let elsewhere = has(self.names.chain) || has(self.names.fullchain);
+        // Without a field of its own, the chain has no other place than here. One CA has another.
+        let one_ca = has(self.names.issuing_ca) && self.certified.ders().len() == 2;
+        let elsewhere = one_ca || has(self.names.chain) || has(self.names.fullchain);
         let ders = match elsewhere && self.stood(name)?.len() < 2 {
             true => vec![self.certified.ders()[0].clone()],
             false => self.as_it_stood(name, true)?,
@@ -130,23 +129,8 @@ impl<'a> New<'a> {
         self.old.as_ref().map(|old| old.fingerprint)
     }
 
-    /// The new chain in the order that the field had, with the root if it was there and still is the root.
     fn as_it_stood(&self, name: &str, leaf: bool) -> Result<Vec<Vec<u8>>, NotUnderstood> {
-        let stood = self.stood(name)?;
-        let chain = self.certified.chain();
-        let top = chain.intermediates.last().unwrap_or(&chain.leaf);
-        let mut ders = self.certified.ders()[usize::from(!leaf)..].to_vec();
-        let is_root =
-            |old: &Certificate| old.is_self_issued() && top.names_as_issuer(old) && top.fingerprint != old.fingerprint;
-        let root = stood.iter().find(|(old, _)| is_root(old)).map(|(_, der)| der.clone());
-        ders.extend(root.filter(|_| !top.is_self_issued()));
-        let leaf_last = stood.len() > 1 && stood.last().map(|(old, _)| old.fingerprint) == self.leaf_before();
-        if downwards(&stood) {
-            ders.reverse();
-        } else if leaf && leaf_last {
-            ders.rotate_left(1);
-        }
-        Ok(ders)
+        Ok(order::like(&self.stood(name)?, self.certified, leaf, self.leaf_before()))
     }
 
     /// Certificates, and the key in the place that it has among them or in the field that is its own.
@@ -184,13 +168,6 @@ impl<'a> New<'a> {
         }
         ders.iter().map(|der| write(std::slice::from_ref(der))).collect()
     }
-}
-
-/// Whether each certificate was signed by the one before it.
-fn downwards(stood: &Stood) -> bool {
-    let below =
-        |two: &[(Certificate, Vec<u8>)]| two[1].0.names_as_issuer(&two[0].0) && !two[0].0.names_as_issuer(&two[1].0);
-    stood.len() > 1 && stood.windows(2).all(below)
 }
 
 /// How many of `now` certificates are to come before the key, which came after some, all or none.

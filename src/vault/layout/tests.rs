@@ -208,7 +208,7 @@ fn a_secret_that_cannot_be_understood_says_which_field() {
         let fields = fields(&was);
         assert_eq!(Layout::find(&fields).unwrap().read(&fields).unwrap_err().to_string(), why);
     }
-    assert_eq!(Layout::find(&fields(&json!({ "private_key": "x", "ca_chain": [] }))), None);
+    assert!(Layout::find(&fields(&json!({ "private_key": "x", "ca_chain": [] }))).is_none());
 }
 
 #[test]
@@ -240,17 +240,37 @@ fn an_object_is_followed_only_so_deep() {
         was = json!({ "x": was });
         assert_eq!(Layout::find(&fields(&was)).unwrap().read(&fields(&was)).unwrap().ders, old.ders(), "{depth}");
     }
-    assert_eq!(Layout::find(&fields(&json!({ "x": was }))), None);
+    assert!(Layout::find(&fields(&json!({ "x": was }))).is_none());
 }
 
 #[test]
 fn what_is_wrong_in_an_object_is_told_with_the_object() {
     let was = fields(&json!({ "tls": { "web": { "certificate": 1 } } }));
     let refused = Layout::find(&was).unwrap().read(&was).unwrap_err().to_string();
-    assert_eq!(refused, "in `tls.web`: the field `certificate` is neither text nor a list of texts");
+    assert_eq!(refused, "in `tls/web`: the field `certificate` is neither text nor a list of texts");
     let old = certified(&[&root()]);
     let pair = json!({ "certificate": leaf(&old), "private_key": private(&old) });
     let both = fields(&json!({ "a": { "b": pair }, "c": pair }));
     let refused = Layout::find(&both).unwrap().insist_writable(&both).unwrap_err().to_string();
-    assert_eq!(refused, "certificates in several objects (`a.b`, `c`): give each a secret of its own");
+    let why = "certificates in several objects (`a/b`, `c`): name one behind the path, as in `#a/b`";
+    assert_eq!(refused, why);
+}
+
+#[test]
+fn each_object_is_a_part_of_its_own_with_a_name_of_its_own() {
+    let (one, two) = (certified(&[&root()]), certified(&[&root()]));
+    let pair = |c: &CertifiedKey| json!({ "certificate": leaf(c), "private_key": private(c) });
+    let was = json!({ "a/b": pair(&one), "a": { "b": pair(&two), "%2F": pair(&one) }, "n": 1 });
+    let secret = fields(&was);
+    let layout = Layout::find(&secret).unwrap();
+    let names: Vec<_> = layout.parts().into_iter().map(|(name, _)| name.unwrap()).collect();
+    assert_eq!(names, ["a/%252F", "a/b", "a%2Fb"]);
+    let part = layout.part(Some("a/b")).unwrap().unwrap();
+    assert_eq!(part.read(&secret).unwrap().ders, two.ders());
+    assert!(layout.part(Some("c")).unwrap().is_none());
+    let (new, mut now) = (certified(&[&root()]), secret.clone());
+    part.apply(&mut now, &new).unwrap();
+    let expected = json!({ "a/b": pair(&one), "a": { "b": pair(&new), "%2F": pair(&one) }, "n": 1 });
+    assert_eq!(serde_json::to_value(&now).unwrap(), expected);
+    assert_eq!(serde_json::to_value(part.moved(&secret, &now).unwrap()).unwrap(), was);
 }
