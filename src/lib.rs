@@ -59,6 +59,10 @@
 //!   what it went back to is paused until a person resumes it.
 //! - A key is durable before an issuer hears of it; a chain is journalled before it is written. No private
 //!   key enters an issuer, an event of the journal, a log or an error; a pending one is a 0600 file.
+//! - Nothing is said to be missing, and nothing renewed, on a read that a standby may have answered from behind:
+//!   what is looked at is at least as new as the look (`vault::Vault::catch_up`).
+//! - A token goes to the addresses of the configuration and to no other host. A write whose answer was lost is not
+//!   made again: it is looked for.
 //! - A write names what it is based on, and is refused when that is no longer there.
 //! - One process writes the journal. While a daemon runs, everybody else asks it by the socket.
 //! - The spread of renewals comes from the leaf's fingerprint: no dice, the same plan after every restart.

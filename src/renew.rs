@@ -51,6 +51,8 @@ pub enum Fault {
     Store,
     /// The store would lose something: only a person can mend that.
     Held,
+    /// The place went out of sight before anything was begun. It is no failure of this certificate.
+    OutOfSight,
     Journal,
 }
 
@@ -61,6 +63,7 @@ impl Fault {
             Self::Rejected => "rejected",
             Self::Store => "store",
             Self::Held => "held",
+            Self::OutOfSight => "out_of_sight",
             Self::Journal => "journal",
         }
     }
@@ -105,7 +108,8 @@ impl Renewal<'_> {
 
     /// Makes the key durable, if the place still looks as it did when the decision was made.
     async fn begin(&self) -> Result<Next, Failure> {
-        let seen = Basis::of(&self.read().await?);
+        let read = self.read().await.map_err(|failure| Failure { fault: Fault::OutOfSight, ..failure })?;
+        let seen = Basis::of(&read);
         if seen != self.based_on {
             return Ok(Next::Done(Outcome::Superseded { why: "it changed since the decision was made".into() }));
         }

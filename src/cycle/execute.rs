@@ -115,6 +115,10 @@ impl Execution<'_> {
     }
 
     fn failed(&self, managed: &Managed, failure: &Failure) {
+        if failure.fault == Fault::OutOfSight {
+            // Nothing was asked of anybody, so it waits for no backoff but until it can be seen again.
+            return tracing::warn!(cert = %managed.name, "not begun: {}", failure.message);
+        }
         let now = (self.now)();
         let view = self.journal.view();
         let before = view.records.get(&managed.name).map_or(0, |record| record.consecutive_failures);
