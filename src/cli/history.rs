@@ -13,6 +13,7 @@ use crate::domain::text::{one_line, printable};
 use crate::domain::time::Timestamp;
 use crate::pki::NotUnderstood;
 use crate::source::vault_kv::CONCURRENCY;
+use crate::vault::note_name;
 use crate::vault::versions::{History, Version};
 
 use super::vault::{Secret, VaultArguments};
@@ -129,7 +130,7 @@ async fn row(secret: &Secret, history: &History, number: u64, version: Version, 
             Err(NotUnderstood(why)) => row.note = Some(printable(&why)),
         }
     }
-    row.by = by(history, row.leaf.as_ref());
+    row.by = by(history, secret.object.as_deref(), row.leaf.as_ref());
     Ok(row)
 }
 
@@ -153,14 +154,15 @@ fn leaf(leaf: &Certificate) -> Leaf {
 }
 
 /// Custom metadata is the secret's and not a version's: where it names a serial, it speaks of that one alone.
-fn by(history: &History, leaf: Option<&Leaf>) -> Option<String> {
+fn by(history: &History, object: Option<&str>, leaf: Option<&Leaf>) -> Option<String> {
+    let noted = |name: &str| history.custom_metadata.get(&note_name(name, object));
     let plain = |serial: &str| serial.replace([':', '-'], "").to_ascii_lowercase();
-    let speaks_of_it = match (history.custom_metadata.get("serial"), leaf) {
+    let speaks_of_it = match (noted("serial"), leaf) {
         (None, _) => true,
         (Some(serial), Some(leaf)) => plain(serial) == leaf.serial,
         (Some(_), None) => false,
     };
-    history.custom_metadata.get("managed_by").filter(|_| speaks_of_it).map(|by| printable(by))
+    noted("managed_by").filter(|_| speaks_of_it).map(|by| printable(by))
 }
 
 fn text(told: &Told) -> String {

@@ -153,11 +153,11 @@ impl VaultKvStore {
         Err(StoreError::Conflict(why))
     }
 
-    /// Custom metadata, on KV version 2.
+    /// Custom metadata, on KV version 2, under names of its own where the secret holds several certificates.
     pub async fn note(&self, notes: &Notes) -> Result<(), StoreError> {
         let failed = |error| self.failed("note what certd did beside", error);
         match self.vault.kv_counts_versions(&self.path).await.map_err(failed)? {
-            true => self.vault.note(&self.path, notes).await.map_err(failed),
+            true => self.vault.note(&self.path, self.object.as_deref(), notes).await.map_err(failed),
             false => Ok(()),
         }
     }

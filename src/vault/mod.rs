@@ -37,7 +37,7 @@ use transport::{Operation, Reply, Transport, locked};
 pub use error::VaultError;
 pub use kv::KvRead;
 pub use login::{LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Way};
-pub use note::Notes;
+pub use note::{Notes, note_name};
 pub use token::TokenFrom;
 
 /// The fields of a secret, each as the JSON text that Vault holds, so that those which certd does

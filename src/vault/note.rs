@@ -11,9 +11,15 @@ use super::{Vault, VaultError};
 /// each text 512.
 pub type Notes = BTreeMap<String, String>;
 
+/// Under which name something is noted of one object of a secret, or of the whole.
+pub fn note_name(name: &str, object: Option<&str>) -> String {
+    object.map_or_else(|| name.to_string(), |object| format!("{name}#{object}"))
+}
+
 impl Vault {
     /// Writes these beside whatever somebody else noted there, and reads them back. On KV version 2 alone.
-    pub async fn note(&self, path: &str, notes: &Notes) -> Result<(), VaultError> {
+    pub async fn note(&self, path: &str, object: Option<&str>, notes: &Notes) -> Result<(), VaultError> {
+        let notes: Notes = notes.iter().map(|(name, text)| (note_name(name, object), text.clone())).collect();
         let (mount, below) = self.versioned(path).await?;
         self.kv(Operation::Note, PatchMetadata { mount, path: below, custom_metadata: notes.clone() }).await?;
         let noted = self.history(path).await?.map(|history| history.custom_metadata).unwrap_or_default();

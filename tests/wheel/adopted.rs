@@ -141,6 +141,12 @@ async fn each_object_of_a_secret_is_adopted_and_two_are_renewed_in_one_turn() {
     let page = daemon.page().await;
     assert!(page.contains("certd_vault_cas_conflicts_total{vault=\"main\"} 0"), "{page}");
 
+    // Who wrote it is noted for each by itself.
+    let web = format!("{}/tls/all#web", home.house.kv);
+    let history = home.certd(&["history", &web, "--format", "json"]).await.json();
+    let by: Vec<_> = history["versions"].as_array().unwrap().iter().map(|row| row["by"].clone()).collect();
+    assert!(by.contains(&json!("certd")) && by.last() == Some(&json!(null)), "{history}");
+
     // One alone, by its name; what becomes of another object is not its affair.
     let web = home.location("tls/all#web");
     let renewed = home.certd(&["renew", &web, "--force"]).await;
