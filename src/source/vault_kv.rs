@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use futures_util::stream::{self, FuturesUnordered};
+use futures_util::stream::FuturesUnordered;
 
-use super::Observed;
+use super::{Observed, side_by_side};
 use super::path_glob::PathGlob;
 use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Sighting};
 use crate::domain::name::SourceName;
@@ -14,7 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::pki::NotUnderstood;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
-use crate::vault::sighting::{found, not_understood, without_certificate};
+use crate::vault::sighting::{absent, found, not_understood, without_certificate};
 use crate::vault::{Fields, KvRead, Vault};
 
 /// Measured: one server core gives 3,200 reads a second at this many in flight, and more add nothing.
@@ -48,17 +48,19 @@ enum Because {
 impl VaultKvSource {
     pub async fn observe(&self, now: Timestamp) -> Observed {
         let (paths, failures) = self.list().await;
-        let looks = stream::iter(paths).map(|(path, because)| self.look(path, because));
-        let seen: Vec<Vec<(Location, Sighting)>> = looks.buffer_unordered(self.concurrency.max(1)).collect().await;
-        let observation = |(location, sighting)| Observation {
-            location,
-            source: self.name.clone(),
+        let reader = Arc::new(Reader {
+            name: self.name.clone(),
             environment: self.environment.clone(),
-            observed_at: now,
-            sighting,
-            took: None,
+            vault: self.vault.clone(),
+            roots: self.roots.clone(),
+            now,
+        });
+        let look = move |(path, because)| {
+            let reader = reader.clone();
+            async move { reader.observe(path, because).await }
         };
-        Observed { observations: seen.into_iter().flatten().map(observation).collect(), failures }
+        let observations = side_by_side(self.concurrency, paths.into_iter().collect(), look).await;
+        Observed { observations, failures }
     }
 
     /// Whether a secret of this path is meant.
@@ -76,7 +78,10 @@ impl VaultKvSource {
             while running.len() < self.concurrency.max(1)
                 && let Some(folder) = waiting.pop()
             {
-                running.push(async move { (self.vault.kv_list(&folder).await, folder) });
+                running.push(async move {
+                    self.vault.pace().await;
+                    (self.vault.kv_list(&folder).await, folder)
+                });
             }
             let Some((names, folder)) = running.next().await else { break };
             match names {
@@ -131,16 +136,56 @@ impl VaultKvSource {
         self.exclude.iter().any(|glob| glob.matches(path))
     }
 
-    async fn look(&self, path: String, because: Because) -> Vec<(Location, Sighting)> {
-        let location = self.at(&path);
-        match self.vault.kv_read(&path).await {
+    fn at(&self, path: &str) -> Location {
+        at(&self.vault, path)
+    }
+
+    fn too_many(&self, folder: &str) -> Obstacle {
+        let place = self.at(folder);
+        let message = format!(
+            "could not list {place}: over {MOST_SECRETS} secrets or {DEEPEST} folders deep; give narrower `paths`"
+        );
+        Obstacle::new(ObstacleKind::TooLarge, message)
+    }
+}
+
+fn at(vault: &Vault, path: &str) -> Location {
+    Location::Secret { vault: vault.name.clone(), path: path.to_string(), part: None }
+}
+
+/// What the readers of one sweep share.
+struct Reader {
+    name: SourceName,
+    environment: Option<String>,
+    vault: Arc<Vault>,
+    roots: Arc<Roots>,
+    now: Timestamp,
+}
+
+impl Reader {
+    async fn observe(&self, path: String, because: Because) -> Vec<Observation> {
+        self.vault.pace().await;
+        let observation = |(location, sighting)| Observation {
+            location,
+            source: self.name.clone(),
+            environment: self.environment.clone(),
+            observed_at: self.now,
+            sighting,
+            took: None,
+        };
+        self.look(&path, because).await.into_iter().map(observation).collect()
+    }
+
+    async fn look(&self, path: &str, because: Because) -> Vec<(Location, Sighting)> {
+        let location = at(&self.vault, path);
+        match self.vault.kv_read(path).await {
             Err(error) => {
                 let obstacle = error.obstacle(&format!("read {location}"));
                 vec![(location, Sighting::Unknown(obstacle))]
             }
-            Ok(KvRead::Absent { .. }) => match because {
-                Because::Named => vec![(location, Sighting::Absent)],
-                // Deleted: listings name it still.
+            Ok(KvRead::Absent { deletion, .. }) => match because {
+                Because::Named => vec![(location, absent(deletion))],
+                // Deleted or destroyed: listings name it still.
                 Because::Listed => Vec::new(),
             },
             Ok(KvRead::Present { data, version }) => match self.sightings(&location, &data, version) {
@@ -170,17 +215,5 @@ impl VaultKvSource {
             (location.with_part(part(i)), Sighting::Found(found))
         };
         Some(Ok(kept.iter().enumerate().map(sighting).collect()))
-    }
-
-    fn at(&self, path: &str) -> Location {
-        Location::Secret { vault: self.vault.name.clone(), path: path.to_string(), part: None }
-    }
-
-    fn too_many(&self, folder: &str) -> Obstacle {
-        let place = self.at(folder);
-        let message = format!(
-            "could not list {place}: over {MOST_SECRETS} secrets or {DEEPEST} folders deep; give narrower `paths`"
-        );
-        Obstacle::new(ObstacleKind::TooLarge, message)
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::{StoreError, Written};
 use crate::domain::cert::Fingerprint;
-use crate::domain::inventory::{Location, Sighting};
+use crate::domain::inventory::{Deletion, Location, Sighting};
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
-use crate::vault::sighting::{found, not_understood, without_certificate};
+use crate::vault::sighting::{absent, found, not_understood, without_certificate};
 use crate::vault::{Fields, KvRead, Vault, VaultError};
 
 pub struct VaultKvStore {
@@ -44,6 +44,7 @@ enum Now {
     /// No field.
     Empty {
         upon: Upon,
+        deletion: Option<Deletion>,
     },
     Certificate {
         layout: Layout,
@@ -62,7 +63,7 @@ impl VaultKvStore {
     pub async fn read(&self) -> Sighting {
         match self.look().await {
             Err(error) => Sighting::Unknown(error.obstacle(&format!("read {}", self.location()))),
-            Ok(Now::Empty { .. }) => Sighting::Absent,
+            Ok(Now::Empty { deletion, .. }) => absent(deletion),
             Ok(Now::Other { sighting, .. }) => sighting,
             Ok(Now::Certificate { upon, kept, .. }) => {
                 Sighting::Found(Box::new(found(&kept, upon.version(), &self.roots)))
@@ -95,7 +96,7 @@ impl VaultKvStore {
                 replaced.map_err(|NotUnderstood(why)| self.held(&why))?;
                 (fields, upon)
             }
-            Now::Empty { upon } => {
+            Now::Empty { upon, .. } => {
                 // What a decision is based on has no version where nothing was found.
                 self.insist_on(based_on, None, None)?;
                 (Layout::fresh(certified).map_err(|NotUnderstood(why)| self.held(&why))?, upon)
@@ -126,16 +127,16 @@ impl VaultKvStore {
     }
 
     async fn look(&self) -> Result<Now, VaultError> {
-        let (fields, version) = match self.vault.kv_read(&self.path).await? {
-            KvRead::Absent { version } => (Fields::new(), version),
-            KvRead::Present { data, version } => (data, version),
+        let (fields, version, deletion) = match self.vault.kv_read(&self.path).await? {
+            KvRead::Absent { version, deletion } => (Fields::new(), version, deletion),
+            KvRead::Present { data, version } => (data, version, None),
         };
         let upon = match self.vault.kv_counts_versions(&self.path).await? {
             true => Upon::Version(version.unwrap_or(0)),
             false => Upon::Whatever,
         };
         if fields.is_empty() {
-            return Ok(Now::Empty { upon });
+            return Ok(Now::Empty { upon, deletion });
         }
         let location = self.location();
         let Some(layout) = Layout::find(&fields) else {

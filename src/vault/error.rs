@@ -84,6 +84,8 @@ pub enum VaultError {
     CasMismatch { words: String },
     #[error("Vault keeps no such key-value store there: {path}: {words}")]
     NoMount { path: String, words: String },
+    #[error("there is no PKI mount `{mount}` in this Vault: {words}")]
+    NoPki { mount: String, words: String },
     #[error(
         "Vault redirects, which certd does not follow, as it would hand its token to another host; set this address: {to}"
     )]
@@ -112,7 +114,8 @@ impl VaultError {
     /// Whether Vault heard the request and decided against it; else it may have been carried out.
     pub fn is_decided(&self) -> bool {
         match self {
-            Self::Denied { .. } | Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Refused { .. } => true,
+            Self::Denied { .. } | Self::CasMismatch { .. } | Self::Refused { .. } => true,
+            Self::NoMount { .. } | Self::NoPki { .. } => true,
             Self::Address { .. } | Self::Roots { .. } | Self::Token { .. } | Self::TokenFile { .. } | Self::Path(_) => {
                 true
             }
@@ -145,7 +148,7 @@ impl VaultError {
             Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Redirected { .. } | Self::Refused { .. } => {
                 ObstacleKind::Server
             }
-            Self::Server { .. } | Self::NotVault { .. } | Self::Leased { .. } => ObstacleKind::Server,
+            Self::Server { .. } | Self::NotVault { .. } | Self::Leased { .. } | Self::NoPki { .. } => ObstacleKind::Server,
         }
     }
 }

@@ -54,7 +54,8 @@ pub fn certificate(name: &str, days_left: i64) -> Certificate {
 
 pub fn found(leaf: Certificate, intermediates: Vec<Certificate>) -> Sighting {
     let chain = Chain { leaf: Arc::new(leaf), intermediates: intermediates.into_iter().map(Arc::new).collect() };
-    Sighting::Found(Box::new(Found { chain, trust: Trust::NotJudged, stored_key: None, version: None }))
+    let (stored_key, version, revoked_at, is_settled) = (None, None, None, false);
+    Sighting::Found(Box::new(Found { chain, trust: Trust::NotJudged, stored_key, version, revoked_at, is_settled }))
 }
 
 pub fn endpoint(host: &str) -> Location {

@@ -161,6 +161,8 @@ fn found(kept: Kept, roots: &Roots) -> Sighting {
         stored_key: kept.key_digest(),
         chain: kept.chain,
         version: None,
+        revoked_at: None,
+        is_settled: false,
     }))
 }
 

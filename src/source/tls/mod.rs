@@ -53,7 +53,7 @@ impl TlsSource {
         let started = Instant::now();
         let served = match &target {
             Location::Endpoint { host, port, sni } => probe::probe(host, *port, sni.as_deref(), self.timeout).await,
-            Location::Secret { .. } | Location::File { .. } | Location::Listing { .. } => {
+            Location::Secret { .. } | Location::Pki { .. } | Location::File { .. } | Location::Listing { .. } => {
                 Err(Obstacle::new(ObstacleKind::NotUnderstood, format!("not an endpoint: {target}")))
             }
         };
@@ -90,6 +90,7 @@ impl TlsSource {
                 }
             }
         }
-        Ok(Found { chain: Chain { leaf: Arc::new(leaf), intermediates }, trust, stored_key: None, version: None })
+        let chain = Chain { leaf: Arc::new(leaf), intermediates };
+        Ok(Found { chain, trust, stored_key: None, version: None, revoked_at: None, is_settled: false })
     }
 }

@@ -121,6 +121,8 @@ fn sighting(seen: Result<Option<Contents>, Obstacle>, roots: &Roots) -> Sighting
             chain: contents.chain,
             stored_key: contents.key,
             version: None,
+            revoked_at: None,
+            is_settled: false,
         })),
         Err(obstacle) => Sighting::Unknown(obstacle),
     }
