@@ -134,7 +134,10 @@ fn healthy_managed() -> Entry {
 fn a_list_and_a_revoked_certificate_have_at_most_eight_series_each() {
     let page = page_of(&snapshot(of_a_ca()));
     let next = page.lines().find(|line| line.starts_with("certd_crl_next_update_timestamp_seconds{")).unwrap();
-    assert!(next.contains(r#"source="edge",location="vault:main:pki/issuer/internal/crl",environment="prod""#), "{next}");
+    assert!(
+        next.contains(r#"source="edge",location="vault:main:pki/issuer/internal/crl",environment="prod""#),
+        "{next}"
+    );
     assert!(next.ends_with(&format!(" {}", NOW.0 + 2 * DAY)), "{next}");
     let cert = next.split('"').nth(1).unwrap();
     let of_list: Vec<_> = page.lines().filter(|line| line.contains(cert)).collect();

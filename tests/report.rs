@@ -108,7 +108,8 @@ fn json_of_a_list_and_of_what_is_revoked_adds_to_the_contract_and_changes_nothin
 #[test]
 fn a_person_sees_when_the_next_list_is_due_and_what_was_revoked() {
     let table = printed(Format::Table, &snapshot(of_a_ca()));
-    let line = |place: &str| table.lines().find(|line| line.contains(place)).unwrap().split_whitespace().collect::<Vec<_>>();
+    let line =
+        |place: &str| table.lines().find(|line| line.contains(place)).unwrap().split_whitespace().collect::<Vec<_>>();
     let list = line("pki/issuer/internal/crl").join(" ");
     assert!(list.contains("Example CA") && list.contains("2026-11-24"), "{list}");
     let revoked = line("pki/cert/4f:1e:5c").join(" ");

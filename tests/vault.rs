@@ -228,8 +228,7 @@ async fn a_sweep_keeps_to_the_rate_of_its_vault_and_a_renewal_does_not_wait_for_
     let begun = std::time::Instant::now();
     let vault = paced(40);
     // Two sweeps at once share the bound: a listing and twenty reads each.
-    let (one, two) =
-        tokio::join!(house.observe(&vault, &["**"], &[]), house.observe(&vault, &["**"], &[]));
+    let (one, two) = tokio::join!(house.observe(&vault, &["**"], &[]), house.observe(&vault, &["**"], &[]));
     assert_eq!((one.observations.len(), two.observations.len()), (20, 20));
     assert!(begun.elapsed() >= Duration::from_millis(41 * 25), "{:?}", begun.elapsed());
 

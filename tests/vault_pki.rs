@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use certd::domain::check::{ProblemKind, check};
-use certd::domain::inventory::{Found, ObstacleKind, Observation, Sighting};
+use certd::domain::inventory::{Found, Observation, ObstacleKind, Sighting};
 use certd::domain::policy::Thresholds;
 use certd::domain::time::Timestamp;
 use certd::source::Observed;
@@ -145,7 +145,10 @@ async fn a_mount_shows_its_ca_what_it_issued_and_its_list() {
     let [web, api] = [web, api].map(|serial| serial.replace(':', ""));
     assert_eq!(serials, BTreeSet::from([root.serial.clone(), web.clone(), api.clone()]));
     assert_eq!(revoked, BTreeSet::from([api.clone()]));
-    assert_eq!((found(&observed, &web).leaf().serial.as_str(), found(&observed, &api).leaf().serial.as_str()), (&*web, &*api));
+    assert_eq!(
+        (found(&observed, &web).leaf().serial.as_str(), found(&observed, &api).leaf().serial.as_str()),
+        (&*web, &*api)
+    );
 }
 
 #[tokio::test]
@@ -314,7 +317,8 @@ async fn a_mount_without_a_ca_is_told_and_one_that_is_no_pki_or_none_at_all_is_a
         assert_eq!((observed.observations.len(), observed.failures[0].obstacle), (0, ObstacleKind::Server));
         observed.failures.remove(0).message
     };
-    let place = |mount: &str| format!("could not list vault:main:{mount}: there is no PKI mount `{mount}` in this Vault: ");
+    let place =
+        |mount: &str| format!("could not list vault:main:{mount}: there is no PKI mount `{mount}` in this Vault: ");
     assert_eq!(failure(&kv).await, format!("{}`{kv}` is a mount of kv", place(&kv)));
     let below = format!("{empty}/below");
     assert_eq!(failure(&below).await, format!("{}`{empty}` is a mount of pki", place(&below)));
@@ -335,6 +339,10 @@ async fn a_sealed_vault_shows_nothing_and_nothing_is_absent() {
     admin.admin("PUT", "sys/seal", Value::Null).await;
     let observed = source.observe(now()).await;
     assert_eq!(observed.observations, []);
-    assert!(observed.failures.iter().all(|failure| failure.obstacle == ObstacleKind::Sealed), "{:?}", observed.failures);
+    assert!(
+        observed.failures.iter().all(|failure| failure.obstacle == ObstacleKind::Sealed),
+        "{:?}",
+        observed.failures
+    );
     assert!(!observed.failures.is_empty());
 }

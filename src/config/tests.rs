@@ -371,13 +371,16 @@ fn a_pki_source_names_mounts_of_a_vault_each_once() {
     );
     check_below(
         "[source.s.vault_pki]\nvault = 'prod'\nmounts = ['pki']",
-        &["2:9: vault \"prod\" is of environment \"prod\", and this is of none — use vaults of one environment, or set environment = \"prod\""],
+        &[
+            "2:9: vault \"prod\" is of environment \"prod\", and this is of none — use vaults of one environment, or set environment = \"prod\"",
+        ],
     );
 }
 
 #[test]
 fn a_vault_is_asked_at_least_once_a_second() {
-    let vault = |rate: &str| format!("[vault.a]\naddress = 'https://v'\ntoken_file = 't'\nrequests_per_second = {rate}");
+    let vault =
+        |rate: &str| format!("[vault.a]\naddress = 'https://v'\ntoken_file = 't'\nrequests_per_second = {rate}");
     let said = "4:23: the rate is out of bounds — from 1 to 100000; leave it out for no bound";
     check(&vault("0"), &[said]);
     check(&vault("1"), &[]);

@@ -30,14 +30,10 @@ pub struct Crl {
 pub fn check(now: Timestamp, crl: &Crl) -> Vec<Problem> {
     let forged = || Problem::critical(ProblemKind::Chain, "the CA that it lies with did not sign this list");
     let weak = || Problem::warning(ProblemKind::WeakSignature, format!("signed with {}", crl.signature));
-    [
-        currency(now, crl),
-        (!crl.is_signed).then(forged),
-        crl.signature.is_weak().then(weak),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    [currency(now, crl), (!crl.is_signed).then(forged), crl.signature.is_weak().then(weak)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A client that finds the next update passed must take the list for outdated (RFC 5280, section 6.3.3).

@@ -109,12 +109,9 @@ pub fn place_hash(observation: &Observation) -> String {
         Location::Secret { vault, path, part: field } => {
             [b"secret".to_vec(), vault.0.clone().into_bytes(), path.clone().into_bytes(), part(field)]
         }
-        Location::Pki { vault, mount, object } => [
-            b"pki".to_vec(),
-            vault.0.clone().into_bytes(),
-            mount.clone().into_bytes(),
-            object.to_string().into_bytes(),
-        ],
+        Location::Pki { vault, mount, object } => {
+            [b"pki".to_vec(), vault.0.clone().into_bytes(), mount.clone().into_bytes(), object.to_string().into_bytes()]
+        }
         Location::File { path, part: field } => {
             let path = path.as_os_str().as_encoded_bytes().to_vec();
             [b"file".to_vec(), Vec::new(), path, part(field)]

@@ -45,8 +45,8 @@ fn is_signed(list: &CertificateRevocationList, ca: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use rcgen::{
-        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
-        KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
+        KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
     };
 
     use super::*;
@@ -84,7 +84,10 @@ mod tests {
             let der = list(&own);
             let read = from_der(&der, own.der()).unwrap();
             assert_eq!((read.issuer_cn.as_deref(), read.number.as_deref()), (Some("a root"), Some("1267")));
-            assert_eq!((read.this_update, read.next_update), (Timestamp(1_798_761_600), Some(Timestamp(1_799_020_800))));
+            assert_eq!(
+                (read.this_update, read.next_update),
+                (Timestamp(1_798_761_600), Some(Timestamp(1_799_020_800)))
+            );
             assert_eq!((read.revoked, read.is_signed), (2, true));
             assert!(!from_der(&der, other.der()).unwrap().is_signed, "another CA of the same name");
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::{Observed, side_by_side};
 use super::path_glob::PathGlob;
+use super::{Observed, side_by_side};
 use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;

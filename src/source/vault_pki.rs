@@ -34,7 +34,10 @@ type Known = BTreeMap<String, Life>;
 enum Life {
     /// Its certificate is of no further use, and a CA that is never tidied has very many.
     Ended,
-    Lives { certificate: Arc<Certificate>, revoked_at: Option<Timestamp> },
+    Lives {
+        certificate: Arc<Certificate>,
+        revoked_at: Option<Timestamp>,
+    },
 }
 
 /// Of one mount: each place with what was seen there, and what could not be listed.
@@ -141,10 +144,8 @@ impl VaultPkiSource {
 /// that they were revoked.
 fn tell(reader: &Reader, known: &Known, issuers: &BTreeSet<Fingerprint>, seen: &mut Seen) {
     let living: Vec<_> = known.iter().filter_map(|(serial, life)| Some((serial, life.lives()?))).collect();
-    let issued: Vec<_> = living
-        .iter()
-        .map(|(_, (certificate, revoked_at))| Issued { certificate, revoked_at: *revoked_at })
-        .collect();
+    let issued: Vec<_> =
+        living.iter().map(|(_, (certificate, revoked_at))| Issued { certificate, revoked_at: *revoked_at }).collect();
     for ((serial, (certificate, revoked_at)), is_settled) in living.iter().zip(settled(&issued)) {
         if issuers.contains(&certificate.fingerprint) {
             let of_issuer = seen.sightings.iter_mut().filter_map(|(_, sighting)| match sighting {
@@ -321,7 +322,8 @@ mod tests {
     #[test]
     fn only_what_is_new_or_newly_revoked_is_read_again_and_what_is_no_longer_listed_is_forgotten() {
         let known = KnownCertificates::default();
-        let life = [("1", lives(None)), ("2", lives(None)), ("3", lives(Some(NOW))), ("4", Life::Ended), ("5", lives(None))];
+        let life =
+            [("1", lives(None)), ("2", lives(None)), ("3", lives(Some(NOW))), ("4", Life::Ended), ("5", lives(None))];
         let keep = || known.keep("pki", life.iter().map(|(serial, life)| (serial.to_string(), life.clone())).collect());
         let listed = || set(&["1", "2", "3", "4", "6"]);
         keep();

@@ -148,7 +148,9 @@ impl VaultError {
             Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Redirected { .. } | Self::Refused { .. } => {
                 ObstacleKind::Server
             }
-            Self::Server { .. } | Self::NotVault { .. } | Self::Leased { .. } | Self::NoPki { .. } => ObstacleKind::Server,
+            Self::Server { .. } | Self::NotVault { .. } | Self::Leased { .. } | Self::NoPki { .. } => {
+                ObstacleKind::Server
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod kv;
 pub mod layout;
 mod login;
 mod pki;
+mod request;
 mod session;
 pub(crate) mod sighting;
 mod token;

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use reqwest::Request;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
-use rustify::endpoint::{Endpoint, MiddleWare};
-use rustify::errors::ClientError;
+use rustify::endpoint::Endpoint;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::error::VaultError;
+use super::request::built;
 use super::session::Session;
 use super::token::Token;
 use super::{ClientCertificate, Settings};
@@ -105,7 +106,7 @@ impl Reply {
 pub(super) struct Transport {
     http: reqwest::Client,
     /// Ends in `/v1`.
-    base: String,
+    base: Url,
     /// As shown to people.
     pub address: String,
     namespace: Option<HeaderValue>,
@@ -125,7 +126,7 @@ impl Transport {
         let namespace = namespace.map_err(|_| VaultError::Path(settings.namespace.clone().unwrap_or_default()))?;
         Ok(Self {
             http: client(settings, certificate)?,
-            base: format!("{address}/v1"),
+            base: Url::parse(&format!("{address}/v1")).map_err(|_| VaultError::Path(address.clone()))?,
             address,
             namespace,
             token: Token::new(settings.token.clone()),
@@ -138,12 +139,12 @@ impl Transport {
     pub async fn call<E: Endpoint>(&self, operation: Operation, endpoint: E) -> Result<Reply, VaultError> {
         let token = self.token.header(self).await?;
         let path = endpoint.path();
-        let request = self.request(operation, endpoint, Some(token.clone()))?;
+        let request = self.request(operation, &path, &endpoint, Some(token.clone()))?;
         let Some(session) = self.token.session() else { return self.exchange_request(operation, &path, request).await };
-        match self.exchange_request(operation, &path, request.clone()).await {
-            Err(denied @ VaultError::Denied { .. }) => match session.after_denial(self, &token).await {
-                Some(token) => {
-                    let mut request = request;
+        let again = request.try_clone();
+        match self.exchange_request(operation, &path, request).await {
+            Err(denied @ VaultError::Denied { .. }) => match again.zip(session.after_denial(self, &token).await) {
+                Some((mut request, token)) => {
                     request.headers_mut().insert(TOKEN, token);
                     self.exchange_request(operation, &path, request).await
                 }
@@ -166,37 +167,34 @@ impl Transport {
         token: Option<HeaderValue>,
     ) -> Result<Reply, VaultError> {
         let path = endpoint.path();
-        let request = self.request(operation, endpoint, token)?;
+        let request = self.request(operation, &path, &endpoint, token)?;
         self.exchange_request(operation, &path, request).await
     }
 
     fn request<E: Endpoint>(
         &self,
         operation: Operation,
-        endpoint: E,
+        path: &str,
+        endpoint: &E,
         token: Option<HeaderValue>,
-    ) -> Result<http::Request<Vec<u8>>, VaultError> {
-        let namespace = self.namespace.clone();
-        let headers = Headers { token, namespace, writes: operation == Operation::Write, written: &self.written };
-        let path = endpoint.path();
+    ) -> Result<Request, VaultError> {
         if path.split('/').any(|segment| segment == "..") {
-            return Err(VaultError::Path(printable(&path)));
+            return Err(VaultError::Path(printable(path)));
         }
-        let unusable = || VaultError::Path(printable(&path));
-        let mut request = endpoint.with_middleware(&headers).request(&self.base).map_err(|_| unusable())?;
-        // vaultrs begins the paths of logins with a slash, and Vault would redirect from the empty segment.
-        if let Some(below) = request.uri().to_string().strip_prefix(&format!("{}//", self.base)) {
-            *request.uri_mut() = format!("{}/{below}", self.base).parse().map_err(|_| unusable())?;
+        let mut request = built(&self.base, endpoint).map_err(|_| VaultError::Path(printable(path)))?;
+        let headers = request.headers_mut();
+        headers.insert(REQUEST, HeaderValue::from_static("true"));
+        headers.extend(token.map(|token| (TOKEN, token)));
+        headers.extend(self.namespace.clone().map(|namespace| (NAMESPACE, namespace)));
+        // A standby answers a read from behind the active server: without both of these, stale.
+        if let Some(index) = locked(&self.written).as_ref().filter(|_| operation != Operation::Write) {
+            headers.insert(INDEX, index.clone());
+            headers.insert(INCONSISTENT, HeaderValue::from_static("forward-active-node"));
         }
         Ok(request)
     }
 
-    async fn exchange_request(
-        &self,
-        operation: Operation,
-        path: &str,
-        request: http::Request<Vec<u8>>,
-    ) -> Result<Reply, VaultError> {
+    async fn exchange_request(&self, operation: Operation, path: &str, request: Request) -> Result<Reply, VaultError> {
         let answer = self.send(request).await;
         self.count(operation, answer.as_ref().map_or(0, |answer| answer.status().as_u16()));
         let answer = answer?;
@@ -214,12 +212,11 @@ impl Transport {
         VaultError::NotVault { address: self.address.clone(), status: 200 }
     }
 
-    async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, VaultError> {
+    async fn send(&self, request: Request) -> Result<http::Response<Vec<u8>>, VaultError> {
         let failed = |source: reqwest::Error| match source.is_timeout() {
             true => VaultError::Timeout { address: self.address.clone() },
             false => VaultError::Unreachable { address: self.address.clone(), source: source.without_url() },
         };
-        let request = reqwest::Request::try_from(request).map_err(failed)?;
         let mut response = self.http.execute(request).await.map_err(failed)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -294,37 +291,6 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Words {
     errors: Option<Vec<String>>,
     data: Option<serde::de::IgnoredAny>,
-}
-
-/// Token, namespace and consistency, on every request.
-struct Headers<'a> {
-    token: Option<HeaderValue>,
-    namespace: Option<HeaderValue>,
-    writes: bool,
-    written: &'a Mutex<Option<HeaderValue>>,
-}
-
-impl MiddleWare for Headers<'_> {
-    fn request<E: Endpoint>(&self, _: &E, request: &mut http::Request<Vec<u8>>) -> Result<(), ClientError> {
-        let headers = request.headers_mut();
-        if let Some(token) = &self.token {
-            headers.insert(TOKEN, token.clone());
-        }
-        headers.insert(REQUEST, HeaderValue::from_static("true"));
-        if let Some(namespace) = &self.namespace {
-            headers.insert(NAMESPACE, namespace.clone());
-        }
-        // A standby answers a read from behind the active server: without both of these, stale.
-        if let Some(index) = locked(self.written).as_ref().filter(|_| !self.writes) {
-            headers.insert(INDEX, index.clone());
-            headers.insert(INCONSISTENT, HeaderValue::from_static("forward-active-node"));
-        }
-        Ok(())
-    }
-
-    fn response<E: Endpoint>(&self, _: &E, _: &mut http::Response<Vec<u8>>) -> Result<(), ClientError> {
-        Ok(())
-    }
 }
 
 /// Without a trailing slash. Errors never show user information.

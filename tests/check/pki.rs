@@ -38,21 +38,30 @@ fn what_a_mount_shows_is_reported_in_every_format() {
     let (code, told) = place.report(&["--config", "certd.toml"]);
     let at = |object: &str| format!("vault:main:{}/{object}", pki.mount);
     let mut wanted = vec![format!("{} ok", at("issuer/root")), format!("{} ok", at("issuer/root/crl"))];
-    let mut certificates = [format!("{} ok", at(&format!("cert/{web}"))), format!("{} ok", at(&format!("cert/{revoked}")))];
+    let mut certificates =
+        [format!("{} ok", at(&format!("cert/{web}"))), format!("{} ok", at(&format!("cert/{revoked}")))];
     certificates.sort();
     wanted.extend(certificates);
     assert_eq!((code, lines(&told)), (0, wanted));
-    let shown = |place: &str| told["certificates"].as_array().unwrap().iter().find(|it| it["location"] == place).unwrap();
+    let shown =
+        |place: &str| told["certificates"].as_array().unwrap().iter().find(|it| it["location"] == place).unwrap();
     assert_eq!(shown(&at("issuer/root"))["leaf"]["subject"], "CN=certd test root");
-    assert_eq!((&shown(&at("issuer/root/crl"))["leaf"], &shown(&at("issuer/root/crl"))["crl"]["revoked"]), (&Value::Null, &json!(1)));
+    assert_eq!(
+        (&shown(&at("issuer/root/crl"))["leaf"], &shown(&at("issuer/root/crl"))["crl"]["revoked"]),
+        (&Value::Null, &json!(1))
+    );
     assert!(shown(&at(&format!("cert/{revoked}")))["revoked_at"].is_string());
 
     let table = place.check(&["--config", "certd.toml"]);
-    assert!(table.stdout.contains("was revoked on 2") && table.stdout.ends_with("4 ok, 0 warning, 0 critical, 0 unknown\n"), "{table:?}");
+    assert!(
+        table.stdout.contains("was revoked on 2") && table.stdout.ends_with("4 ok, 0 warning, 0 critical, 0 unknown\n"),
+        "{table:?}"
+    );
     let nagios = place.check(&["--config", "certd.toml", "--format", "nagios"]).stdout;
     assert!(nagios.starts_with("OK: 4 certificates, the first ends on "), "{nagios}");
     let page = place.check(&["--config", "certd.toml", "--format", "prometheus"]).stdout;
-    let list = page.lines().filter(|line| line.starts_with("certd_crl_next_update_timestamp_seconds{")).collect::<Vec<_>>();
+    let list =
+        page.lines().filter(|line| line.starts_with("certd_crl_next_update_timestamp_seconds{")).collect::<Vec<_>>();
     assert_eq!(list.len(), 1, "{page}");
     assert!(list[0].contains(&format!("location=\"{}\"", at("issuer/root/crl"))), "{list:?}");
 }

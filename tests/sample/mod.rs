@@ -8,7 +8,7 @@ use std::time::Duration;
 use certd::domain::cert::{Certificate, Chain, Fingerprint, KeyDigest, KeyType, SignatureAlgorithm, Trust};
 use certd::domain::check::{Problem, ProblemKind, State, check};
 use certd::domain::crl::Crl;
-use certd::domain::inventory::{PkiObject, Found, Location, Observation, Obstacle, ObstacleKind, Sighting};
+use certd::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, PkiObject, Sighting};
 use certd::domain::name::San;
 use certd::domain::plan::{Action, Basis, Decision, Origin, Reason, Record};
 use certd::domain::policy::Thresholds;
