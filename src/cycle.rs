@@ -129,7 +129,7 @@ impl Cycle {
         let mut places = sweep.inventory.iter().filter(|seen| seen.source.0 == observe::STORES || is_adopted(seen));
         let unread = places.find_map(|seen| match &seen.sighting {
             Sighting::Unknown(obstacle) => Some(obstacle.message.clone()),
-            Sighting::Absent | Sighting::Found(_) => None,
+            Sighting::Absent | Sighting::Deleted(_) | Sighting::Found(_) | Sighting::Crl(_) => None,
         });
         let unsaid = if may_create { unread } else { Some("this look changes nothing".to_string()) };
         let leaves = || Kept::All(sweep.inventory.iter().filter_map(|seen| seen.sighting.leaf()).collect());

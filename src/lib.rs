@@ -7,7 +7,7 @@
 //!             ┌──────────────────────────── cycle ────────────────────────────┐
 //!  certd.toml │  Source::observe ┐              domain (pure)                 │
 //!      │      │    tls           ├─► Inventory ─┬─► check ─► Problems ────────┼─► report  ─► table · JSON · Nagios · exit code
-//!   config ──►│    vault_kv      │  Location →  │                             │
+//!   config ──►│    vault_kv/_pki │  Location →  │                             │
 //!      │      │    file          │  Sighting    └─► adopt, plan ─► Decisions ─┼─► metrics ─► /metrics
 //!      ▼      │  Store::read ────┘                    │ Renew(reason)         │
 //!    Setup    │          renew: journal ► Issuer::sign ─► accept ─► Store::write ► read back ► closed
@@ -39,13 +39,13 @@
 //! | [`cycle`] | observe, check, plan, execute, report |
 //! | [`daemon`], [`control`], [`pulse`] | schedule, signals, systemd; the 0600 socket; signs of life |
 //! | [`domain`] | pure rules: no clock, no randomness, no async, no I/O (held by `tests/tidy.rs`) |
-//! | [`source`] | where certificates are seen: `tls`, `vault_kv`, `file` |
+//! | [`source`] | where certificates are seen: `tls`, `vault_kv`, `vault_pki`, `file` |
 //! | [`issuer`] | who signs: `local_ca`, `vault_pki` |
 //! | [`store`] | where a certified key is kept: `vault_kv`, `file` |
 //! | [`journal`] | what was intended and attempted; survives kill -9 |
 //! | [`renew`] | one renewal over its journal entry |
 //! | [`vault`] | the one Vault client, and the layouts of secrets |
-//! | [`pki`] | bytes to domain types: certificates, bundles, keys, keystores, CSRs, trust |
+//! | [`pki`] | bytes to domain types: certificates, bundles, keys, keystores, CSRs, revocation lists, trust |
 //! | [`report`] | the outcome for people and programs |
 //! | [`metrics`] | the outcome for Prometheus, and the listener |
 //!

@@ -234,7 +234,7 @@ impl Renewal<'_> {
                 let serial = pki::read::certificate(leaf).map_or_else(|_| ours.to_string(), |leaf| leaf.serial);
                 Err(self.given_up(issued, &serial, "somebody else wrote there after certd did"))
             }
-            Sighting::Absent | Sighting::Unknown(_) => {
+            Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) | Sighting::Unknown(_) => {
                 // The chain is still good: the next attempt writes it again.
                 self.append(Event::Issued(issued.clone()))?;
                 Err(failure(issued, Fault::Store, &Vanished { version }))
@@ -293,7 +293,7 @@ impl Renewal<'_> {
             Sighting::Unknown(obstacle) => {
                 Err(Failure { fault: Fault::Store, issuer: None, message: obstacle.message })
             }
-            seen @ (Sighting::Absent | Sighting::Found(_)) => Ok(seen),
+            seen @ (Sighting::Absent | Sighting::Deleted(_) | Sighting::Found(_) | Sighting::Crl(_)) => Ok(seen),
         }
     }
 

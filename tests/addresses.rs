@@ -55,7 +55,7 @@ fn lines(heard: &mut UnboundedReceiver<String>) -> Vec<String> {
 
 fn version(read: KvRead) -> Option<u64> {
     match read {
-        KvRead::Present { version, .. } | KvRead::Absent { version } => version,
+        KvRead::Present { version, .. } | KvRead::Absent { version, .. } => version,
     }
 }
 

@@ -39,6 +39,7 @@ fn shown(observed: &Observed, below: &Path) -> Vec<(String, String)> {
     let prefix = format!("{}/", below.display());
     let word = |sighting: &Sighting| match sighting {
         Sighting::Absent => "absent".to_string(),
+        Sighting::Deleted(_) | Sighting::Crl(_) => "nothing that files have".to_string(),
         Sighting::Found(found) => found.leaf().names[0].to_string(),
         Sighting::Unknown(obstacle) => obstacle.obstacle.as_str().to_string(),
     };

@@ -18,7 +18,7 @@ use certd::metrics::own::{Ending, OwnMetrics};
 use certd::metrics::page::{Page, Readiness};
 use certd::metrics::render::render;
 use reqwest::{Certificate, Client, StatusCode};
-use sample::{DAY, NOW, about, certificate, endpoint, entry, every_family, found, managed, secret, snapshot};
+use sample::{DAY, NOW, about, certificate, endpoint, entry, every_family, found, managed, of_a_ca, secret, snapshot};
 
 fn page_of(snapshot: &Snapshot) -> String {
     render(snapshot, &about())
@@ -128,6 +128,22 @@ fn healthy_managed() -> Entry {
     let mut healthy = managed(entry(secret("secret/tls/pay"), chain), "payments-api", keep, kept);
     healthy.problems.clear();
     healthy
+}
+
+#[test]
+fn a_list_and_a_revoked_certificate_have_at_most_eight_series_each() {
+    let page = page_of(&snapshot(of_a_ca()));
+    let next = page.lines().find(|line| line.starts_with("certd_crl_next_update_timestamp_seconds{")).unwrap();
+    assert!(
+        next.contains(r#"source="edge",location="vault:main:pki/issuer/internal/crl",environment="prod""#),
+        "{next}"
+    );
+    assert!(next.ends_with(&format!(" {}", NOW.0 + 2 * DAY)), "{next}");
+    let cert = next.split('"').nth(1).unwrap();
+    let of_list: Vec<_> = page.lines().filter(|line| line.contains(cert)).collect();
+    assert_eq!(of_list.len(), 3, "its state, when it was looked at, and this: {of_list:#?}");
+    let all = page.lines().filter(|line| line.starts_with("certd_c") && line.contains("cert=")).count();
+    assert!(all - of_list.len() <= 8, "{page}");
 }
 
 #[test]

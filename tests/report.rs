@@ -11,7 +11,7 @@ use certd::domain::snapshot::Snapshot;
 use certd::domain::time::Timestamp;
 use certd::report::table::Look;
 use certd::report::{Format, render};
-use sample::{DAY, NOW, certificate, endpoint, entry, every_shape, found, managed, secret, snapshot};
+use sample::{DAY, NOW, certificate, endpoint, entry, every_shape, found, managed, of_a_ca, secret, snapshot};
 use serde_json::{Value, json};
 
 fn printed(format: Format, snapshot: &Snapshot) -> String {
@@ -77,6 +77,43 @@ fn json_says_exactly_what_the_contract_names() {
         "summary": {"ok": 1, "warning": 0, "critical": 1, "unknown": 1}
     });
     assert_eq!(report, wanted);
+}
+
+#[test]
+fn json_of_a_list_and_of_what_is_revoked_adds_to_the_contract_and_changes_nothing_else() {
+    let report = json(&snapshot(of_a_ca()));
+    assert_eq!(holds(&report), Ok(()));
+    let [revoked, list] = [0, 1].map(|i| report["certificates"][i].clone());
+    assert_eq!((&revoked["location"], &revoked["state"]), (&json!("vault:main:pki/cert/4f:1e:5c"), &json!("ok")));
+    assert_eq!((&revoked["revoked_at"], revoked.get("crl")), (&json!("2026-11-21T12:00:00Z"), None));
+    assert_eq!(
+        list,
+        json!({
+            "location": "vault:main:pki/issuer/internal/crl", "source": "edge", "state": "ok", "leaf": null, "chain": [],
+            "problems": [], "obstacle": null,
+            "crl": {"issuer": "CN=Example CA,O=Example", "number": "2a", "this_update": "2026-11-21T12:00:00Z",
+                    "next_update": "2026-11-24T12:00:00Z", "revoked": 1, "signature": "ecdsa-sha256"}
+        })
+    );
+    let refuses = |stray: &dyn Fn(&mut Value)| {
+        let mut report = report.clone();
+        stray(&mut report);
+        assert!(holds(&report).is_err(), "{report}");
+    };
+    refuses(&|report| report["certificates"][1]["leaf"] = report["certificates"][0]["leaf"].clone());
+    refuses(&|report| report["certificates"][1]["revoked_at"] = json!("2026-11-21T12:00:00Z"));
+    refuses(&|report| report["certificates"][1]["crl"]["revoked"] = json!(-1));
+}
+
+#[test]
+fn a_person_sees_when_the_next_list_is_due_and_what_was_revoked() {
+    let table = printed(Format::Table, &snapshot(of_a_ca()));
+    let line =
+        |place: &str| table.lines().find(|line| line.contains(place)).unwrap().split_whitespace().collect::<Vec<_>>();
+    let list = line("pki/issuer/internal/crl").join(" ");
+    assert!(list.contains("Example CA") && list.contains("2026-11-24"), "{list}");
+    let revoked = line("pki/cert/4f:1e:5c").join(" ");
+    assert!(revoked.ends_with("was revoked on 2026-11-21T12:00:00Z"), "{revoked}");
 }
 
 #[test]

@@ -242,7 +242,7 @@ async fn presented(source: &TlsSource) -> Vec<(String, Result<[u8; 32], Obstacle
     let line = |seen: &Observation| match &seen.sighting {
         Sighting::Found(found) => (seen.location.to_string(), Ok(found.leaf().fingerprint.0)),
         Sighting::Unknown(obstacle) => (seen.location.to_string(), Err(obstacle.obstacle)),
-        Sighting::Absent => panic!("an endpoint is never absent: {}", seen.location),
+        other @ (Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_)) => panic!("{}: {other:?}", seen.location),
     };
     observed.observations.iter().map(line).collect()
 }

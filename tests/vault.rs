@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certd::domain::cert::{Fingerprint, Trust};
-use certd::domain::inventory::{Found, ObstacleKind, Sighting};
+use certd::domain::inventory::{Deletion, Found, ObstacleKind, Sighting};
 use certd::domain::key::KeySpec;
 use certd::domain::plan::Basis;
 use certd::issuer::vault_pki::VaultPki;
@@ -35,7 +35,7 @@ fn found(sighting: Sighting) -> Found {
 fn basis(sighting: &Sighting) -> Basis {
     match sighting {
         Sighting::Found(found) => Basis { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
-        Sighting::Absent | Sighting::Unknown(_) => Basis::default(),
+        Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) | Sighting::Unknown(_) => Basis::default(),
     }
 }
 
@@ -65,7 +65,7 @@ async fn a_glob_finds_certificates_at_any_depth_and_passes_over_other_secrets() 
             "vault:tls/both#1 web.example.org v1",
             "vault:tls/both#2 api.example.org v1",
             "vault:tls/broken not_understood",
-            "vault:tls/gone absent",
+            "vault:tls/gone deleted v1",
             "vault:tls/none absent",
             "vault:tls/password not_understood",
             "vault:tls/web web.example.org v1",
@@ -162,11 +162,88 @@ async fn a_deleted_secret_is_absent_and_keeps_its_version() {
     house.admin.put(&house.kv, "web", json!({ "certificate": "old" })).await;
     house.admin.admin("DELETE", &format!("{}/data/web", house.kv), Value::Null).await;
     let read = house.vault.kv_read(&store.path).await.unwrap();
-    assert!(matches!(read, KvRead::Absent { version: Some(1) }), "{read:?}");
-    assert_eq!(store.read().await, Sighting::Absent);
+    let KvRead::Absent { version: Some(1), deletion: Some(Deletion::Deleted { version: 1, at }) } = read else {
+        panic!("it was deleted: {read:?}");
+    };
+    assert!(now().minus(Duration::from_secs(60)) <= at && at <= now(), "{at}");
+    assert_eq!(store.read().await, Sighting::Deleted(Deletion::Deleted { version: 1, at }));
     let new = certified(&house.issuer, &["web.example.org"]).await;
     let written = store.write(&new, &Basis::default()).await.unwrap();
     assert_eq!(written, Written { version: Some(2), unchanged: false });
+}
+
+#[tokio::test]
+async fn what_was_destroyed_deleted_by_time_or_wholly_forgotten_is_what_it_is_and_its_metadata_alone_is_nothing() {
+    let house = House::new().await;
+    let (admin, kv) = (&house.admin, &house.kv);
+    let data = fields(&certified(&house.issuer, &["web.example.org"]).await);
+    for path in ["deleted", "destroyed", "both", "forgotten"] {
+        admin.put(kv, path, data.clone()).await;
+        admin.put(kv, path, data.clone()).await;
+    }
+    admin.admin("POST", &format!("{kv}/delete/deleted"), json!({ "versions": [2] })).await;
+    admin.admin("POST", &format!("{kv}/destroy/destroyed"), json!({ "versions": [2] })).await;
+    admin.admin("DELETE", &format!("{kv}/data/both"), Value::Null).await;
+    admin.admin("POST", &format!("{kv}/destroy/both"), json!({ "versions": [2] })).await;
+    admin.admin("DELETE", &format!("{kv}/metadata/forgotten"), Value::Null).await;
+    admin.admin("POST", &format!("{kv}/metadata/unwritten"), json!({ "max_versions": 3 })).await;
+    let wanted = [
+        "vault:both destroyed v2",
+        "vault:deleted deleted v2",
+        "vault:destroyed destroyed v2",
+        "vault:forgotten absent",
+        "vault:unwritten absent",
+    ];
+    let named = ["deleted", "destroyed", "both", "forgotten", "unwritten"];
+    assert_eq!(house.seen(&named, &[]).await, wanted);
+    let listed = admin.admin("LIST", &format!("{kv}/metadata"), Value::Null).await;
+    assert_eq!(listed["data"]["keys"], json!(["both", "deleted", "destroyed", "unwritten"]));
+    assert_eq!(house.seen(&["**"], &[]).await, Vec::<String>::new(), "nobody asked for one of these");
+    admin.admin("POST", &format!("{kv}/undelete/deleted"), json!({ "versions": [2] })).await;
+    assert_eq!(house.seen(&["**"], &[]).await, ["vault:deleted web.example.org v2"]);
+}
+
+#[tokio::test]
+async fn a_version_whose_end_is_set_is_there_until_then() {
+    let house = House::new().await;
+    let (admin, kv) = (&house.admin, &house.kv);
+    admin.admin("POST", &format!("{kv}/metadata/web"), json!({ "delete_version_after": "720h" })).await;
+    admin.put(kv, "web", fields(&certified(&house.issuer, &["web.example.org"]).await)).await;
+    let read = admin.admin("GET", &format!("{kv}/data/web"), Value::Null).await;
+    assert_ne!(read["data"]["metadata"]["deletion_time"], "", "it is to be deleted one day");
+    assert_eq!(house.seen(&["web"], &[]).await, ["vault:web web.example.org v1"]);
+}
+
+#[tokio::test]
+async fn a_sweep_keeps_to_the_rate_of_its_vault_and_a_renewal_does_not_wait_for_it() {
+    let house = House::new().await;
+    let data = fields(&certified(&house.issuer, &["web.example.org"]).await);
+    for i in 0..20 {
+        house.admin.put(&house.kv, &format!("web-{i}"), data.clone()).await;
+    }
+    let paced = |rate| {
+        let vault = Arc::try_unwrap(client(&house.admin.address, &house.admin.root_token)).unwrap();
+        Arc::new(vault.with_requests_per_second(Some(rate)))
+    };
+    let begun = std::time::Instant::now();
+    let vault = paced(40);
+    // Two sweeps at once share the bound: a listing and twenty reads each.
+    let (one, two) = tokio::join!(house.observe(&vault, &["**"], &[]), house.observe(&vault, &["**"], &[]));
+    assert_eq!((one.observations.len(), two.observations.len()), (20, 20));
+    assert!(begun.elapsed() >= Duration::from_millis(41 * 25), "{:?}", begun.elapsed());
+
+    let slow = paced(1);
+    let sweep = house.observe(&slow, &["**"], &[]);
+    let renewal = async {
+        let path = format!("{}/new", house.kv);
+        let store = VaultKvStore { vault: slow.clone(), path, roots: house.roots() };
+        let new = certified(&house.issuer, &["new.example.org"]).await;
+        store.write(&new, &Basis::default()).await.unwrap()
+    };
+    tokio::select! {
+        _ = sweep => panic!("the sweep takes twenty seconds"),
+        written = renewal => assert_eq!(written, Written { version: Some(1), unchanged: false }),
+    }
 }
 
 #[tokio::test]

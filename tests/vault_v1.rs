@@ -49,7 +49,7 @@ impl Old {
 fn basis(sighting: &Sighting) -> Basis {
     match sighting {
         Sighting::Found(found) => Basis { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
-        Sighting::Absent | Sighting::Unknown(_) => Basis::default(),
+        Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) | Sighting::Unknown(_) => Basis::default(),
     }
 }
 
@@ -102,6 +102,28 @@ async fn what_is_deleted_is_absent_and_can_be_written_anew() {
     assert!(matches!(&deleted, StoreError::Conflict(message) if message.ends_with("now holds nothing")), "{deleted}");
     assert_eq!(store.write(&new, &Basis::default()).await.unwrap(), Written { version: None, unchanged: false });
     assert_eq!(old.get("web").await, fields(&new));
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_gone_from_listings_and_absent_where_it_is_named() {
+    let old = Old::new().await;
+    let data = fields(&certified(&old.house.issuer, &["web.example.org"]).await);
+    old.put("gone", data.clone()).await;
+    old.put("web", data).await;
+    old.house.admin.admin("DELETE", &format!("{}/gone", old.mount), Value::Null).await;
+    let source = |path: &str| VaultKvSource {
+        name: "old".into(),
+        environment: None,
+        vault: old.house.vault.clone(),
+        paths: vec![PathGlob::new(&format!("{}/{path}", old.mount)).unwrap()],
+        exclude: Vec::new(),
+        concurrency: 4,
+        roots: old.house.roots(),
+    };
+    let (listed, named) = (source("**").observe(now()).await, source("gone").observe(now()).await);
+    assert_eq!((listed.observations.len(), named.observations.len()), (1, 1));
+    assert_eq!(listed.observations[0].location.to_string(), format!("vault:main:{}/web", old.mount));
+    assert_eq!(named.observations[0].sighting, Sighting::Absent);
 }
 
 #[tokio::test]
@@ -210,6 +232,8 @@ async fn globs_over_mounts_of_both_versions_find_what_lies_in_each() {
     assert_eq!(observed.failures, []);
     let word = |sighting: &Sighting| match sighting {
         Sighting::Absent => "absent".to_string(),
+        Sighting::Deleted(_) => "deleted".to_string(),
+        Sighting::Crl(_) => "a revocation list".to_string(),
         Sighting::Found(found) => format!("{} {:?}", found.leaf().names[0], found.version),
         Sighting::Unknown(obstacle) => obstacle.obstacle.as_str().to_string(),
     };

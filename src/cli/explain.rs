@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::config;
 use crate::cycle::Cycle;
+use crate::domain::crl::Crl;
 use crate::domain::inventory::{Found, Sighting};
 use crate::domain::plan::Managed;
 use crate::domain::snapshot::{Entry, Snapshot};
@@ -52,7 +53,8 @@ fn unseen(snapshot: &Snapshot, name: &str) -> String {
 fn explained(now: Timestamp, entry: &Entry, managed: Option<&Managed>) -> String {
     let mut lines = vec![("location", entry.observation.location.to_string())];
     match &entry.observation.sighting {
-        Sighting::Absent => lines.push(("seen", "nothing is there".to_string())),
+        Sighting::Absent | Sighting::Deleted(_) => lines.push(("seen", "nothing is there".to_string())),
+        Sighting::Crl(list) => lines.extend(seen_list(list)),
         Sighting::Unknown(obstacle) => lines.push(("seen", format!("unknown: {}", obstacle.message))),
         Sighting::Found(found) => lines.extend(seen(found)),
     }
@@ -84,16 +86,26 @@ fn explained(now: Timestamp, entry: &Entry, managed: Option<&Managed>) -> String
 
 fn seen(found: &Found) -> Vec<(&'static str, String)> {
     let leaf = found.leaf();
+    let revoked = found.revoked_at.map_or(String::new(), |at| format!(", revoked on {at}"));
     let version = found.version.map_or(String::new(), |version| format!(", version {version}"));
     vec![
         ("seen", format!("serial {}, sha256 {}{version}", leaf.serial, leaf.fingerprint)),
         ("names", leaf.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         ("issuer", leaf.issuer.clone()),
-        ("valid", format!("from {} to {}", leaf.not_before, leaf.not_after)),
+        ("valid", format!("from {} to {}{revoked}", leaf.not_before, leaf.not_after)),
     ]
     .into_iter()
     .map(|(what, text)| (what, crate::domain::text::printable(&text)))
     .collect()
+}
+
+fn seen_list(list: &Crl) -> Vec<(&'static str, String)> {
+    let next = list.next_update.map_or("no end".to_string(), |next| next.to_string());
+    vec![
+        ("seen", format!("a revocation list of {} certificates", list.revoked)),
+        ("issuer", crate::domain::text::printable(&list.issuer)),
+        ("valid", format!("from {} to {next}", list.this_update)),
+    ]
 }
 
 fn wanted(managed: &Managed) -> String {

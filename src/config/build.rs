@@ -20,7 +20,7 @@ use crate::pki::bundle::Bundle;
 use crate::pki::roots::Roots as Anchors;
 use crate::source::path_glob::PathGlob;
 use crate::source::target::Target;
-use crate::source::{self, file, tls, vault_kv};
+use crate::source::{self, file, tls, vault_kv, vault_pki};
 use crate::store::file::{FileLayout, disk};
 use crate::vault::{
     ClientCertificate, LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Settings, TokenFrom, Vault as Client, Way,
@@ -135,6 +135,14 @@ impl Builder<'_> {
                     roots,
                 }))
             }
+            Source::VaultPki(pki) => Some(source::Source::VaultPki(vault_pki::VaultPkiSource {
+                name,
+                environment: text(&pki.environment),
+                vault: self.vault(&pki.vault)?,
+                mounts: pki.mounts.get_ref().iter().map(|mount| mount.get_ref().clone()).collect(),
+                concurrency: *pki.concurrency.get_ref(),
+                known: vault_pki::KnownCertificates::default(),
+            })),
             Source::File(files) => {
                 let below = |path: &Spanned<super::FilePath>| path.get_ref().glob_below(&self.config.directory);
                 let patterns = files.paths.get_ref().iter().map(below).collect();
@@ -295,7 +303,8 @@ fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, Str
         deadline: table.deadline.get_ref().0,
     };
     let certificate = client_certificate(config, table)?;
-    Client::with_client_certificate(settings, certificate.as_ref()).map_err(|error| with_causes(&error))
+    let made = Client::with_client_certificate(settings, certificate.as_ref()).map_err(|error| with_causes(&error))?;
+    Ok(made.with_requests_per_second(table.requests_per_second.as_ref().map(|rate| *rate.get_ref())))
 }
 
 fn token_from(config: &Config, table: &Vault) -> Result<TokenFrom, String> {

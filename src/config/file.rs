@@ -175,6 +175,8 @@ pub struct Vault {
     /// For one request to one address, and its answer.
     #[serde(default = "ten_seconds")]
     pub deadline: Spanned<Period>,
+    /// Of all sweeps together; `None` sets no bound.
+    pub requests_per_second: Option<Spanned<u32>>,
     pub environment: Environment,
 }
 
@@ -184,6 +186,7 @@ pub struct Vault {
 pub enum Source {
     Tls(TlsSource),
     VaultKv(VaultKvSource),
+    VaultPki(VaultPkiSource),
     File(FileSource),
 }
 
@@ -212,6 +215,16 @@ pub struct VaultKvSource {
     pub concurrency: Spanned<usize>,
     #[serde(default = "no_roots")]
     pub roots: Roots,
+    pub environment: Environment,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultPkiSource {
+    pub vault: Spanned<String>,
+    pub mounts: Spanned<Vec<Spanned<String>>>,
+    #[serde(default = "vault_concurrency")]
+    pub concurrency: Spanned<usize>,
     pub environment: Environment,
 }
 

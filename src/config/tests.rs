@@ -387,6 +387,42 @@ fn a_source_has_something_to_look_at_within_bounds() {
 }
 
 #[test]
+fn a_pki_source_names_mounts_of_a_vault_each_once() {
+    check_below(
+        "[source.s.vault_pki]\nvault = 'main'\nmounts = ['pki', 'pki/../x', 'pki']\nconcurrency = 0",
+        &[
+            "3:18: a . or .. in a Vault path: \"pki/../x\" — write segments with one / between them, such as secret/tls/web",
+            "3:30: a mount named twice: \"pki\" — remove one",
+            "4:15: the concurrency is out of bounds — from 1 to 512",
+        ],
+    );
+    check_below(
+        "[source.s.vault_pki]\nvault = 'mian'\nmounts = []",
+        &[
+            "3:10: no mounts — list at least one, or remove the table",
+            "2:9: no such vault: \"mian\" — did you mean \"main\"?",
+        ],
+    );
+    check_below(
+        "[source.s.vault_pki]\nvault = 'prod'\nmounts = ['pki']",
+        &[
+            "2:9: vault \"prod\" is of environment \"prod\", and this is of none — use vaults of one environment, or set environment = \"prod\"",
+        ],
+    );
+}
+
+#[test]
+fn a_vault_is_asked_at_least_once_a_second() {
+    let vault =
+        |rate: &str| format!("[vault.a]\naddress = 'https://v'\ntoken_file = 't'\nrequests_per_second = {rate}");
+    let said = "4:23: the rate is out of bounds — from 1 to 100000; leave it out for no bound";
+    check(&vault("0"), &[said]);
+    check(&vault("1"), &[]);
+    check(&vault("100000"), &[]);
+    check(&vault("100001"), &[said]);
+}
+
+#[test]
 fn a_vault_that_would_send_its_token_in_the_clear_is_refused() {
     check(
         "[vault.a]\naddress = 'http://v:8200'\ntoken_file = 't'",
@@ -543,7 +579,8 @@ fn an_unreadable_file_is_named() {
 fn the_shipped_configurations_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let complete = load(&folder.join("certd.toml")).unwrap();
-    assert_eq!(complete.sources.len(), 3);
+    assert_eq!(complete.sources.len(), 4);
+    assert_eq!(complete.vaults["main"].requests_per_second.as_ref().map(|rate| *rate.get_ref()), Some(1000));
     assert_eq!(complete.check.thresholds().warning, Threshold::Share(Share::percent(20)));
     let quickstart = load(&folder.join("quickstart.toml")).unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap();

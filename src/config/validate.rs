@@ -24,6 +24,9 @@ const INTERVALS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(24
 /// Longer than anything healthy takes; one place that hangs must not hold up the others for longer.
 pub const LONGEST_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
+/// Requests a second: under one, a sweep would not end; above what any Vault answers, it bounds nothing.
+const RATES: std::ops::RangeInclusive<u32> = 1..=100_000;
+
 /// Each one in flight holds a socket; hosts commonly allow 1024.
 const MOST_AT_ONCE: usize = 512;
 
@@ -139,6 +142,7 @@ impl Mistakes<'_> {
             self.own_name(vault.file, vault.span.clone(), name);
             self.vault_addresses(vault);
             self.deadline(vault.file, &vault.deadline);
+            self.rate(vault);
             self.way_in(vault);
             if let Some(namespace) = &vault.namespace {
                 self.judge(vault.file, namespace, rules::vault_segments);
@@ -176,6 +180,14 @@ impl Mistakes<'_> {
         if vault.address.iter().any(|address| address.get_ref().starts_with("http://")) {
             let hint = "write https:// addresses, or remove server_name";
             self.say(file, name.span(), "plain http shows no certificate, so there is no name to check", hint);
+        }
+    }
+
+    fn rate(&mut self, vault: &Declared<Vault>) {
+        let Some(rate) = &vault.requests_per_second else { return };
+        if !RATES.contains(rate.get_ref()) {
+            let hint = format!("from {} to {}; leave it out for no bound", RATES.start(), RATES.end());
+            self.say(vault.file, rate.span(), "the rate is out of bounds", hint);
         }
     }
 
@@ -229,9 +241,24 @@ impl Mistakes<'_> {
                 self.concurrency(file, &kv.concurrency);
                 self.vault(file, &kv.vault, &kv.environment);
             }
+            Source::VaultPki(pki) => {
+                self.not_empty(file, &pki.mounts, "mounts");
+                pki.mounts.get_ref().iter().for_each(|mount| self.judge(file, mount, rules::vault_segments));
+                self.one_mount_each(file, pki.mounts.get_ref());
+                self.concurrency(file, &pki.concurrency);
+                self.vault(file, &pki.vault, &pki.environment);
+            }
             Source::File(files) => {
                 self.not_empty(file, &files.paths, "paths");
                 files.paths.get_ref().iter().for_each(|path| self.file_glob(file, path));
+            }
+        }
+    }
+
+    fn one_mount_each(&mut self, file: usize, mounts: &[Spanned<String>]) {
+        for (i, mount) in mounts.iter().enumerate() {
+            if mounts[..i].iter().any(|earlier| earlier.get_ref() == mount.get_ref()) {
+                self.say(file, mount.span(), format!("a mount named twice: {:?}", mount.get_ref()), "remove one");
             }
         }
     }

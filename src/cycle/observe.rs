@@ -19,7 +19,7 @@ use crate::source::tls::TlsSource;
 use crate::source::{Observed, Source};
 
 use super::look_back::VersionMemory;
-use super::setup::Setup;
+use super::setup::{Place, Setup};
 use super::troubles::Troubles;
 
 /// The sources that stand for what the configuration names in `store` and in `serves`.
@@ -94,9 +94,17 @@ async fn named(source: &Source, now: Timestamp, on: Heard<'_>) -> (SourceName, O
 async fn stores(setup: &Setup, now: Timestamp) -> Observed {
     let since = Instant::now();
     // Collected first: a borrowing stream is not `Send` for every lifetime.
-    let looks: Vec<_> = setup.declared.iter().map(|managed| look_since(setup, managed, now, since)).collect();
+    let looks: Vec<_> = setup.declared.iter().map(|managed| look_in_turn(setup, managed, now, since)).collect();
     let looks = stream::iter(looks).buffer_unordered(STORES_AT_ONCE).inspect(|_| pulse::beat());
     Observed { observations: looks.collect::<Vec<_>>().await.into_iter().flatten().collect(), failures: Vec::new() }
+}
+
+/// As part of a sweep, which spares the Vault what it may not be asked too often.
+async fn look_in_turn(setup: &Setup, managed: &Managed, now: Timestamp, since: Instant) -> Option<Observation> {
+    if let Some(Place::VaultKv { vault, .. }) = setup.places.get(&managed.name) {
+        vault.pace().await;
+    }
+    look_since(setup, managed, now, since).await
 }
 
 /// Reads the store of one managed certificate.
@@ -137,7 +145,7 @@ impl Memory {
         let errors = self.errors.entry(name.clone()).or_default();
         let unseen = observed.observations.iter().filter_map(|seen| match &seen.sighting {
             Sighting::Unknown(obstacle) => Some(obstacle.obstacle),
-            Sighting::Absent | Sighting::Found(_) => None,
+            Sighting::Absent | Sighting::Deleted(_) | Sighting::Found(_) | Sighting::Crl(_) => None,
         });
         for kind in unseen.chain(observed.failures.iter().map(|failure| failure.obstacle)) {
             *errors.entry(kind).or_default() += 1;

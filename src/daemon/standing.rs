@@ -51,7 +51,7 @@ fn hidden(snapshot: &Snapshot) -> BTreeSet<&Location> {
     let unseen = || {
         snapshot.entries.iter().filter_map(|entry| match &entry.observation.sighting {
             Sighting::Unknown(obstacle) => Some((&entry.observation.location, obstacle)),
-            Sighting::Absent | Sighting::Found(_) => None,
+            Sighting::Absent | Sighting::Deleted(_) | Sighting::Found(_) | Sighting::Crl(_) => None,
         })
     };
     let lists = unseen().filter(|(location, _)| matches!(location, Location::Listing { .. }));

@@ -41,7 +41,7 @@ pub enum Adoption {
 
 pub fn adopt(now: Timestamp, rule: &Rule, observation: &Observation) -> Adoption {
     let found = match &observation.sighting {
-        Sighting::Absent | Sighting::Unknown(_) => return Adoption::Nothing,
+        Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) | Sighting::Unknown(_) => return Adoption::Nothing,
         Sighting::Found(found) => found,
     };
     match foreign(rule, &observation.location, found).or_else(|| abandoned(now, found)) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::cert::{Certificate, KeyType, KeyUsage, Trust};
-use super::inventory::{Found, Observation, Sighting};
+use super::crl;
+use super::inventory::{Deletion, Found, Location, Observation, PkiObject, Sighting};
 use super::policy::Thresholds;
 use super::text::printable;
 use super::time::Timestamp;
@@ -124,12 +125,14 @@ impl Problem {
 pub fn check(now: Timestamp, thresholds: &Thresholds, observation: &Observation) -> Vec<Problem> {
     let found = match &observation.sighting {
         Sighting::Unknown(_) => return Vec::new(),
-        Sighting::Absent => return vec![Problem::critical(ProblemKind::Missing, "there is no certificate here")],
+        Sighting::Absent => return vec![missing(absent(&observation.location))],
+        Sighting::Deleted(deletion) => return vec![missing(deleted(&observation.location, *deletion))],
+        Sighting::Crl(list) => return crl::check(now, list),
         Sighting::Found(found) => found,
     };
     let host = observation.location.expected_host();
     [
-        validity(now, thresholds, found.leaf()),
+        validity(now, thresholds, found),
         key_mismatch(found),
         chain(found),
         host.and_then(|host| hostname(host, found.leaf())),
@@ -144,13 +147,48 @@ pub fn check(now: Timestamp, thresholds: &Thresholds, observation: &Observation)
     .collect()
 }
 
+fn missing(message: String) -> Problem {
+    Problem::critical(ProblemKind::Missing, message)
+}
+
+fn absent(location: &Location) -> String {
+    match location {
+        Location::Pki { object: PkiObject::Mount, .. } => "this PKI mount has no CA".to_string(),
+        Location::Pki { .. } | Location::Endpoint { .. } | Location::Secret { .. } => NO_CERTIFICATE.to_string(),
+        Location::File { .. } | Location::Listing { .. } => NO_CERTIFICATE.to_string(),
+    }
+}
+
+const NO_CERTIFICATE: &str = "there is no certificate here";
+
+fn deleted(location: &Location, deletion: Deletion) -> String {
+    let path = match location {
+        Location::Secret { path, .. } => format!(" {}", printable(path)),
+        Location::Pki { .. } | Location::Endpoint { .. } | Location::File { .. } | Location::Listing { .. } => {
+            String::new()
+        }
+    };
+    match deletion {
+        Deletion::Deleted { version, at } => {
+            format!("version {version} was deleted on {at}: `kv undelete -versions={version}{path}` brings it back")
+        }
+        Deletion::Destroyed { version } => {
+            format!("version {version} was destroyed and is lost: `certd history{path}` shows which others are left")
+        }
+    }
+}
+
 /// RFC 5280, section 4.1.2.5: valid from `not_before` through `not_after`, both included.
-fn validity(now: Timestamp, thresholds: &Thresholds, leaf: &Certificate) -> Option<Problem> {
+fn validity(now: Timestamp, thresholds: &Thresholds, found: &Found) -> Option<Problem> {
+    let leaf = found.leaf();
     if now > leaf.not_after {
         return Some(Problem::critical(ProblemKind::Expired, format!("expired on {}", leaf.not_after)));
     }
     if now < leaf.not_before {
         return Some(Problem::critical(ProblemKind::NotYetValid, format!("not valid before {}", leaf.not_before)));
+    }
+    if found.is_settled {
+        return None;
     }
     let message = || format!("ends on {}", leaf.not_after);
     if now >= thresholds.critical.reached_at(leaf) {
@@ -280,7 +318,6 @@ mod tests {
 
     use super::*;
     use crate::domain::cert::{KeyDigest, SignatureAlgorithm};
-    use crate::domain::inventory::Location;
     use crate::domain::policy::Threshold;
     use crate::domain::sample::*;
 
@@ -316,6 +353,50 @@ mod tests {
     fn what_could_not_be_seen_has_no_problem_and_what_is_absent_is_missing() {
         assert_eq!(problems(&seen(secret("a"), Sighting::Unknown(obstacle()))), []);
         assert_eq!(problems(&seen(secret("a"), Sighting::Absent)), [(ProblemKind::Missing, CRITICAL)]);
+    }
+
+    #[test]
+    fn a_ca_less_mount_is_told_from_an_empty_place() {
+        let said = |location| check(NOW, &Thresholds::default(), &seen(location, Sighting::Absent)).remove(0).message;
+        assert_eq!(said(secret("a")), "there is no certificate here");
+        assert_eq!(said(pki(PkiObject::Issuer("a".into()))), "there is no certificate here");
+        assert_eq!(said(pki(PkiObject::Mount)), "this PKI mount has no CA");
+    }
+
+    #[test]
+    fn what_was_deleted_is_missing_with_when_and_how_to_bring_it_back() {
+        let said = |location, deletion| {
+            let problems = check(NOW, &Thresholds::default(), &seen(location, Sighting::Deleted(deletion)));
+            assert_eq!((problems[0].problem, problems[0].severity), (ProblemKind::Missing, CRITICAL));
+            problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            said(secret("secret/web"), Deletion::Deleted { version: 3, at: NOW }),
+            ["version 3 was deleted on 2027-01-15T08:00:00Z: `kv undelete -versions=3 secret/web` brings it back"]
+        );
+        assert_eq!(
+            said(secret("secret/web"), Deletion::Destroyed { version: 4 }),
+            ["version 4 was destroyed and is lost: `certd history secret/web` shows which others are left"]
+        );
+    }
+
+    #[test]
+    fn a_list_is_checked_as_one() {
+        assert_eq!(problems(&seen(pki(PkiObject::Crl("a".into())), Sighting::Crl(Box::new(crl())))), []);
+        let passed = crl::Crl { next_update: Some(NOW.minus(SECOND)), ..crl() };
+        let seen = seen(pki(PkiObject::Crl("a".into())), Sighting::Crl(Box::new(passed)));
+        assert_eq!(problems(&seen), [(ProblemKind::Expired, CRITICAL)]);
+    }
+
+    #[test]
+    fn the_end_of_what_is_settled_is_no_news_until_it_has_passed() {
+        let settled = |leaf| problems(&seen_found(secret("a"), Found { is_settled: true, ..found(leaf) }));
+        assert_eq!(settled(ending_in(SECOND, leaf(&["a"]))), []);
+        assert_eq!(settled(ending_in(15 * DAY, leaf(&["a"]))), []);
+        let expired = Certificate { not_after: NOW.minus(SECOND), ..leaf(&["a"]) };
+        assert_eq!(settled(expired), [(ProblemKind::Expired, CRITICAL)]);
+        let weak = Certificate { key: KeyType::Rsa(1024), ..ending_in(SECOND, leaf(&["a"])) };
+        assert_eq!(settled(weak), [(ProblemKind::WeakKey, WARNING)]);
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl<'a> Drift<'a> {
                 Location::Secret { .. } | Location::File { .. } => {
                     drift.kept.entry(found.leaf().fingerprint).or_default().push(&seen.location);
                 }
-                Location::Listing { .. } => {}
+                Location::Pki { .. } | Location::Listing { .. } => {}
             }
         }
         for leaf in managed.iter().filter_map(|managed| inventory.at(&managed.location)?.sighting.leaf()) {
@@ -96,7 +96,7 @@ impl<'a> Drift<'a> {
     fn stored(&self, managed: &Managed) -> Option<&'a Found> {
         match &self.inventory.at(&managed.location)?.sighting {
             Sighting::Found(found) => Some(found),
-            Sighting::Absent | Sighting::Unknown(_) => None,
+            Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) | Sighting::Unknown(_) => None,
         }
     }
 

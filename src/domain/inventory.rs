@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::cert::{Certificate, Chain, Fingerprint, KeyDigest, Trust};
+use super::crl::Crl;
 use super::name::{SourceName, VaultName};
 use super::text::{one_line, printable};
 use super::time::Timestamp;
@@ -22,6 +23,8 @@ pub enum Location {
     Endpoint { host: String, port: u16, sni: Option<String>, address: Option<IpAddr> },
     /// `path` as an operator writes it: mount and path, without `data/`.
     Secret { vault: VaultName, path: String, part: Option<Part> },
+    /// Something in a PKI mount.
+    Pki { vault: VaultName, mount: String, object: PkiObject },
     /// A file, or a directory that holds `cert.pem` and its fellows.
     File { path: PathBuf, part: Option<Part> },
     /// What a source could not list: certificates below it may be there or not.
@@ -66,12 +69,47 @@ impl fmt::Display for Part {
     }
 }
 
+/// What a PKI mount holds, each by the name that is its own within the mount.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PkiObject {
+    /// The mount itself, where it has no CA.
+    Mount,
+    Issuer(String),
+    /// The revocation list of an issuer.
+    Crl(String),
+    /// Something issued, by its serial number as [`Certificate::serial`] has it.
+    Certificate(String),
+}
+
+impl fmt::Display for PkiObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mount => Ok(()),
+            Self::Issuer(name) => write!(f, "/issuer/{}", one_line(name)),
+            Self::Crl(name) => write!(f, "/issuer/{}/crl", one_line(name)),
+            Self::Certificate(serial) => write!(f, "/cert/{}", one_line(&with_colons(serial))),
+        }
+    }
+}
+
+/// A serial number as Vault writes it: `1fa0` as `1f:a0`.
+pub fn with_colons(serial: &str) -> String {
+    let mut out = String::with_capacity(serial.len() * 3 / 2);
+    for (i, digit) in serial.chars().enumerate() {
+        if i > 0 && i % 2 == 0 {
+            out.push(':');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 impl Location {
     /// The same place with a part named.
     pub fn with_part(&self, part: Option<Part>) -> Self {
         let mut location = self.clone();
         match &mut location {
-            Self::Endpoint { .. } => {}
+            Self::Endpoint { .. } | Self::Pki { .. } => {}
             Self::Secret { part: slot, .. } | Self::File { part: slot, .. } | Self::Listing { part: slot, .. } => {
                 *slot = part;
             }
@@ -84,14 +122,14 @@ impl Location {
         let mut location = self.clone();
         match &mut location {
             Self::Endpoint { address, .. } => *address = at,
-            Self::Secret { .. } | Self::File { .. } | Self::Listing { .. } => {}
+            Self::Secret { .. } | Self::Pki { .. } | Self::File { .. } | Self::Listing { .. } => {}
         }
         location
     }
 
     pub fn part(&self) -> Option<&Part> {
         match self {
-            Self::Endpoint { .. } => None,
+            Self::Endpoint { .. } | Self::Pki { .. } => None,
             Self::Secret { part, .. } | Self::File { part, .. } | Self::Listing { part, .. } => part.as_ref(),
         }
     }
@@ -100,7 +138,7 @@ impl Location {
     pub fn expected_host(&self) -> Option<&str> {
         match self {
             Self::Endpoint { host, sni, .. } => Some(sni.as_deref().unwrap_or(host)),
-            Self::Secret { .. } | Self::File { .. } | Self::Listing { .. } => None,
+            Self::Secret { .. } | Self::Pki { .. } | Self::File { .. } | Self::Listing { .. } => None,
         }
     }
 }
@@ -121,11 +159,12 @@ impl fmt::Display for Location {
                 return address.iter().try_for_each(|address| write!(f, " at {address}"));
             }
             Self::Secret { vault, path, part } => {
-                match vault.0 == ENVIRONMENT_VAULT {
-                    true => write!(f, "vault:{}", one_line(path))?,
-                    false => write!(f, "vault:{}:{}", one_line(&vault.0), one_line(path))?,
-                }
+                in_vault(f, vault, path)?;
                 part
+            }
+            Self::Pki { vault, mount, object } => {
+                in_vault(f, vault, mount)?;
+                return object.fmt(f);
             }
             Self::File { path, part } => {
                 f.write_str(&one_line(&path.to_string_lossy()))?;
@@ -140,6 +179,13 @@ impl fmt::Display for Location {
     }
 }
 
+fn in_vault(f: &mut fmt::Formatter<'_>, vault: &VaultName, path: &str) -> fmt::Result {
+    match vault.0 == ENVIRONMENT_VAULT {
+        true => write!(f, "vault:{}", one_line(path)),
+        false => write!(f, "vault:{}:{}", one_line(&vault.0), one_line(path)),
+    }
+}
+
 impl Serialize for Location {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -151,8 +197,21 @@ impl Serialize for Location {
 pub enum Sighting {
     /// The place was read and holds nothing.
     Absent,
+    /// As good as absent: what it held last was taken away, and when is known.
+    Deleted(Deletion),
     Found(Box<Found>),
+    /// A revocation list, which is no certificate and is watched beside them.
+    Crl(Box<Crl>),
     Unknown(Obstacle),
+}
+
+/// How the current version of a secret went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// It can be brought back.
+    Deleted { version: u64, at: Timestamp },
+    /// It is lost.
+    Destroyed { version: u64 },
 }
 
 impl Sighting {
@@ -160,7 +219,7 @@ impl Sighting {
     pub fn leaf(&self) -> Option<&Certificate> {
         match self {
             Self::Found(found) => Some(found.leaf()),
-            Self::Absent | Self::Unknown(_) => None,
+            Self::Absent | Self::Deleted(_) | Self::Crl(_) | Self::Unknown(_) => None,
         }
     }
 }
@@ -175,6 +234,10 @@ pub struct Found {
     pub version: Option<u64>,
     /// When the place itself deletes that version.
     pub deleted_at: Option<Timestamp>,
+    /// As the CA that issued it says.
+    pub revoked_at: Option<Timestamp>,
+    /// Nobody waits for its renewal: the CA that issued it issued a later one, or revoked it.
+    pub is_settled: bool,
 }
 
 impl Found {
@@ -375,6 +438,10 @@ mod tests {
             (secret("secret/a"), "vault:main:secret/a"),
             (secret("secret/a").with_part(Some("old".into())), "vault:main:secret/a#old"),
             (of_environment, "vault:secret/a"),
+            (pki(PkiObject::Mount), "vault:main:pki"),
+            (pki(PkiObject::Issuer("root".into())), "vault:main:pki/issuer/root"),
+            (pki(PkiObject::Crl("root".into())), "vault:main:pki/issuer/root/crl"),
+            (pki(PkiObject::Certificate("1fa003".into())), "vault:main:pki/cert/1f:a0:03"),
             (file("/etc/a.pem"), "/etc/a.pem"),
             (file("/etc/a.pem").with_part(Some(Part::nth(2))), "/etc/a.pem#2"),
             (
@@ -401,6 +468,8 @@ mod tests {
         let www = endpoint("www.example.org");
         assert_eq!(www.with_part(Some("a".into())), www);
         assert_eq!(secret("a").with_part(Some("b".into())).with_part(None), secret("a"));
+        let mount = pki(PkiObject::Mount);
+        assert_eq!((mount.with_part(Some("a".into())), mount.part()), (mount.clone(), None));
     }
 
     #[test]

@@ -3,12 +3,15 @@
 pub mod adopt;
 pub mod cert;
 pub mod check;
+pub mod crl;
 pub mod drift;
 pub mod inventory;
+pub mod issued;
 pub mod key;
 pub mod name;
 pub mod plan;
 pub mod policy;
+pub mod rate;
 pub mod renewal;
 #[cfg(test)]
 pub mod sample;

@@ -157,7 +157,7 @@ impl Basis {
     pub fn of(sighting: &Sighting) -> Self {
         match sighting {
             Sighting::Found(found) => Self { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
-            Sighting::Absent | Sighting::Unknown(_) => Self::default(),
+            Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) | Sighting::Unknown(_) => Self::default(),
         }
     }
 }
@@ -269,8 +269,10 @@ fn action(world: &World, managed: &Managed, observation: Option<&Observation>) -
     let wanted = match observation.map(|o| &o.sighting) {
         None => return Action::Hold { held: Held::NotObserved },
         Some(Sighting::Unknown(obstacle)) => return Action::Hold { held: Held::Obstacle(obstacle.clone()) },
-        Some(Sighting::Absent) if managed.origin == Origin::Adopted => None,
-        Some(Sighting::Absent) => Some(Reason::Missing),
+        Some(Sighting::Absent | Sighting::Deleted(_)) if managed.origin == Origin::Adopted => None,
+        Some(Sighting::Absent | Sighting::Deleted(_)) => Some(Reason::Missing),
+        // No store is one of revocation lists.
+        Some(Sighting::Crl(_)) => None,
         Some(Sighting::Found(found)) => reason(world, managed, found),
     };
     match (wanted, observation.map(|o| &o.sighting)) {
@@ -368,6 +370,7 @@ mod tests {
 
     use super::*;
     use crate::domain::cert::{KeyDigest, KeyType};
+    use crate::domain::inventory::Deletion;
     use crate::domain::key::KeySpec;
     use crate::domain::sample::*;
 
@@ -480,12 +483,22 @@ mod tests {
     #[test]
     fn a_declared_place_that_is_empty_is_filled() {
         assert_eq!(Scene::new(Sighting::Absent).action(), renew(Reason::Missing));
+        let deleted = Sighting::Deleted(Deletion::Deleted { version: 3, at: NOW });
+        assert_eq!(Scene::new(deleted).action(), renew(Reason::Missing));
+    }
+
+    #[test]
+    fn a_revocation_list_is_nothing_to_renew() {
+        assert_eq!(Scene::new(Sighting::Crl(Box::new(crl()))).action(), hold(Held::NotObserved));
     }
 
     #[test]
     fn a_deleted_secret_is_never_recreated_even_when_asked_for() {
         let deleted = Scene::new(Sighting::Absent).change(|scene| scene.managed.origin = Origin::Adopted);
         assert_eq!(deleted.action(), hold(Held::NotObserved));
+        let dated = Sighting::Deleted(Deletion::Destroyed { version: 3 });
+        let dated = Scene::new(dated).change(|scene| scene.managed.origin = Origin::Adopted);
+        assert_eq!(dated.action(), hold(Held::NotObserved));
         let begun = Record { in_flight: Some(Reason::Due), ..Record::default() };
         assert_eq!(deleted.record(begun).asked(Demand::Force).action(), hold(Held::NotObserved));
     }

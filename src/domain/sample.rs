@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cert::{Certificate, Chain, Fingerprint, KeyDigest, KeyType, KeyUsage, SignatureAlgorithm, Trust};
-use super::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, Sighting};
+use super::crl::Crl;
+use super::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, PkiObject, Sighting};
 use super::key::{KeySpec, PrivateKey};
 use super::name::San;
 use super::plan::{Managed, Origin};
@@ -67,11 +68,37 @@ pub fn chain(leaf: Certificate) -> Chain {
 /// Verified, with its own key beside it, as version 7.
 pub fn found(leaf: Certificate) -> Found {
     let stored_key = Some(leaf.public_key);
-    Found { chain: chain(leaf), trust: Trust::Verified, stored_key, version: Some(7), deleted_at: None }
+    Found {
+        chain: chain(leaf),
+        trust: Trust::Verified,
+        stored_key,
+        version: Some(7),
+        deleted_at: None,
+        revoked_at: None,
+        is_settled: false,
+    }
 }
 
 pub fn secret(path: &str) -> Location {
     Location::Secret { vault: "main".into(), path: path.into(), part: None }
+}
+
+pub fn pki(object: PkiObject) -> Location {
+    Location::Pki { vault: "main".into(), mount: "pki".into(), object }
+}
+
+/// Of 72 hours, 2 of them gone.
+pub fn crl() -> Crl {
+    Crl {
+        issuer: "CN=Example CA".into(),
+        issuer_cn: Some("Example CA".into()),
+        number: Some("2a".into()),
+        this_update: NOW.minus(DAY / 12),
+        next_update: Some(NOW.plus(3 * DAY - DAY / 12)),
+        revoked: 2,
+        signature: SignatureAlgorithm("ecdsa-sha256".into()),
+        is_signed: true,
+    }
 }
 
 pub fn endpoint(host: &str) -> Location {

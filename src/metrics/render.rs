@@ -29,6 +29,7 @@ pub fn render(snapshot: &Snapshot, about: &About) -> String {
     let rows = || snapshot.entries.iter().enumerate().map(|(i, entry)| (entry, labels.cert(i)));
     let mut out = String::with_capacity(4 * labels.text.len() + snapshot.entries.len() * BYTES_BESIDE_LABELS);
     validity(snapshot, &labels, &mut out);
+    next_update(snapshot, &labels, &mut out);
     info(rows(), &mut out);
     standing(rows(), &mut out);
     problems(rows(), &mut out);
@@ -110,6 +111,9 @@ pub fn place_hash(observation: &Observation) -> String {
         Location::Secret { vault, path, part: field } => {
             [b"secret".to_vec(), vault.0.clone().into_bytes(), path.clone().into_bytes(), part_of(field)]
         }
+        Location::Pki { vault, mount, object } => {
+            [b"pki".to_vec(), vault.0.clone().into_bytes(), mount.clone().into_bytes(), object.to_string().into_bytes()]
+        }
         Location::File { path, part: field } => {
             let path = path.as_os_str().as_encoded_bytes().to_vec();
             [b"file".to_vec(), Vec::new(), path, part_of(field)]
@@ -137,6 +141,18 @@ fn validity(snapshot: &Snapshot, labels: &Labels, out: &mut String) {
             if let Sighting::Found(found) = &entry.observation.sighting {
                 family.series(labels.place(i), &[], end(&found.chain).0);
             }
+        }
+    }
+}
+
+fn next_update(snapshot: &Snapshot, labels: &Labels, out: &mut String) {
+    let name = "certd_crl_next_update_timestamp_seconds";
+    let mut family = Family::gauge(out, name, "By when the next revocation list is due.");
+    for (i, entry) in snapshot.entries.iter().enumerate() {
+        if let Sighting::Crl(list) = &entry.observation.sighting
+            && let Some(next) = list.next_update
+        {
+            family.series(labels.place(i), &[], next.0);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::cert::{Certificate, Chain, KeyDigest};
 use crate::domain::key::PrivateKey;
 
-use super::{NotUnderstood, key, read};
+use super::{NotUnderstood, interned, key, pem, read};
 
 /// Certificates (DER) and private keys as they were found.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +96,7 @@ impl Bundle {
     fn parsed(&self) -> Result<Vec<Parsed<'_>>, NotUnderstood> {
         let mut all: Vec<Parsed> = Vec::with_capacity(self.certificates.len());
         for der in &self.certificates {
-            let certificate = Arc::new(read::certificate(der)?);
+            let certificate = interned::certificate(der)?;
             if !all.iter().any(|known| known.certificate.fingerprint == certificate.fingerprint) {
                 all.push(Parsed { certificate, der });
             }
@@ -144,7 +144,7 @@ impl Bundle {
 
 /// The first certificate is the leaf, as a server or an issuer ordered them.
 pub fn chain_as_given<D: AsRef<[u8]>>(ders: &[D]) -> Result<Chain, NotUnderstood> {
-    let mut all = ders.iter().map(|der| read::certificate(der.as_ref()).map(Arc::new));
+    let mut all = ders.iter().map(|der| interned::certificate(der.as_ref()));
     let leaf = all.next().ok_or_else(|| NotUnderstood("there is no certificate in it".to_string()))??;
     Ok(Chain { leaf, intermediates: all.collect::<Result<_, _>>()? })
 }

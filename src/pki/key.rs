@@ -45,24 +45,49 @@ fn generate_rsa(size: KeySize) -> Result<PrivateKey, KeyError> {
 
 /// PKCS#8 (RFC 5958), PKCS#1 (RFC 8017) or SEC1 (RFC 5915) in DER.
 pub fn from_der(der: &[u8]) -> Result<PrivateKey, NotUnderstood> {
-    let curves = [
-        (&ECDSA_P256_SHA256_ASN1_SIGNING, KeyType::EcdsaP256),
-        (&ECDSA_P384_SHA384_ASN1_SIGNING, KeyType::EcdsaP384),
-        (&ECDSA_P521_SHA512_ASN1_SIGNING, KeyType::EcdsaP521),
-    ];
-    for (algorithm, key_type) in curves {
-        if let Ok(pair) = EcdsaKeyPair::from_private_key_der(algorithm, der) {
-            return held_ecdsa(&pair, key_type).map_err(unreadable);
-        }
-    }
-    if let Ok(pair) = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)) {
-        return held_rsa(&pair).map_err(unreadable);
-    }
-    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(unreadable)?;
-    held_ed25519(&pair).map_err(unreadable)
+    // To try one kind after another takes several times as long as to read the key.
+    let (named, unnamed): (Vec<_>, Vec<_>) = curves().into_iter().partition(|curve| curve.is_named_in(der));
+    let ecdsa = |curves: Vec<Curve>| curves.into_iter().find_map(|curve| curve.read(der));
+    ecdsa(named).or_else(|| rsa(der)).or_else(|| ed25519(der)).or_else(|| ecdsa(unnamed)).ok_or_else(unreadable)
 }
 
-fn unreadable<E>(_: E) -> NotUnderstood {
+struct Curve {
+    /// The object identifier in DER (RFC 5480, section 2.1.1.1).
+    oid: &'static [u8],
+    algorithm: &'static EcdsaSigningAlgorithm,
+    key_type: KeyType,
+}
+
+fn curves() -> [Curve; 3] {
+    let curve = |oid, algorithm, key_type| Curve { oid, algorithm, key_type };
+    [
+        curve(b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07", &ECDSA_P256_SHA256_ASN1_SIGNING, KeyType::EcdsaP256),
+        curve(b"\x06\x05\x2b\x81\x04\x00\x22", &ECDSA_P384_SHA384_ASN1_SIGNING, KeyType::EcdsaP384),
+        curve(b"\x06\x05\x2b\x81\x04\x00\x23", &ECDSA_P521_SHA512_ASN1_SIGNING, KeyType::EcdsaP521),
+    ]
+}
+
+impl Curve {
+    fn is_named_in(&self, der: &[u8]) -> bool {
+        der.windows(self.oid.len()).any(|window| window == self.oid)
+    }
+
+    fn read(self, der: &[u8]) -> Option<PrivateKey> {
+        let pair = EcdsaKeyPair::from_private_key_der(self.algorithm, der).ok()?;
+        held_ecdsa(&pair, self.key_type).ok()
+    }
+}
+
+fn rsa(der: &[u8]) -> Option<PrivateKey> {
+    let pair = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)).ok()?;
+    held_rsa(&pair).ok()
+}
+
+fn ed25519(der: &[u8]) -> Option<PrivateKey> {
+    held_ed25519(&Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).ok()?).ok()
+}
+
+fn unreadable() -> NotUnderstood {
     NotUnderstood(
         "a private key of a kind that certd does not read (it reads RSA, ECDSA P-256/384/521, Ed25519)".into(),
     )

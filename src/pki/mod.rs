@@ -2,7 +2,9 @@
 //! knows x509-parser, aws-lc-rs's keys and rustls-webpki.
 
 pub mod bundle;
+pub mod crl;
 pub mod csr;
+mod interned;
 pub mod key;
 pub mod key_form;
 pub mod keystore;

@@ -4,7 +4,7 @@ use x509_parser::asn1_rs::Tag;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 use x509_parser::public_key::PublicKey;
-use x509_parser::x509::SubjectPublicKeyInfo;
+use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
 use crate::domain::cert::{Certificate, Fingerprint, KeyDigest, KeyType, KeyUsage, SignatureAlgorithm};
 use crate::domain::name::San;
@@ -32,7 +32,7 @@ pub fn certificate(der: &[u8]) -> Result<Certificate, NotUnderstood> {
         not_before: Timestamp(parsed.validity().not_before.timestamp()),
         not_after: Timestamp(parsed.validity().not_after.timestamp()),
         key: key_type(parsed.public_key()),
-        signature: signature_algorithm(&parsed),
+        signature: signature_algorithm(&parsed.signature_algorithm),
         key_usage: extensions.key_usage,
         extended_key_usage: extensions.extended_key_usage,
         is_ca: extensions.is_ca,
@@ -117,11 +117,13 @@ fn serial(raw: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(DIGITS[usize::from(digit)]));
+    bytes.iter().flat_map(digits).collect()
 }
 
 /// RFC 4514: the most specific part first.
-fn distinguished_name(dn: &X509Name) -> String {
+pub(super) fn distinguished_name(dn: &X509Name) -> String {
     let mut parts: Vec<String> =
         dn.iter_rdn().map(|rdn| rdn.iter().map(attribute).collect::<Vec<_>>().join("+")).collect();
     parts.reverse();
@@ -162,7 +164,7 @@ fn escaped(value: &str) -> String {
 }
 
 /// The last one counts, being the most specific.
-fn common_name(dn: &X509Name) -> Option<String> {
+pub(super) fn common_name(dn: &X509Name) -> Option<String> {
     dn.iter_common_name().last().and_then(text)
 }
 
@@ -196,8 +198,8 @@ fn modulus_bits(modulus: &[u8]) -> u32 {
     u32::try_from(bits).unwrap_or(u32::MAX)
 }
 
-fn signature_algorithm(parsed: &X509Certificate) -> SignatureAlgorithm {
-    let oid = parsed.signature_algorithm.algorithm.to_id_string();
+pub(super) fn signature_algorithm(identifier: &AlgorithmIdentifier) -> SignatureAlgorithm {
+    let oid = identifier.algorithm.to_id_string();
     let name = match oid.as_str() {
         "1.2.840.113549.1.1.2" => "rsa-md2",
         "1.2.840.113549.1.1.3" => "rsa-md4",

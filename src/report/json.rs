@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Summary;
 use crate::domain::cert::{Certificate, Fingerprint};
 use crate::domain::check::{Problem, State};
+use crate::domain::crl::Crl;
 use crate::domain::inventory::{Obstacle, Sighting};
 use crate::domain::name::{San, SourceName};
 use crate::domain::snapshot::{Entry, Snapshot};
@@ -33,6 +34,11 @@ struct Line<'a> {
     chain: Vec<Shown<'a>>,
     problems: &'a [Problem],
     obstacle: Option<&'a Obstacle>,
+    // Later than the others: left out where they say nothing, so that whoever knows the first contract reads on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crl: Option<ShownCrl<'a>>,
 }
 
 /// One certificate.
@@ -46,6 +52,17 @@ struct Shown<'a> {
     not_before: Timestamp,
     not_after: Timestamp,
     key: String,
+    signature: &'a str,
+}
+
+/// A revocation list, in the place of a leaf.
+#[derive(Serialize)]
+struct ShownCrl<'a> {
+    issuer: &'a str,
+    number: Option<&'a str>,
+    this_update: Timestamp,
+    next_update: Option<Timestamp>,
+    revoked: usize,
     signature: &'a str,
 }
 
@@ -63,22 +80,28 @@ pub fn render(snapshot: &Snapshot) -> String {
 }
 
 fn line<'a>(entry: &'a Entry, taken: &mut HashSet<String>) -> Line<'a> {
-    let (leaf, chain, obstacle) = match &entry.observation.sighting {
-        Sighting::Absent => (None, Vec::new(), None),
-        Sighting::Unknown(obstacle) => (None, Vec::new(), Some(obstacle)),
-        Sighting::Found(found) => {
-            (Some(found.leaf().into()), found.chain.intermediates.iter().map(|c| c.as_ref().into()).collect(), None)
-        }
-    };
-    Line {
+    let mut line = Line {
         location: unique_location(entry, taken),
         source: &entry.observation.source,
         state: entry.state,
-        leaf,
-        chain,
+        leaf: None,
+        chain: Vec::new(),
         problems: &entry.problems,
-        obstacle,
+        obstacle: None,
+        revoked_at: None,
+        crl: None,
+    };
+    match &entry.observation.sighting {
+        Sighting::Absent | Sighting::Deleted(_) => {}
+        Sighting::Unknown(obstacle) => line.obstacle = Some(obstacle),
+        Sighting::Crl(list) => line.crl = Some(list.as_ref().into()),
+        Sighting::Found(found) => {
+            line.leaf = Some(found.leaf().into());
+            line.chain = found.chain.intermediates.iter().map(|c| c.as_ref().into()).collect();
+            line.revoked_at = found.revoked_at;
+        }
     }
+    line
 }
 
 /// Two places may read the same where one holds what cannot be shown: the later one is told apart by its hash.
@@ -103,6 +126,19 @@ impl<'a> From<&'a Certificate> for Shown<'a> {
             not_after: certificate.not_after,
             key: certificate.key.to_string(),
             signature: &certificate.signature.0,
+        }
+    }
+}
+
+impl<'a> From<&'a Crl> for ShownCrl<'a> {
+    fn from(list: &'a Crl) -> Self {
+        Self {
+            issuer: &list.issuer,
+            number: list.number.as_deref(),
+            this_update: list.this_update,
+            next_update: list.next_update,
+            revoked: list.revoked,
+            signature: &list.signature.0,
         }
     }
 }

@@ -80,7 +80,8 @@ fn worst_first(snapshot: &Snapshot) -> Vec<&Entry> {
 fn not_after(entry: &Entry) -> Option<Timestamp> {
     match &entry.observation.sighting {
         Sighting::Found(found) => Some(found.leaf().not_after),
-        Sighting::Absent | Sighting::Unknown(_) => None,
+        Sighting::Crl(list) => list.next_update,
+        Sighting::Absent | Sighting::Deleted(_) | Sighting::Unknown(_) => None,
     }
 }
 
@@ -88,7 +89,7 @@ fn not_after(entry: &Entry) -> Option<Timestamp> {
 pub fn complaints(entry: &Entry) -> Vec<String> {
     let obstacle = match &entry.observation.sighting {
         Sighting::Unknown(obstacle) => Some(obstacle.message.as_str()),
-        Sighting::Absent | Sighting::Found(_) => None,
+        Sighting::Absent | Sighting::Deleted(_) | Sighting::Found(_) | Sighting::Crl(_) => None,
     };
     let problems = entry.problems.iter().map(|problem| problem.message.as_str());
     obstacle.into_iter().chain(problems).map(one_line).collect()

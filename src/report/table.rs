@@ -99,7 +99,8 @@ fn names(entry: &Entry) -> String {
 
 fn issuer(entry: &Entry) -> String {
     match &entry.observation.sighting {
-        Sighting::Absent | Sighting::Unknown(_) => String::new(),
+        Sighting::Absent | Sighting::Deleted(_) | Sighting::Unknown(_) => String::new(),
+        Sighting::Crl(list) => one_line(list.issuer_cn.as_deref().unwrap_or(&list.issuer)),
         Sighting::Found(found) => {
             let leaf = found.leaf();
             one_line(leaf.issuer_cn.as_deref().unwrap_or(&leaf.issuer))
@@ -109,6 +110,9 @@ fn issuer(entry: &Entry) -> String {
 
 fn what(now: Timestamp, entry: &Entry) -> String {
     let mut lines = complaints(entry);
+    if let Sighting::Found(found) = &entry.observation.sighting {
+        lines.extend(found.revoked_at.map(|at| format!("was revoked on {at}")));
+    }
     if let Some(managed) = &entry.managed {
         lines.extend(failures(managed));
         lines.extend(intention(now, managed));

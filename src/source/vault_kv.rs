@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::StreamExt;
-use futures_util::stream::{self, FuturesUnordered};
+use futures_util::stream::FuturesUnordered;
 
-use super::Observed;
 use super::path_glob::PathGlob;
+use super::{Observed, side_by_side};
 use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
-use crate::vault::sighting::{found, not_understood, version_of, without_certificate};
+use crate::vault::sighting::{absent, found, not_understood, version_of, without_certificate};
 use crate::vault::{Fields, KvRead, Vault, VaultError};
 
 /// Measured: one server core gives 3,200 reads a second at this many in flight, and more add nothing.
@@ -48,38 +48,35 @@ enum Because {
 impl VaultKvSource {
     /// As it was when this began, or later: once caught up with, all reads may be spread over standbys.
     pub async fn observe(&self, now: Timestamp) -> Observed {
-        let (seen, failures) = match self.vault.catch_up(Instant::now()).await {
-            Ok(()) => self.see().await,
-            Err(error) => self.out_of_sight(&error),
-        };
-        let observation = |(location, sighting)| Observation {
-            location,
-            source: self.name.clone(),
+        let reader = Arc::new(Reader {
+            name: self.name.clone(),
             environment: self.environment.clone(),
-            observed_at: now,
-            sighting,
-            took: None,
-        };
-        Observed { observations: seen.into_iter().map(observation).collect(), failures }
-    }
-
-    async fn see(&self) -> (Vec<(Location, Sighting)>, Vec<Obstacle>) {
+            vault: self.vault.clone(),
+            roots: self.roots.clone(),
+            now,
+        });
+        if let Err(error) = self.vault.catch_up(Instant::now()).await {
+            return self.out_of_sight(&reader, &error);
+        }
         let (paths, failures) = self.list().await;
-        let looks = stream::iter(paths).map(|(path, because)| self.look(path, because));
-        let seen: Vec<Vec<(Location, Sighting)>> = looks.buffer_unordered(self.concurrency.max(1)).collect().await;
-        (seen.into_iter().flatten().collect(), failures)
+        let look = move |(path, because)| {
+            let reader = reader.clone();
+            async move { reader.observe(path, because).await }
+        };
+        let observations = side_by_side(self.concurrency, paths.into_iter().collect(), look).await;
+        Observed { observations, failures }
     }
 
     /// Nothing is asked where it is known that nothing can be told.
-    fn out_of_sight(&self, error: &VaultError) -> (Vec<(Location, Sighting)>, Vec<Obstacle>) {
+    fn out_of_sight(&self, reader: &Reader, error: &VaultError) -> Observed {
         let unread = |path: &str| {
             let location = self.at(path);
             let obstacle = error.obstacle(&format!("read {location}"));
-            (location, Sighting::Unknown(obstacle))
+            reader.observation(location, Sighting::Unknown(obstacle))
         };
         let folders = self.first_folders();
         let failures = folders.iter().map(|folder| error.obstacle(&format!("list {}", self.at(folder))));
-        (self.named().map(unread).collect(), failures.collect())
+        Observed { observations: self.named().map(unread).collect(), failures: failures.collect() }
     }
 
     /// Paths that somebody wrote down.
@@ -102,7 +99,10 @@ impl VaultKvSource {
             while running.len() < self.concurrency.max(1)
                 && let Some(folder) = waiting.pop()
             {
-                running.push(async move { (self.vault.kv_list(&folder).await, folder) });
+                running.push(async move {
+                    self.vault.pace().await;
+                    (self.vault.kv_list(&folder).await, folder)
+                });
             }
             let Some((names, folder)) = running.next().await else { break };
             match names {
@@ -156,19 +156,63 @@ impl VaultKvSource {
         self.exclude.iter().any(|glob| glob.matches(path))
     }
 
-    async fn look(&self, path: String, because: Because) -> Vec<(Location, Sighting)> {
-        let location = self.at(&path);
-        match self.vault.kv_read(&path).await {
+    fn at(&self, path: &str) -> Location {
+        at(&self.vault, path)
+    }
+
+    fn too_many(&self, folder: &str) -> Obstacle {
+        let place = self.at(folder);
+        let message = format!(
+            "could not list {place}: over {MOST_SECRETS} secrets or {DEEPEST} folders deep; give narrower `paths`"
+        );
+        Obstacle::new(ObstacleKind::TooLarge, message)
+    }
+}
+
+fn at(vault: &Vault, path: &str) -> Location {
+    Location::Secret { vault: vault.name.clone(), path: path.to_string(), part: None }
+}
+
+/// What the readers of one sweep share.
+struct Reader {
+    name: SourceName,
+    environment: Option<String>,
+    vault: Arc<Vault>,
+    roots: Arc<Roots>,
+    now: Timestamp,
+}
+
+impl Reader {
+    async fn observe(&self, path: String, because: Because) -> Vec<Observation> {
+        self.vault.pace().await;
+        let seen = self.look(&path, because).await;
+        seen.into_iter().map(|(location, sighting)| self.observation(location, sighting)).collect()
+    }
+
+    fn observation(&self, location: Location, sighting: Sighting) -> Observation {
+        Observation {
+            location,
+            source: self.name.clone(),
+            environment: self.environment.clone(),
+            observed_at: self.now,
+            sighting,
+            took: None,
+        }
+    }
+
+    async fn look(&self, path: &str, because: Because) -> Vec<(Location, Sighting)> {
+        let location = at(&self.vault, path);
+        match self.vault.kv_read(path).await {
             Err(error) => {
                 let obstacle = error.obstacle(&format!("read {location}"));
                 vec![(location, Sighting::Unknown(obstacle))]
             }
-            Ok(KvRead::Absent { .. }) => match because {
-                Because::Named => vec![(location, Sighting::Absent)],
-                // Deleted: listings name it still.
+            Ok(KvRead::Absent { deletion, .. }) => match because {
+                Because::Named => vec![(location, absent(deletion))],
+                // Deleted or destroyed: listings name it still.
                 Because::Listed => Vec::new(),
             },
-            Ok(KvRead::Present { data, version, deleted_at }) => match self.vault.layout(&path, &data).await {
+            Ok(KvRead::Present { data, version, deleted_at }) => match self.vault.layout(path, &data).await {
                 Err(error) => {
                     let obstacle = error.obstacle(&format!("read {location}"));
                     vec![(location, Sighting::Unknown(obstacle))]
@@ -209,17 +253,5 @@ impl VaultKvSource {
             }
         }
         all
-    }
-
-    fn at(&self, path: &str) -> Location {
-        Location::Secret { vault: self.vault.name.clone(), path: path.to_string(), part: None }
-    }
-
-    fn too_many(&self, folder: &str) -> Obstacle {
-        let place = self.at(folder);
-        let message = format!(
-            "could not list {place}: over {MOST_SECRETS} secrets or {DEEPEST} folders deep; give narrower `paths`"
-        );
-        Obstacle::new(ObstacleKind::TooLarge, message)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{StoreError, Written};
 use crate::domain::cert::Fingerprint;
-use crate::domain::inventory::{Location, Part, Sighting};
+use crate::domain::inventory::{Deletion, Location, Part, Sighting};
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
 use crate::domain::time::Timestamp;
@@ -13,7 +13,7 @@ use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
-use crate::vault::sighting::{found, not_understood, version_of, without_certificate};
+use crate::vault::sighting::{absent, found, not_understood, version_of, without_certificate};
 use crate::vault::{Fields, KvRead, Notes, Vault, VaultError};
 
 pub struct VaultKvStore {
@@ -46,7 +46,7 @@ impl Upon {
 /// What the secret holds now.
 enum Now {
     /// No field.
-    Empty { upon: Upon },
+    Empty { upon: Upon, deletion: Option<Deletion> },
     Certificate {
         layout: Layout,
         fields: Fields,
@@ -62,7 +62,7 @@ enum Now {
 impl Now {
     fn upon(&self) -> Option<Upon> {
         match self {
-            Self::Empty { upon } | Self::Certificate { upon, .. } => Some(*upon),
+            Self::Empty { upon, .. } | Self::Certificate { upon, .. } => Some(*upon),
             Self::Other { .. } => None,
         }
     }
@@ -78,7 +78,7 @@ impl VaultKvStore {
     pub async fn read_since(&self, since: Instant) -> Sighting {
         match self.look_since(since).await {
             Err(error) => Sighting::Unknown(error.obstacle(&format!("read {}", self.location()))),
-            Ok(Now::Empty { .. }) => Sighting::Absent,
+            Ok(Now::Empty { deletion, .. }) => absent(deletion),
             Ok(Now::Other { sighting, .. }) => sighting,
             Ok(Now::Certificate { upon, kept, deleted_at, .. }) => {
                 Sighting::Found(Box::new(found(&kept, self.version(upon), deleted_at, &self.roots)))
@@ -115,7 +115,7 @@ impl VaultKvStore {
                 replaced.map_err(|NotUnderstood(why)| self.held(&why))?;
                 (fields, upon)
             }
-            Now::Empty { upon } => {
+            Now::Empty { upon, .. } => {
                 // What a decision is based on has no version where nothing was found.
                 self.insist_on(based_on, None, None)?;
                 (Layout::fresh(certified).map_err(|NotUnderstood(why)| self.held(&why))?, upon)
@@ -181,16 +181,16 @@ impl VaultKvStore {
     }
 
     async fn look(&self) -> Result<Now, VaultError> {
-        let (fields, version, deleted_at) = match self.vault.kv_read(&self.path).await? {
-            KvRead::Absent { version } => (Fields::new(), version, None),
-            KvRead::Present { data, version, deleted_at } => (data, version, deleted_at),
+        let (fields, version, deleted_at, deletion) = match self.vault.kv_read(&self.path).await? {
+            KvRead::Absent { version, deletion } => (Fields::new(), version, None, deletion),
+            KvRead::Present { data, version, deleted_at } => (data, version, deleted_at, None),
         };
         let upon = match self.vault.kv_counts_versions(&self.path).await? {
             true => Upon::Version(version.unwrap_or(0)),
             false => Upon::Whatever,
         };
         if fields.is_empty() {
-            return Ok(if self.object.is_some() { no_object() } else { Now::Empty { upon } });
+            return Ok(if self.object.is_some() { no_object() } else { Now::Empty { upon, deletion } });
         }
         let location = self.location();
         let Some(layout) = self.vault.layout(&self.path, &fields).await? else {

@@ -100,9 +100,11 @@ pub(super) struct SecretAnswer {
 #[derive(Deserialize)]
 pub(super) struct VersionAnswer {
     pub version: u64,
-    /// Empty for one that is not deleted.
+    /// RFC 3339; empty for one that was never deleted.
     #[serde(default)]
     pub deletion_time: String,
+    #[serde(default)]
+    pub destroyed: bool,
 }
 
 #[derive(Deserialize)]

@@ -108,6 +108,8 @@ pub enum VaultError {
     NotNoted,
     #[error("Vault keeps no such key-value store there: {path}: {words}")]
     NoMount { path: String, words: String },
+    #[error("there is no PKI mount `{mount}` in this Vault: {words}")]
+    NoPki { mount: String, words: String },
     #[error(
         "Vault at {address} redirects to where certd hands no token: if that is the same Vault, add it to the addresses: {to}"
     )]
@@ -136,7 +138,8 @@ impl VaultError {
     /// Whether Vault heard the request and decided against it; else it may have been carried out.
     pub fn is_decided(&self) -> bool {
         match self {
-            Self::Denied { .. } | Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Refused { .. } => true,
+            Self::Denied { .. } | Self::CasMismatch { .. } | Self::Refused { .. } => true,
+            Self::NoMount { .. } | Self::NoPki { .. } => true,
             Self::Address { .. } | Self::Roots { .. } | Self::Token { .. } | Self::TokenFile { .. } | Self::Path(_) => {
                 true
             }
@@ -160,7 +163,8 @@ impl VaultError {
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::NotVault { .. } => true,
             Self::Sealed { .. } | Self::NotInitialised { .. } | Self::Standby { .. } | Self::Behind { .. } => true,
             Self::Redirected { .. } => true,
-            Self::Denied { .. } | Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Refused { .. } => false,
+            Self::Denied { .. } | Self::CasMismatch { .. } | Self::Refused { .. } => false,
+            Self::NoMount { .. } | Self::NoPki { .. } => false,
             Self::Address { .. } | Self::Roots { .. } | Self::Token { .. } | Self::TokenFile { .. } => false,
             Self::CredentialFile { .. } | Self::Credential { .. } | Self::Unwrap { .. } | Self::Login { .. } => false,
             Self::ShortLived { .. } | Self::ClientCertificate { .. } | Self::Path(_) | Self::MayBeStale { .. } => false,
@@ -204,7 +208,7 @@ impl VaultError {
             Self::TooLarge { .. } => ObstacleKind::TooLarge,
             Self::Address { .. } | Self::Path(_) => ObstacleKind::NotUnderstood,
             Self::CasMismatch { .. } | Self::NoMount { .. } | Self::Refused { .. } => ObstacleKind::Server,
-            Self::Server { .. } | Self::Leased { .. } | Self::NotNoted => ObstacleKind::Server,
+            Self::Server { .. } | Self::Leased { .. } | Self::NotNoted | Self::NoPki { .. } => ObstacleKind::Server,
             Self::Shared(error) => error.kind(),
         }
     }

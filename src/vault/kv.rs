@@ -11,6 +11,7 @@ use vaultrs::api::kv2::requests::{ListSecretsRequest, ReadSecretRequest};
 use super::endpoint::{Answer, Cas, ListAnswer, SecretAnswer, VersionAnswer, WriteSecret};
 use super::transport::{Operation, Reply, locked};
 use super::{Fields, Mount, Vault, VaultError, checked};
+use crate::domain::inventory::Deletion;
 use crate::domain::text::printable;
 use crate::domain::time::Timestamp;
 
@@ -19,7 +20,7 @@ pub enum KvRead {
     /// `version` is `None` on KV version 1. `deleted_at` lies ahead, where versions live for a set time only.
     Present { data: Fields, version: Option<u64>, deleted_at: Option<Timestamp> },
     /// `version` is that of a deleted secret, which stays its current one.
-    Absent { version: Option<u64> },
+    Absent { version: Option<u64>, deletion: Option<Deletion> },
 }
 
 /// A path, split at its mount.
@@ -50,7 +51,7 @@ impl Vault {
         let reply = self.kv(Operation::Read, GetSecretRequest { mount, path }).await?;
         match reply.found {
             true => Ok(KvRead::Present { data: self.data(&reply)?, version: None, deleted_at: None }),
-            false => Ok(KvRead::Absent { version: None }),
+            false => Ok(KvRead::Absent { version: None, deletion: None }),
         }
     }
 
@@ -62,10 +63,24 @@ impl Vault {
                 let deleted_at = metadata.deletion_time.parse().ok();
                 Ok(KvRead::Present { data, version: Some(metadata.version), deleted_at })
             }
-            (_, Some(SecretAnswer { metadata, .. })) => Ok(KvRead::Absent { version: Some(metadata.version) }),
-            (false, None) => Ok(KvRead::Absent { version: None }),
+            (_, Some(SecretAnswer { metadata, .. })) => {
+                Ok(KvRead::Absent { version: Some(metadata.version), deletion: self.deletion(&metadata)? })
+            }
+            (false, None) => Ok(KvRead::Absent { version: None, deletion: None }),
             (true, None) => Err(self.not_vault()),
         }
+    }
+
+    fn deletion(&self, metadata: &VersionAnswer) -> Result<Option<Deletion>, VaultError> {
+        let version = metadata.version;
+        if metadata.destroyed {
+            return Ok(Some(Deletion::Destroyed { version }));
+        }
+        if metadata.deletion_time.is_empty() {
+            return Ok(None);
+        }
+        let at = metadata.deletion_time.parse().map_err(|_| self.not_vault())?;
+        Ok(Some(Deletion::Deleted { version, at }))
     }
 
     /// Whether a write can name the version that it replaces. Never where the mount is KV version 1.
@@ -154,7 +169,9 @@ impl fmt::Debug for KvRead {
                 let names = data.keys().collect::<Vec<_>>();
                 f.debug_struct("Present").field("data", &names).field("version", version).finish()
             }
-            Self::Absent { version } => f.debug_struct("Absent").field("version", version).finish(),
+            Self::Absent { version, deletion } => {
+                f.debug_struct("Absent").field("version", version).field("deletion", deletion).finish()
+            }
         }
     }
 }

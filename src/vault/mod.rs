@@ -9,6 +9,8 @@ mod life;
 mod login;
 mod node;
 mod note;
+mod pki;
+mod request;
 mod session;
 pub(crate) mod sighting;
 mod token;
@@ -28,6 +30,7 @@ use vaultrs::api::pki::requests::SignCertificateRequest;
 
 use crate::domain::key::PrivateKey;
 use crate::domain::name::{San, VaultName};
+use crate::domain::rate::Pace;
 use crate::domain::snapshot::VaultStatus;
 use crate::domain::text::printable;
 use crate::domain::time::Timestamp;
@@ -38,6 +41,7 @@ pub use error::VaultError;
 pub use kv::KvRead;
 pub use login::{LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Way};
 pub use note::{Notes, note_name};
+pub use pki::{PkiCertificate, PkiIssuer};
 pub use token::TokenFrom;
 
 /// The fields of a secret, each as the JSON text that Vault holds, so that those which certd does
@@ -74,6 +78,9 @@ pub struct Vault {
     mounts: Mutex<BTreeMap<String, Mount>>,
     cas_conflicts: AtomicU64,
     token_expiry: Mutex<Option<Timestamp>>,
+    /// How often sweeps may ask, by the time since `made`.
+    pace: Option<Mutex<Pace>>,
+    made: Instant,
 }
 
 /// Where a path is mounted.
@@ -123,7 +130,24 @@ impl Vault {
             mounts: Mutex::default(),
             cas_conflicts: AtomicU64::new(0),
             token_expiry: Mutex::default(),
+            pace: None,
+            made: Instant::now(),
         })
+    }
+
+    /// Whoever sweeps asks no more often than this, all together; what renewals ask is not held up.
+    pub fn with_requests_per_second(self, rate: Option<u32>) -> Self {
+        Self { pace: rate.map(|rate| Mutex::new(Pace::per_second(rate))), ..self }
+    }
+
+    /// Waits for the next turn of a sweep, before each of its requests.
+    pub async fn pace(&self) {
+        let Some(pace) = &self.pace else { return };
+        let now = self.made.elapsed();
+        let turn = locked(pace).take(now);
+        if turn > now {
+            tokio::time::sleep_until((self.made + turn).into()).await;
+        }
     }
 
     pub async fn mount_of(&self, path: &str) -> Result<Mount, VaultError> {

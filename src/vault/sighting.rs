@@ -2,7 +2,7 @@
 
 use super::Fields;
 use super::layout::Layout;
-use crate::domain::inventory::{Found, Location, Obstacle, ObstacleKind, Part, Sighting};
+use crate::domain::inventory::{Deletion, Found, Location, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::time::Timestamp;
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
@@ -10,8 +10,15 @@ use crate::pki::roots::Roots;
 
 /// `deleted_at` is when Vault itself deletes the version.
 pub(crate) fn found(kept: &Kept, version: Option<u64>, deleted_at: Option<Timestamp>, roots: &Roots) -> Found {
-    let (chain, trust) = (kept.chain.clone(), roots.judge(&kept.ders));
-    Found { chain, trust, stored_key: kept.key_digest(), version, deleted_at }
+    Found {
+        chain: kept.chain.clone(),
+        trust: roots.judge(&kept.ders),
+        stored_key: kept.key_digest(),
+        version,
+        deleted_at,
+        revoked_at: None,
+        is_settled: false,
+    }
 }
 
 /// That of the secret. An object within it has none of its own: a write to another object says nothing about it.
@@ -24,6 +31,11 @@ pub(crate) fn version_of(location: &Location, version: Option<u64>) -> Option<u6
 
 pub(crate) fn not_understood(location: &Location, why: &NotUnderstood) -> Sighting {
     Sighting::Unknown(Obstacle::new(ObstacleKind::NotUnderstood, format!("could not understand {location}: {why}")))
+}
+
+/// A secret of which nothing can be read now.
+pub(crate) fn absent(deletion: Option<Deletion>) -> Sighting {
+    deletion.map_or(Sighting::Absent, Sighting::Deleted)
 }
 
 /// A secret with fields, none of which certd knows; one without fields is an empty place.

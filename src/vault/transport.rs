@@ -15,6 +15,7 @@ use super::consistency::Consistency;
 use super::error::VaultError;
 use super::life::Life;
 use super::node::{Answered, Lost, Node, Nodes, Sent};
+use super::request::{Built, built};
 use super::session::Session;
 use super::token::Token;
 use super::{ClientCertificate, Settings};
@@ -24,9 +25,6 @@ use crate::domain::text::printable;
 const ELECTION: Duration = Duration::from_secs(15);
 
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
-
-/// What endpoints are written out below, to be sent to one address or another.
-const ANYWHERE: &str = "http://vault/v1";
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
@@ -224,12 +222,8 @@ impl Transport {
         if path.split('/').any(|segment| segment == "..") {
             return Err(VaultError::Path(printable(&path)));
         }
-        let built = endpoint.request(ANYWHERE).map_err(|_| VaultError::Path(printable(&path)))?;
-        let (parts, body) = built.into_parts();
-        let target = parts.uri.path_and_query().map_or("/v1", |target| target.as_str());
-        // vaultrs begins the paths of logins with a slash, and Vault would redirect from the empty segment.
-        let target = target.replacen("/v1//", "/v1/", 1);
-        let (mut headers, method) = (parts.headers, parts.method);
+        let Built { method, target, body } = built(&endpoint).map_err(|_| VaultError::Path(printable(&path)))?;
+        let mut headers = HeaderMap::new();
         headers.insert(REQUEST, HeaderValue::from_static("true"));
         if method == http::Method::PATCH {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));

@@ -9,5 +9,6 @@ mod endpoints;
 mod files;
 mod formats;
 mod made;
+mod pki;
 mod usage;
 mod vaults;

@@ -267,6 +267,37 @@ fn html(status: &'static str) -> String {
 }
 
 #[test]
+fn a_secret_that_was_deleted_is_missing_with_when_and_how_to_bring_it_back() {
+    let (vault, mount) = furnished();
+    RUNTIME.block_on(async {
+        vault.admin("DELETE", &format!("{mount}/data/tls/web"), Value::Null).await;
+        vault.admin("POST", &format!("{mount}/destroy/tls/deep/mail"), json!({ "versions": [1] })).await;
+    });
+    let [web, mail] = ["tls/web", "tls/deep/mail"].map(|path| format!("{mount}/{path}"));
+    let (code, told) = place(&vault).report(&[&format!("vault:{web}"), &format!("vault:{mail}")]);
+    let wanted = [format!("vault:{mail} critical missing"), format!("vault:{web} critical missing")];
+    assert_eq!((code, lines(&told)), (2, wanted.to_vec()));
+    let message = |i: usize| told["certificates"][i]["problems"][0]["message"].as_str().unwrap();
+    let lost = format!("version 1 was destroyed and is lost: `certd history {mail}` shows which others are left");
+    assert_eq!(message(0), lost);
+    assert!(message(1).starts_with("version 1 was deleted on 2"), "{}", message(1));
+    let remedy = format!(": `kv undelete -versions=1 {web}` brings it back");
+    assert!(message(1).ends_with(&remedy), "{}", message(1));
+    // The remedy is one.
+    let undeleted = std::process::Command::new(crate::support::server::command())
+        .args(["kv", "undelete", "-versions=1", &web])
+        .envs([("VAULT_ADDR", &vault.address), ("BAO_ADDR", &vault.address)])
+        .envs([("VAULT_TOKEN", &vault.root_token), ("BAO_TOKEN", &vault.root_token)])
+        .output()
+        .unwrap();
+    assert!(undeleted.status.success(), "{undeleted:?}");
+    assert_eq!(place(&vault).report(&[&format!("vault:{web}")]).0, 0);
+    // Nobody named these, so nothing is said of them.
+    let (_, swept) = place(&vault).report(&[&format!("vault:{mount}/tls/deep/*"), &format!("vault:{web}")]);
+    assert_eq!(lines(&swept)[0], format!("vault:{mount}/tls/deep/* critical missing"));
+}
+
+#[test]
 fn a_path_that_vault_cannot_have_is_refused() {
     let place = Place::new();
     for (target, told) in [

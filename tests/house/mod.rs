@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::vault::{Pki, server};
 use certd::domain::cert::Trust;
-use certd::domain::inventory::Sighting;
+use certd::domain::inventory::{Deletion, Sighting};
 use certd::domain::key::KeySpec;
 use certd::domain::name::{San, SourceName};
 use certd::domain::plan::Reason;
@@ -141,6 +141,9 @@ impl House {
 pub fn in_a_word(sighting: &Sighting) -> String {
     match sighting {
         Sighting::Absent => "absent".to_string(),
+        Sighting::Deleted(Deletion::Deleted { version, .. }) => format!("deleted v{version}"),
+        Sighting::Deleted(Deletion::Destroyed { version }) => format!("destroyed v{version}"),
+        Sighting::Crl(_) => "a revocation list".to_string(),
         Sighting::Found(found) => match found.version {
             Some(version) => format!("{} v{version}", found.leaf().names[0]),
             None => found.leaf().names[0].to_string(),

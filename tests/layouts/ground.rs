@@ -267,7 +267,7 @@ impl Ground {
         let store = self.house.store(path);
         let based_on = match store.read().await {
             Sighting::Found(found) => Basis { version: found.version, fingerprint: Some(found.leaf().fingerprint) },
-            Sighting::Absent | Sighting::Unknown(_) => Basis::default(),
+            Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) | Sighting::Unknown(_) => Basis::default(),
         };
         let held = store.write(&self.certified(KeySpec::EcdsaP256).await, &based_on).await.unwrap_err();
         let expected = format!("not written: vault:main:{}/{path}: {why}", self.house.kv);

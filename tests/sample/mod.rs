@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use certd::domain::cert::{Certificate, Chain, Fingerprint, KeyDigest, KeyType, SignatureAlgorithm, Trust};
 use certd::domain::check::{Problem, ProblemKind, State, check};
-use certd::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, Sighting};
+use certd::domain::crl::Crl;
+use certd::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, PkiObject, Sighting};
 use certd::domain::name::San;
 use certd::domain::plan::{Action, Basis, Decision, Origin, Reason, Record};
 use certd::domain::policy::Thresholds;
@@ -60,6 +61,8 @@ pub fn found(leaf: Certificate, intermediates: Vec<Certificate>) -> Sighting {
         stored_key: None,
         version: None,
         deleted_at: None,
+        revoked_at: None,
+        is_settled: false,
     }))
 }
 
@@ -134,8 +137,33 @@ pub fn every_shape() -> Snapshot {
     ])
 }
 
-/// The same, and every status that a snapshot can hold.
+/// What a PKI mount shows: a revoked certificate and a list, whose next one is due in two days.
+pub fn of_a_ca() -> Vec<Entry> {
+    let at = |object| Location::Pki { vault: "main".into(), mount: "pki".into(), object };
+    let mut revoked = found(certificate("revoked.example.org", 60), vec![]);
+    if let Sighting::Found(found) = &mut revoked {
+        (found.revoked_at, found.is_settled) = (Some(Timestamp(NOW.0 - DAY)), true);
+    }
+    let list = Crl {
+        issuer: "CN=Example CA,O=Example".into(),
+        issuer_cn: Some("Example CA".into()),
+        number: Some("2a".into()),
+        this_update: Timestamp(NOW.0 - DAY),
+        next_update: Some(Timestamp(NOW.0 + 2 * DAY)),
+        revoked: 1,
+        signature: SignatureAlgorithm("ecdsa-sha256".into()),
+        is_signed: true,
+    };
+    vec![
+        entry(at(PkiObject::Certificate("4f1e5c".into())), revoked),
+        entry(at(PkiObject::Crl("internal".into())), Sighting::Crl(Box::new(list))),
+    ]
+}
+
+/// The same, what a CA shows, and every status that a snapshot can hold.
 pub fn every_family() -> Snapshot {
+    let mut shapes = every_shape();
+    shapes.entries.extend(of_a_ca());
     Snapshot {
         sources: vec![SourceStatus {
             source: "edge".into(),
@@ -159,6 +187,6 @@ pub fn every_family() -> Snapshot {
         phases: Phase::ALL
             .map(|phase| PhaseStatus { phase, completed_at: NOW, succeeded: true, took: Duration::from_millis(40) })
             .to_vec(),
-        ..every_shape()
+        ..shapes
     }
 }

@@ -150,7 +150,7 @@ impl Renewing {
     async fn found(&self) -> Option<Fingerprint> {
         match self.store(self.authority.roots()).read().await {
             Sighting::Found(found) => Some(found.leaf().fingerprint),
-            Sighting::Absent => None,
+            Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) => None,
             Sighting::Unknown(obstacle) => panic!("{}", obstacle.message),
         }
     }

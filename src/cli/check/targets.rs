@@ -235,7 +235,7 @@ fn entry(observed_at: Timestamp, source: SourceName, location: Location, sightin
     let observation = Observation { location, source, environment: None, observed_at, sighting, took: None };
     let problems = match observation.sighting {
         Sighting::Absent => vec![Problem::critical(ProblemKind::Missing, "no certificate was found here")],
-        Sighting::Unknown(_) | Sighting::Found(_) => Vec::new(),
+        Sighting::Deleted(_) | Sighting::Unknown(_) | Sighting::Found(_) | Sighting::Crl(_) => Vec::new(),
     };
     Entry { state: State::of(&observation, &problems), observation, problems, managed: None }
 }

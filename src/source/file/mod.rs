@@ -162,6 +162,8 @@ fn found(kept: Kept, roots: &Roots) -> Sighting {
         deleted_at: None,
         chain: kept.chain,
         version: None,
+        revoked_at: None,
+        is_settled: false,
     }))
 }
 

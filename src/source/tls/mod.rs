@@ -71,7 +71,7 @@ impl TlsSource {
                 let known = self.addresses.get(host).map(Vec::as_slice);
                 probe::probe(host, *port, sni.as_deref(), known, self.timeout).await
             }
-            Location::Secret { .. } | Location::File { .. } | Location::Listing { .. } => {
+            Location::Secret { .. } | Location::Pki { .. } | Location::File { .. } | Location::Listing { .. } => {
                 Err(Obstacle::new(ObstacleKind::NotUnderstood, format!("not an endpoint: {target}")))
             }
         };
@@ -116,7 +116,15 @@ impl TlsSource {
             }
         }
         let chain = Chain { leaf: Arc::new(leaf), intermediates };
-        Ok(Found { chain, trust, stored_key: None, version: None, deleted_at: None })
+        Ok(Found {
+            chain,
+            trust,
+            stored_key: None,
+            version: None,
+            deleted_at: None,
+            revoked_at: None,
+            is_settled: false,
+        })
     }
 }
 

@@ -122,6 +122,8 @@ fn sighting(seen: Result<Option<Contents>, Obstacle>, roots: &Roots) -> Sighting
             stored_key: contents.key,
             deleted_at: None,
             version: None,
+            revoked_at: None,
+            is_settled: false,
         })),
         Err(obstacle) => Sighting::Unknown(obstacle),
     }

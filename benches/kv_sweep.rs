@@ -1,0 +1,194 @@
+//! What a sweep over a KV version 2 mount of 10,000 secrets costs, in time and memory, beside 16 bare readers of the
+//! same secrets in the same run: `cargo bench --bench kv_sweep`. It needs a real server: see tests/support/server.rs.
+//! Without `--bench` it is a small, quick run.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use certd::domain::inventory::{Inventory, Sighting};
+use certd::domain::time::Timestamp;
+use certd::pki::roots::Roots;
+use certd::source::path_glob::PathGlob;
+use certd::source::vault_kv::{CONCURRENCY, VaultKvSource};
+use certd::vault::{Settings, TokenFrom, Vault};
+use futures_util::{StreamExt, stream};
+use rcgen::{CertifiedIssuer, KeyPair};
+use serde_json::{Value, json};
+use support::certificates::{params, root_params};
+use support::vault::own_server;
+use zeroize::Zeroizing;
+
+const SECRETS: usize = 10_000;
+const CERTIFICATES: usize = 50;
+const FOLDERS: usize = 100;
+const ROUNDS: usize = 5;
+
+fn main() {
+    let secrets = if std::env::args().any(|arg| arg == "--bench") { SECRETS } else { SECRETS / 100 };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    match std::env::args().skip_while(|arg| arg != "--measure").nth(1) {
+        // The memory of whoever wrote the secrets must not pass for that of who reads them.
+        Some(place) => runtime.block_on(measure(&place, secrets)),
+        None => runtime.block_on(furnish(secrets)),
+    }
+}
+
+async fn furnish(secrets: usize) {
+    let (admin, _server) = own_server().await;
+    let mount = admin.kv("secret").await;
+    let contents = contents();
+    let write = async |i: usize| admin.put(&mount, &path(i), contents[i % CERTIFICATES].clone()).await;
+    let written = stream::iter(0..secrets).map(write).buffer_unordered(CONCURRENCY).count().await;
+    assert_eq!(written, secrets);
+    let scale: &[&str] = if secrets == SECRETS { &["--bench"] } else { &[] };
+    let mut reader = Command::new(std::env::current_exe().unwrap())
+        .args(["--measure", &format!("{}/v1/{mount}", admin.address)])
+        .args(scale)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    reader.stdin.take().unwrap().write_all(admin.root_token.as_bytes()).unwrap();
+    let ended = tokio::task::spawn_blocking(move || reader.wait().unwrap()).await.unwrap();
+    assert!(ended.success());
+}
+
+/// Leaf, key and intermediate, as `pki/issue` would have answered them.
+fn contents() -> Vec<Value> {
+    let root = CertifiedIssuer::self_signed(root_params("a root"), KeyPair::generate().unwrap()).unwrap();
+    let above =
+        CertifiedIssuer::signed_by(root_params("an intermediate"), KeyPair::generate().unwrap(), &root).unwrap();
+    let content = |i: usize| {
+        let key = KeyPair::generate().unwrap();
+        let name = format!("app-{i}.example.org");
+        let leaf = params(&[&name, &format!("www.{name}")], -10, 80).signed_by(&key, &above).unwrap();
+        json!({ "certificate": leaf.pem(), "private_key": key.serialize_pem(), "ca_chain": [above.pem()] })
+    };
+    (0..CERTIFICATES).map(content).collect()
+}
+
+fn path(i: usize) -> String {
+    format!("tls/team-{}/app-{i}", i % FOLDERS)
+}
+
+async fn measure(place: &str, secrets: usize) {
+    let token = Zeroizing::new(std::io::read_to_string(std::io::stdin()).unwrap());
+    let (address, mount) = place.split_once("/v1/").unwrap();
+    let sweep = Arc::new(source(address, mount, token.clone()));
+    let bare = reqwest::Client::builder().no_proxy().tls_certs_only([]).http1_only().build().unwrap();
+    let urls: Arc<Vec<String>> =
+        Arc::new((0..secrets).map(|i| format!("{address}/v1/{mount}/data/{}", path(i))).collect());
+
+    let before = resident();
+    let inventory = swept(&sweep).await;
+    let (after, peak) = (resident(), peak());
+    assert_eq!(inventory.iter().filter(|seen| matches!(seen.sighting, Sighting::Found(_))).count(), secrets);
+    println!("secrets                      {secrets}");
+    println!("RSS before, after, peak      {} KiB, {} KiB, {} KiB", before, after, peak);
+    println!("RSS grown to the peak        {:.1} MB", (peak - before) as f64 * 1024.0 / 1e6);
+    println!("allowed                      {:.1} MB", 20.0 + secrets as f64 / 1e3);
+
+    let (mut rates, mut costs) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for _ in 0..ROUNDS {
+        for (i, is_sweep) in [false, true].into_iter().enumerate() {
+            let (begun, busy) = (Instant::now(), processor_time());
+            // Kept until the clock was read, as a turn keeps it.
+            let seen = match is_sweep {
+                false => read_all(&bare, &urls, &token).await,
+                true => Some(swept(&sweep).await),
+            };
+            rates[i].push(secrets as f64 / begun.elapsed().as_secs_f64());
+            costs[i].push((processor_time() - busy).as_micros() as f64 / secrets as f64);
+            assert_eq!(seen.map_or(secrets, |inventory| inventory.len()), secrets);
+        }
+    }
+    let [bare, certd] = rates.map(median);
+    let [bare_cost, certd_cost] = costs.map(median);
+    println!("{CONCURRENCY} bare readers              {bare:.0} secrets a second, {bare_cost:.0} µs of processor each");
+    println!("certd's sweep                {certd:.0} secrets a second, {certd_cost:.0} µs of processor each");
+    println!("ratio                        {:.1} %", 100.0 * certd / bare);
+}
+
+fn source(address: &str, mount: &str, token: Zeroizing<String>) -> VaultKvSource {
+    let settings = Settings {
+        name: "main".into(),
+        addresses: vec![address.parse().unwrap()],
+        server_name: None,
+        roots: None,
+        namespace: None,
+        token: TokenFrom::Given(token),
+        deadline: Duration::from_secs(10),
+    };
+    VaultKvSource {
+        name: "apps".into(),
+        environment: None,
+        vault: Arc::new(Vault::new(settings).unwrap()),
+        paths: vec![PathGlob::new(&format!("{mount}/**")).unwrap()],
+        exclude: Vec::new(),
+        concurrency: CONCURRENCY,
+        roots: Arc::new(Roots::none()),
+    }
+}
+
+/// List, read, parse, and into the inventory.
+async fn swept(source: &Arc<VaultKvSource>) -> Inventory {
+    let source = source.clone();
+    let sweep = tokio::spawn(async move { source.observe(Timestamp(1_800_000_000)).await });
+    let observed = sweep.await.unwrap();
+    assert_eq!(observed.failures, []);
+    let mut inventory = Inventory::default();
+    observed.observations.into_iter().for_each(|seen| inventory.insert(seen));
+    inventory
+}
+
+/// The least that reading takes: the same requests, and the bodies thrown away.
+async fn read_all(http: &reqwest::Client, urls: &Arc<Vec<String>>, token: &str) -> Option<Inventory> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let readers = (0..CONCURRENCY).map(|_| {
+        let (http, urls, next, token) = (http.clone(), urls.clone(), next.clone(), token.to_string());
+        tokio::spawn(async move {
+            while let Some(url) = urls.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let answer = http.get(url).header("X-Vault-Token", &token).send().await.unwrap();
+                assert_eq!(answer.status(), 200);
+                answer.bytes().await.unwrap();
+            }
+        })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        reader.await.unwrap();
+    }
+    None
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// In KiB, as proc(5) has them in `status`.
+fn resident() -> u64 {
+    in_status("VmRSS:")
+}
+
+fn peak() -> u64 {
+    in_status("VmHWM:")
+}
+
+fn in_status(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Of all threads, user and system (proc(5), `stat`), in ticks of 10 ms on every machine that this runs on.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks = |field: usize| fields[field].parse::<u64>().unwrap();
+    Duration::from_millis(10 * (ticks(11) + ticks(12)))
+}
