@@ -236,7 +236,7 @@ async fn a_sweep_keeps_to_the_rate_of_its_vault_and_a_renewal_does_not_wait_for_
     let sweep = house.observe(&slow, &["**"], &[]);
     let renewal = async {
         let path = format!("{}/new", house.kv);
-        let store = VaultKvStore { vault: slow.clone(), path, roots: house.roots() };
+        let store = VaultKvStore { vault: slow.clone(), path, object: None, roots: house.roots() };
         let new = certified(&house.issuer, &["new.example.org"]).await;
         store.write(&new, &Basis::default()).await.unwrap()
     };
