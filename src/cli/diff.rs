@@ -13,7 +13,7 @@ use crate::pki::bundle::{Bundle, Kept};
 use crate::vault::Fields;
 use crate::vault::versions::{VersionRead, certificate};
 
-use super::vault::{Secret, VaultArguments};
+use super::secret::{Secret, VaultArguments};
 
 /// In the order of their bits (RFC 5280, section 4.2.1.3).
 const KEY_USAGES: [&str; 9] = [

@@ -15,7 +15,7 @@ use crate::source::vault_kv::CONCURRENCY;
 use crate::vault::Fields;
 use crate::vault::versions::{History, Version, certificate};
 
-use super::vault::{Secret, VaultArguments};
+use super::secret::{Secret, VaultArguments};
 
 /// Each is a request, and a mount may keep thousands.
 const MOST_VERSIONS: usize = 100;

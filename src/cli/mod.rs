@@ -8,7 +8,7 @@ pub mod pause;
 pub mod plan;
 pub mod renew;
 pub mod rollback;
-mod vault;
+mod secret;
 pub mod words;
 
 use std::io::{IsTerminal, Write};

@@ -1,4 +1,5 @@
-//! Which Vault a command speaks to: one of the configuration, or that of the `VAULT_*` environment.
+//! One secret that a command is about, and the Vault that keeps it: one of the configuration, or that of the
+//! `VAULT_*` environment.
 
 use std::path::PathBuf;
 use std::sync::Arc;
