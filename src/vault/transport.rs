@@ -49,6 +49,9 @@ pub(super) enum Operation {
     Renew,
     Revoke,
     Unwrap,
+    Health,
+    Capabilities,
+    Role,
 }
 
 impl Operation {
@@ -65,6 +68,9 @@ impl Operation {
             Self::Renew => "renew",
             Self::Revoke => "revoke",
             Self::Unwrap => "unwrap",
+            Self::Health => "health",
+            Self::Capabilities => "capabilities",
+            Self::Role => "role",
         }
     }
 
@@ -76,10 +82,10 @@ impl Operation {
                     "check that {path} lies in a mount, and that certd's token has rights there and has not ended"
                 );
             }
-            Self::Read | Self::CaChain | Self::Lookup => "`read`",
+            Self::Read | Self::CaChain | Self::Lookup | Self::Role | Self::Health => "`read`",
             Self::Write => "`create` and `update`",
             Self::List => "`list`",
-            Self::Sign | Self::Renew | Self::Revoke | Self::Unwrap => "`update`",
+            Self::Sign | Self::Renew | Self::Revoke | Self::Unwrap | Self::Capabilities => "`update`",
             Self::Login => return "check what certd logs in with, and the role that it names".to_string(),
         };
         format!("give certd {capability} on {}, with a token that has not ended", printable(path))
@@ -176,7 +182,8 @@ impl Transport {
         endpoint: E,
         token: Option<HeaderValue>,
     ) -> Result<http::Request<Vec<u8>>, VaultError> {
-        let namespace = self.namespace.clone();
+        // The server has a state, its namespaces have none.
+        let namespace = self.namespace.clone().filter(|_| operation != Operation::Health);
         let headers = Headers { token, namespace, writes: operation == Operation::Write, written: &self.written };
         let path = endpoint.path();
         if path.split('/').any(|segment| segment == "..") {
@@ -208,6 +215,10 @@ impl Transport {
 
     pub fn session(&self) -> Option<&Session> {
         self.token.session()
+    }
+
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_ref().and_then(|namespace| namespace.to_str().ok())
     }
 
     pub fn not_vault(&self) -> VaultError {
