@@ -45,6 +45,7 @@
 //! | [`journal`] | what was intended and attempted; survives kill -9 |
 //! | [`renew`] | one renewal over its journal entry |
 //! | [`vault`] | the one Vault client, and the layouts of secrets |
+//! | [`rights`] | what a configuration needs to be allowed in a Vault, and the least policy |
 //! | [`pki`] | bytes to domain types: certificates, bundles, keys, CSRs, trust |
 //! | [`report`] | the outcome for people and programs |
 //! | [`metrics`] | the outcome for Prometheus, and the listener |
@@ -90,6 +91,7 @@ pub mod pki;
 pub mod pulse;
 pub mod renew;
 pub mod report;
+pub mod rights;
 pub mod source;
 pub mod store;
 pub mod vault;
