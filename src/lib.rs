@@ -46,6 +46,7 @@
 //! | [`renew`] | one renewal over its journal entry |
 //! | [`vault`] | the one Vault client, and the layouts of secrets |
 //! | [`rights`] | what a configuration needs to be allowed in a Vault, and the least policy |
+//! | [`doctor`] | whether a Vault grants it, and whatever else would hinder certd there |
 //! | [`pki`] | bytes to domain types: certificates, bundles, keys, CSRs, trust |
 //! | [`report`] | the outcome for people and programs |
 //! | [`metrics`] | the outcome for Prometheus, and the listener |
@@ -83,6 +84,7 @@ pub mod config;
 pub mod control;
 pub mod cycle;
 pub mod daemon;
+pub mod doctor;
 pub mod domain;
 pub mod issuer;
 pub mod journal;

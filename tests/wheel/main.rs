@@ -12,6 +12,8 @@ mod leaves;
 mod adopted;
 mod crash;
 mod declared;
+mod doctor;
 mod failing;
 mod outage;
+mod policy;
 mod stopped;
