@@ -45,6 +45,8 @@
 //! | [`journal`] | what was intended and attempted; survives kill -9 |
 //! | [`renew`] | one renewal over its journal entry |
 //! | [`vault`] | the one Vault client, and the layouts of secrets |
+//! | [`rights`] | what a configuration needs to be allowed in a Vault, and the least policy |
+//! | [`doctor`] | whether a Vault grants it, and whatever else would hinder certd there |
 //! | [`pki`] | bytes to domain types: certificates, bundles, keys, keystores, CSRs, revocation lists, trust |
 //! | [`report`] | the outcome for people and programs |
 //! | [`metrics`] | the outcome for Prometheus, and the listener |
@@ -86,6 +88,7 @@ pub mod config;
 pub mod control;
 pub mod cycle;
 pub mod daemon;
+pub mod doctor;
 pub mod domain;
 pub mod issuer;
 pub mod journal;
@@ -94,6 +97,7 @@ pub mod pki;
 pub mod pulse;
 pub mod renew;
 pub mod report;
+pub mod rights;
 pub mod source;
 pub mod store;
 pub mod vault;

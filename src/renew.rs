@@ -11,7 +11,7 @@ use crate::domain::plan::{Basis, Managed, Origin, Reason};
 use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed};
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
-use crate::issuer::{Issuer, Order};
+use crate::issuer::{Issuer, IssuerError, Order};
 use crate::journal::Journal;
 use crate::journal::event::{Event, InFlight, Issued, Stage};
 use crate::journal::pending::PendingKeyError;
@@ -138,7 +138,7 @@ impl Renewal<'_> {
             now: (self.now)(),
         };
         let mut last = fault(Fault::Issuer, &NoIssuer);
-        for (name, issuer) in self.issuers {
+        for (nth, (name, issuer)) in self.issuers.iter().enumerate() {
             self.append(Event::Asked { issuer: name.clone() })?;
             let signed = issuer.sign(&order).await;
             crate::pulse::beat();
@@ -150,10 +150,29 @@ impl Renewal<'_> {
                 Err(error) => {
                     last = fault(Fault::Issuer, &error);
                     last.issuer = Some(name.clone());
+                    if nth + 1 < self.issuers.len() {
+                        self.go_on_after(&error, &last)?;
+                    }
                 }
             }
         }
         Err(last)
+    }
+
+    /// The next issuer may sign, and then nobody else would tell of this one.
+    fn go_on_after(&self, error: &IssuerError, failure: &Failure) -> Result<(), Failure> {
+        let issuer = failure.issuer.as_ref().map(ToString::to_string);
+        let message = failure.message.clone();
+        match error {
+            IssuerError::SignedInVain(_) => {
+                tracing::error!(cert = %self.managed.name, issuer, "asking the next issuer: {message}");
+                self.append(Event::Failed { message, retry_at: (self.now)(), held: false })
+            }
+            IssuerError::Refused { .. } | IssuerError::Unanswered { .. } | IssuerError::Stopped(_) => {
+                tracing::warn!(cert = %self.managed.name, issuer, "asking the next issuer: {message}");
+                Ok(())
+            }
+        }
     }
 
     /// Judges the chain and writes it, unless somebody put something at least as good there.

@@ -190,7 +190,9 @@ fn is_seen(sighting: Sighting, path: &str) {
         Sighting::Unknown(obstacle) => {
             assert_eq!(obstacle.obstacle, ObstacleKind::NotUnderstood, "{path}: {obstacle:?}")
         }
-        Sighting::Absent | Sighting::Found(_) => panic!("{path}: {sighting:?}"),
+        Sighting::Absent | Sighting::Deleted(_) | Sighting::Found(_) | Sighting::Crl(_) => {
+            panic!("{path}: {sighting:?}")
+        }
     }
 }
 

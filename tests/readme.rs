@@ -81,7 +81,18 @@ impl Stage {
         vault.put("secret", "tls/web", fields).await;
         let stage = Self { dir, address, vault };
         stage.configure(&ca);
+        stage.grant().await;
         stage
+    }
+
+    /// What the README's own command says, and no more.
+    async fn grant(&self) {
+        let (code, policy) = self.run("certd vault policy");
+        assert_eq!(code, Some(0), "{policy}");
+        self.vault.admin("PUT", "sys/policies/acl/certd", json!({ "policy": policy })).await;
+        let asked = json!({ "policies": ["certd"], "no_default_policy": true, "no_parent": true, "ttl": "1h" });
+        let token = self.vault.admin("POST", "auth/token/create", asked).await;
+        std::fs::write(self.path("token"), token["auth"]["client_token"].as_str().unwrap()).unwrap();
     }
 
     /// The configuration of the README with the places of this test.

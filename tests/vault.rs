@@ -294,7 +294,7 @@ async fn a_sealed_vault_is_an_obstacle_and_nothing_is_absent() {
     };
     let observed = source.observe(now()).await;
     assert_eq!((observed.observations.len(), observed.failures[0].obstacle), (0, ObstacleKind::Sealed));
-    let issuer = VaultPki { vault, mount: "pki".to_string(), role: "servers".to_string() };
+    let issuer = VaultPki::new(vault, "pki", "servers");
     let key = key::generate(KeySpec::EcdsaP256).unwrap();
     let names = names(&["web.example.org"]);
     let csr = csr::make(&key, &names, None).unwrap();
@@ -366,7 +366,7 @@ async fn an_intermediate_is_part_of_the_chain_and_of_the_secret() {
     let (with_key, _) = issuers.iter().find(|(_, key)| key.as_str().is_some_and(|key| !key.is_empty())).unwrap();
     admin.admin("POST", &format!("{}/config/issuers", inner.mount), json!({ "default": with_key })).await;
 
-    let issuer = VaultPki { vault: house.vault.clone(), mount: inner.mount, role: inner.role };
+    let issuer = VaultPki::new(house.vault.clone(), inner.mount, inner.role);
     let certified = certified(&issuer, &["web.example.org"]).await;
     let subjects: Vec<_> = certified.chain().intermediates.iter().map(|c| c.subject_cn.clone().unwrap()).collect();
     assert_eq!(subjects, ["inner CA"]);
@@ -391,11 +391,110 @@ async fn a_refusal_to_sign_is_told_in_vaults_words() {
         matches!(&refused, IssuerError::Refused { message, .. } if message.contains("www.example.net not allowed")),
         "{refused}"
     );
-    let leased = json!({ "allow_any_name": true, "generate_lease": true, "require_cn": false, "key_type": "any" });
-    house.admin.admin("POST", &format!("{}/roles/leased", house.ca.mount), leased).await;
-    let issuer = VaultPki { vault: house.vault.clone(), mount: house.ca.mount.clone(), role: "leased".to_string() };
-    let stopped = issuer.sign(&order("www.example.org")).await.unwrap_err();
-    assert!(matches!(&stopped, IssuerError::Stopped(message) if message.contains("generate_lease=false")), "{stopped}");
+}
+
+impl House {
+    async fn role(&self, name: &str, generate_lease: bool) {
+        let role = json!({
+            "allow_any_name": true, "generate_lease": generate_lease, "require_cn": false, "key_type": "any",
+            "max_ttl": "24h",
+        });
+        self.admin.admin("POST", &format!("{}/roles/{name}", self.ca.mount), role).await;
+    }
+
+    /// Serials of all that the mount has signed, its own CA's among them.
+    async fn serials(&self) -> Vec<String> {
+        let listed = self.admin.admin("LIST", &format!("{}/certs", self.ca.mount), Value::Null).await;
+        listed["data"]["keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_string()).collect()
+    }
+}
+
+fn order() -> Order {
+    order_for("www.example.org")
+}
+
+fn order_for(name: &str) -> Order {
+    let (key, names) = (key::generate(KeySpec::EcdsaP256).unwrap(), names(&[name]));
+    Order { csr: csr::make(&key, &names, None).unwrap(), names, common_name: None, lifetime: None, now: now() }
+}
+
+fn asked(vault: &certd::vault::Vault, operation: &str) -> u64 {
+    vault.status().requests.iter().filter(|(name, _, _)| *name == operation).map(|(_, _, count)| count).sum()
+}
+
+#[tokio::test]
+async fn a_role_with_leases_is_refused_before_it_signs_and_read_anew_once_it_is_mended() {
+    let house = House::new().await;
+    house.role("leased", true).await;
+    let issuer = VaultPki::new(house.vault.clone(), &house.ca.mount, "leased");
+    let stopped = issuer.sign(&order()).await.unwrap_err();
+    let expected = format!(
+        "nothing was signed: role `leased` of the PKI mount `{}` of vault `main` ties certificates to the life of \
+         certd's token; set generate_lease=false on it",
+        house.ca.mount
+    );
+    assert!(matches!(&stopped, IssuerError::Stopped(message) if *message == expected), "{stopped}");
+    assert_eq!((house.serials().await.len(), asked(&house.vault, "sign")), (1, 0));
+    house.role("leased", false).await;
+    issuer.sign(&order()).await.unwrap();
+    assert_eq!(house.serials().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_role_is_read_once_for_many_orders_and_again_a_minute_later_or_after_a_failure() {
+    let house = House::new().await;
+    let first = order();
+    let later = |seconds: u64| Order { now: first.now.plus(Duration::from_secs(seconds)), ..first.clone() };
+    let mut reads = Vec::new();
+    for order in [later(0), later(1), later(59), later(60), later(61)] {
+        house.issuer.sign(&order).await.unwrap();
+        reads.push(asked(&house.vault, "role"));
+    }
+    assert_eq!(reads, [1, 1, 1, 2, 2]);
+    house.issuer.sign(&Order { now: later(62).now, ..order_for("www.example.net") }).await.unwrap_err();
+    house.issuer.sign(&later(63)).await.unwrap();
+    assert_eq!(asked(&house.vault, "role"), 3);
+}
+
+#[tokio::test]
+async fn a_role_that_begins_to_lease_while_certd_runs_signs_once_and_what_it_signed_is_named() {
+    let house = House::new().await;
+    house.role("changing", false).await;
+    let issuer = VaultPki::new(house.vault.clone(), &house.ca.mount, "changing");
+    issuer.sign(&order()).await.unwrap();
+    let before = house.serials().await;
+    house.role("changing", true).await;
+    let alarm = issuer.sign(&order()).await.unwrap_err();
+    let mut signed = house.serials().await;
+    signed.retain(|serial| !before.contains(serial));
+    let expected = format!(
+        "the role ties certificates to the life of certd's token: set generate_lease=false on the role `changing` of \
+         `{}`, and revoke what it has signed and nobody uses, serial {}",
+        house.ca.mount, signed[0]
+    );
+    assert!(matches!(&alarm, IssuerError::SignedInVain(message) if *message == expected), "{alarm}");
+    let stopped = issuer.sign(&order()).await.unwrap_err();
+    assert!(matches!(stopped, IssuerError::Stopped(_)), "{stopped}");
+    assert_eq!(house.serials().await.len(), before.len() + 1);
+}
+
+#[tokio::test]
+async fn a_role_that_certd_may_not_read_signs_and_one_that_could_not_be_read_does_not() {
+    let house = House::new().await;
+    let sign = format!("path \"{}/sign/servers\" {{ capabilities = [\"update\"] }}", house.ca.mount);
+    let vault = client(&house.admin.address, &house.admin.token(&sign).await);
+    let issuer = VaultPki::new(vault.clone(), &house.ca.mount, "servers");
+    issuer.sign(&order()).await.unwrap();
+    issuer.sign(&order()).await.unwrap();
+    assert_eq!((asked(&vault, "role"), asked(&vault, "sign")), (1, 2));
+    let (admin, server) = own_server().await;
+    let vault = client(&admin.address, &admin.root_token);
+    admin.admin("PUT", "sys/seal", Value::Null).await;
+    let sealed = VaultPki::new(vault.clone(), "pki", "servers").sign(&order()).await.unwrap_err();
+    let expected = "could not read role `servers` of the PKI mount `pki` of vault `main`";
+    assert!(matches!(&sealed, IssuerError::Unanswered { .. }) && sealed.to_string() == expected, "{sealed}");
+    assert_eq!(asked(&vault, "sign"), 0);
+    drop(server);
 }
 
 /// Forwards to Vault, and hangs up instead of passing on the answer to the write of a secret.

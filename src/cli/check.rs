@@ -21,7 +21,7 @@ use crate::domain::plan::JournalView;
 use crate::domain::policy::{Threshold, Thresholds};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Timestamp;
-use crate::report::{self, Format, table::Look};
+use crate::report::{self, Format};
 
 use super::{journal_view, words};
 use targets::Looks;
@@ -175,10 +175,5 @@ fn show(progress: &ProgressBar) {
 }
 
 fn print(arguments: &CheckArguments, setup: &Setup, snapshot: &Snapshot) -> anyhow::Result<()> {
-    let terminal = std::io::stdout().is_terminal();
-    let look = Look {
-        color: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-        width: terminal_size::terminal_size_of(std::io::stdout()).map(|(terminal_size::Width(width), _)| width),
-    };
-    super::print(&report::render(arguments.format, snapshot, look, &about(setup)))
+    super::print(&report::render(arguments.format, snapshot, super::look(), &about(setup)))
 }

@@ -14,7 +14,7 @@ use crate::vault::Fields;
 use crate::vault::layout::Layout;
 use crate::vault::versions::VersionRead;
 
-use super::vault::{Secret, VaultArguments};
+use super::secret::{Secret, VaultArguments};
 
 /// In the order of their bits (RFC 5280, section 4.2.1.3).
 const KEY_USAGES: [&str; 9] = [

@@ -16,7 +16,7 @@ use crate::source::vault_kv::CONCURRENCY;
 use crate::vault::note_name;
 use crate::vault::versions::{History, Version};
 
-use super::vault::{Secret, VaultArguments};
+use super::secret::{Secret, VaultArguments};
 
 /// Each is a request, and a mount may keep thousands.
 const MOST_VERSIONS: usize = 100;

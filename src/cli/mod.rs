@@ -8,7 +8,8 @@ pub mod pause;
 pub mod plan;
 pub mod renew;
 pub mod rollback;
-mod vault;
+mod secret;
+pub mod vault;
 pub mod words;
 
 use std::io::{IsTerminal, Write};
@@ -23,6 +24,7 @@ use crate::control::{self, Client, PauseBody};
 use crate::domain::plan::JournalView;
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, JournalError};
+use crate::report::table::Look;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,6 +63,9 @@ enum Command {
     Diff(diff::DiffArguments),
     /// Write an older version of a secret again, as a new one: exit 0 done, 1 refused, 2 failed, 3 unknown
     Rollback(rollback::RollbackArguments),
+    /// About the Vaults of the configuration
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
     /// About the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -91,6 +96,7 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
         Command::History(arguments) => history::run(arguments, now).await,
         Command::Diff(arguments) => diff::run(arguments).await,
         Command::Rollback(arguments) => rollback::run(arguments, now).await,
+        Command::Vault(command) => vault::run(command, now).await,
         Command::Config(ConfigCommand::Check(file)) => check_config(&file.config),
     }
 }
@@ -121,7 +127,19 @@ fn check_config(path: &Path) -> anyhow::Result<u8> {
         setup.sources.len(),
         setup.issuers.len(),
     );
+    if !config.vaults.is_empty() {
+        println!("whether its Vaults grant what it needs: certd vault doctor");
+    }
     Ok(0)
+}
+
+/// How a table is to look where it is printed to.
+fn look() -> Look {
+    let terminal = std::io::stdout().is_terminal();
+    Look {
+        color: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        width: terminal_size::terminal_size_of(std::io::stdout()).map(|(terminal_size::Width(width), _)| width),
+    }
 }
 
 /// To the standard output, whoever has stopped reading it.

@@ -14,7 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::restore::{Holds, Restore, RestoreError};
 
-use super::vault::{Secret, VaultArguments};
+use super::secret::{Secret, VaultArguments};
 use super::{JournalAccess, diff, words};
 
 /// 9999-12-31T23:59:59Z, the last instant that X.509 can say: a person ends this pause, not a clock.

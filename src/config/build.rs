@@ -216,7 +216,7 @@ impl Builder<'_> {
                     }
                 };
                 let (mount, role) = (pki.mount.get_ref().clone(), pki.role.get_ref().clone());
-                Some(Signer::VaultPki { pki: VaultPki { vault: self.vault(&pki.vault)?, mount, role }, roots })
+                Some(Signer::VaultPki { pki: VaultPki::new(self.vault(&pki.vault)?, mount, role), roots })
             }
         }
     }

@@ -161,4 +161,7 @@ pub enum IssuerError {
     /// Only a person can mend this; says how.
     #[error("{0}")]
     Stopped(String),
+    /// It signed, and what it signed must not be used; names the serial, and says what to do.
+    #[error("{0}")]
+    SignedInVain(String),
 }

@@ -1,21 +1,74 @@
 //! A PKI mount of a Vault: certd's own CSR goes to `pki/sign`, so the key never leaves certd.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::{IssuerError, Order};
+use crate::domain::time::Timestamp;
 use crate::pki::bundle::Bundle;
 use crate::pki::{NotUnderstood, pem, read};
+use crate::vault::inspect::PkiRole;
 use crate::vault::{SignOrder, Signed, Vault, VaultError};
+
+/// For so long a role is taken to be as it was read: about a turn, so that no order reads it for itself, and a
+/// change is noticed by the next one.
+const ROLE_HOLDS: Duration = Duration::from_secs(60);
 
 pub struct VaultPki {
     pub vault: Arc<Vault>,
     pub mount: String,
     pub role: String,
+    /// When the role was last found to lease nothing, or not to be certd's to read.
+    passed_at: Mutex<Option<Timestamp>>,
 }
 
 impl VaultPki {
+    pub fn new(vault: Arc<Vault>, mount: impl Into<String>, role: impl Into<String>) -> Self {
+        Self { vault, mount: mount.into(), role: role.into(), passed_at: Mutex::default() }
+    }
+
     /// DER, leaf first, without a self-signed root.
     pub async fn sign(&self, order: &Order) -> Result<Vec<Vec<u8>>, IssuerError> {
+        self.refuse_leases(order.now).await?;
+        let signed = self.ask(order).await;
+        if signed.is_err() {
+            self.set_passed_at(None);
+        }
+        signed
+    }
+
+    /// A certificate with a lease is revoked with the token that asked for it. Whoever may not read the role
+    /// learns of it only by what was signed.
+    async fn refuse_leases(&self, now: Timestamp) -> Result<(), IssuerError> {
+        let passed_at = *self.passed_at.lock().expect("nothing panics with it");
+        if passed_at.is_some_and(|at| at <= now && now < at.plus(ROLE_HOLDS)) {
+            return Ok(());
+        }
+        let doing = || format!("read role `{}` of {}", self.role, self.place());
+        match self.vault.pki_role(&self.mount, &self.role).await {
+            Ok(Some(PkiRole { generate_lease: true, .. })) => return Err(IssuerError::Stopped(self.leases())),
+            // That there is no such role is Vault's to say.
+            Ok(_) | Err(VaultError::Denied { .. }) => {}
+            Err(error) => return Err(in_words(doing(), error)),
+        }
+        self.set_passed_at(Some(now));
+        Ok(())
+    }
+
+    fn set_passed_at(&self, at: Option<Timestamp>) {
+        *self.passed_at.lock().expect("nothing panics with it") = at;
+    }
+
+    fn leases(&self) -> String {
+        format!(
+            "nothing was signed: role `{}` of {} ties certificates to the life of certd's token; set \
+             generate_lease=false on it",
+            self.role,
+            self.place()
+        )
+    }
+
+    async fn ask(&self, order: &Order) -> Result<Vec<Vec<u8>>, IssuerError> {
         let asked = SignOrder {
             mount: &self.mount,
             role: &self.role,
@@ -43,7 +96,8 @@ impl VaultPki {
 
 fn in_words(doing: String, error: VaultError) -> IssuerError {
     match error {
-        VaultError::Leased { .. } | VaultError::Path(_) => IssuerError::Stopped(error.to_string()),
+        VaultError::Leased { .. } => IssuerError::SignedInVain(error.to_string()),
+        VaultError::Path(_) => IssuerError::Stopped(error.to_string()),
         _ if error.is_decided() => IssuerError::Refused { message: with_hint(error.to_string()), retry_after: None },
         _ => IssuerError::Unanswered { doing, source: Box::new(error) },
     }

@@ -1,5 +1,6 @@
 //! A turn's outcome for people and machines.
 
+pub mod findings;
 pub mod json;
 pub mod nagios;
 pub mod prometheus;
@@ -109,7 +110,7 @@ fn relative(now: Timestamp, then: Timestamp) -> String {
 }
 
 /// Rounded down, in the largest unit of which there are two.
-fn span(span: Duration) -> String {
+pub(crate) fn span(span: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(365 * 86_400, "years"), (86_400, "days"), (3_600, "h"), (60, "min")];
     let seconds = span.as_secs();
     match UNITS.iter().find(|(unit, _)| seconds >= 2 * unit) {

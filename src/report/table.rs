@@ -17,7 +17,7 @@ pub struct Look {
 }
 
 /// Below this a table cannot be read, so the terminal may wrap it as it likes.
-const NARROWEST: u16 = 60;
+pub(super) const NARROWEST: u16 = 60;
 
 /// What is left for the issuer and for what is wrong, beside the state, or places are broken, too.
 const REST: usize = 50;
@@ -171,7 +171,7 @@ fn on_hold(held: &Held) -> Option<String> {
 }
 
 /// Only the first word of a row is coloured, once the columns are laid out.
-fn painted(line: &str, color: bool) -> String {
+pub(super) fn painted(line: &str, color: bool) -> String {
     let states = [(State::Critical, "1;31"), (State::Unknown, "35"), (State::Warning, "33"), (State::Ok, "32")];
     let state = states.iter().find(|(state, _)| line.split(' ').next() == Some(state.as_str()));
     match state {

@@ -89,6 +89,11 @@ impl VaultKvSource {
         self.paths.iter().any(|glob| glob.matches(path)) && !self.is_excluded(path)
     }
 
+    /// Every secret that is there now and is meant, and those that are named; as far as they can be listed.
+    pub async fn secrets(&self) -> Vec<String> {
+        self.list().await.0.into_keys().collect()
+    }
+
     /// Every path that is meant, and what kept certd from listing some.
     async fn list(&self) -> (BTreeMap<String, Because>, Vec<Obstacle>) {
         let mut listed = BTreeMap::new();

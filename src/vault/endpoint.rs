@@ -89,6 +89,13 @@ pub(super) struct MountAnswer {
     #[serde(rename = "type")]
     pub kind: String,
     pub options: Option<BTreeMap<String, String>>,
+    pub config: Option<MountConfigAnswer>,
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct MountConfigAnswer {
+    #[serde(default)]
+    pub max_lease_ttl: u64,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +122,7 @@ pub(super) struct ListAnswer {
 #[derive(Deserialize)]
 pub(super) struct SignAnswer {
     pub certificate: String,
+    pub serial_number: String,
     pub issuing_ca: Option<String>,
     pub ca_chain: Option<Vec<String>>,
 }

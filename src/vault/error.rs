@@ -122,10 +122,12 @@ pub enum VaultError {
     NotVault { address: String, status: u16 },
     #[error("the answer of Vault is larger than {limit} bytes")]
     TooLarge { limit: usize },
+    /// What was signed is to be revoked by a person.
     #[error(
-        "the role ties certificates to the life of certd's token: set generate_lease=false on the role `{role}` of `{mount}`"
+        "the role ties certificates to the life of certd's token: set generate_lease=false on the role `{role}` of \
+         `{mount}`, and revoke what it has signed and nobody uses, serial {serial}"
     )]
-    Leased { mount: String, role: String },
+    Leased { mount: String, role: String, serial: String },
 }
 
 impl VaultError {

@@ -3,6 +3,7 @@
 mod consistency;
 mod endpoint;
 mod error;
+pub mod inspect;
 mod kv;
 pub mod layout;
 mod life;
@@ -92,6 +93,8 @@ pub struct Mount {
     pub kind: String,
     /// Of the key-value store: 1 or 2. 1 for other kinds.
     pub version: u32,
+    /// The longest life of what it gives out, in seconds; 0 for that of the server.
+    pub max_lease_ttl: u64,
 }
 
 /// What is asked of `pki/sign`.
@@ -162,6 +165,7 @@ impl Vault {
             path: answer.path.trim_end_matches('/').to_string(),
             kind: answer.kind,
             version: version.and_then(|version| version.parse().ok()).unwrap_or(1),
+            max_lease_ttl: answer.config.unwrap_or_default().max_lease_ttl,
         };
         locked(&self.mounts).insert(format!("{}/", mount.path), mount.clone());
         Ok(mount)
@@ -190,10 +194,10 @@ impl Vault {
             ..Default::default()
         };
         let reply = self.transport.call(Operation::Sign, endpoint).await?;
-        if !reply.parse::<Answer<serde::de::IgnoredAny>>()?.lease_id.is_empty() {
-            return Err(VaultError::Leased { mount, role });
-        }
         let answer: SignAnswer = self.data(&reply)?;
+        if !reply.parse::<Answer<serde::de::IgnoredAny>>()?.lease_id.is_empty() {
+            return Err(VaultError::Leased { mount, role, serial: printable(&answer.serial_number) });
+        }
         Ok(Signed {
             certificate: answer.certificate,
             issuing_ca: answer.issuing_ca,

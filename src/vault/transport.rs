@@ -52,6 +52,9 @@ pub(super) enum Operation {
     Revoke,
     Unwrap,
     CatchUp,
+    Health,
+    Capabilities,
+    Role,
 }
 
 impl Operation {
@@ -71,6 +74,9 @@ impl Operation {
             Self::Revoke => "revoke",
             Self::Unwrap => "unwrap",
             Self::CatchUp => "catch_up",
+            Self::Health => "health",
+            Self::Capabilities => "capabilities",
+            Self::Role => "role",
         }
     }
 
@@ -78,6 +84,7 @@ impl Operation {
     fn is_read(self) -> bool {
         match self {
             Self::Mount | Self::Read | Self::List | Self::CaChain | Self::Lookup => true,
+            Self::Health | Self::Capabilities | Self::Role => true,
             Self::Write | Self::Note | Self::Delete | Self::CatchUp => false,
             Self::Sign | Self::Login | Self::Renew | Self::Revoke | Self::Unwrap => false,
         }
@@ -100,11 +107,11 @@ impl Operation {
                     "check that {path} lies in a mount, and that certd's token has rights there and has not ended"
                 );
             }
-            Self::Read | Self::CaChain | Self::Lookup => "`read`",
+            Self::Read | Self::CaChain | Self::Lookup | Self::Role | Self::Health => "`read`",
             Self::Write | Self::CatchUp => "`create` and `update`",
             Self::Note => "`patch`",
             Self::List => "`list`",
-            Self::Delete | Self::Sign | Self::Renew | Self::Revoke | Self::Unwrap => "`update`",
+            Self::Delete | Self::Sign | Self::Renew | Self::Revoke | Self::Unwrap | Self::Capabilities => "`update`",
             Self::Login => return "check what certd logs in with, and the role that it names".to_string(),
         };
         format!("give certd {capability} on {}, with a token that has not ended", printable(path))
@@ -229,7 +236,9 @@ impl Transport {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));
         }
         headers.extend(token.map(|token| (TOKEN, token)));
-        headers.extend(self.namespace.clone().map(|namespace| (NAMESPACE, namespace)));
+        // The server has a state, its namespaces have none.
+        let namespace = self.namespace.clone().filter(|_| operation != Operation::Health);
+        headers.extend(namespace.map(|namespace| (NAMESPACE, namespace)));
         // A standby answers a read from behind the active server: without both of these, stale.
         if let Some(index) = self.consistency.index().filter(|_| operation.is_read()) {
             headers.insert(INDEX, index);
@@ -323,6 +332,10 @@ impl Transport {
 
     pub fn session(&self) -> Option<&Session> {
         self.token.session()
+    }
+
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_ref().and_then(|namespace| namespace.to_str().ok())
     }
 
     /// Of the address that is asked first.

@@ -130,6 +130,7 @@ fn config_check_tells_of_a_token_that_is_not_there() {
     let home = Home::with("vault.main = { address = \"http://127.0.0.1:8200\", token_file = \"token\" }\n");
     let config = home.config().display().to_string();
     let ok = format!("{config}: ok; sources: 0, issuers: 0, certificates: 0, adopt rules: 0\n");
+    let ok = ok + "whether its Vaults grant what it needs: certd vault doctor\n";
     let told = format!(
         "certd: the token of vault main cannot be read now: {}: No such file or directory (os error 2)\n",
         home.path("token").display()

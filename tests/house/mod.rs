@@ -92,7 +92,7 @@ impl House {
         let admin = server().await;
         let (kv, ca) = (admin.kv("secret").await, admin.pki().await);
         let vault = client(&admin.address, &admin.root_token);
-        let issuer = VaultPki { vault: vault.clone(), mount: ca.mount.clone(), role: ca.role.clone() };
+        let issuer = VaultPki::new(vault.clone(), &ca.mount, &ca.role);
         Self { admin, vault, kv, ca, issuer }
     }
 

@@ -103,7 +103,7 @@ impl Ground {
         let default = json!({ "default": with_key });
         admin.admin("POST", &format!("{}/config/issuers", inner.mount), default).await;
         let root = lines(&root.ca_pem);
-        let issuer = VaultPki { vault: house.vault.clone(), mount: inner.mount, role: inner.role };
+        let issuer = VaultPki::new(house.vault.clone(), inner.mount, inner.role);
         Self { house, issuer, root }
     }
 

@@ -133,7 +133,7 @@ impl Renewing {
             deadline: Duration::from_secs(1),
         };
         let vault = Arc::new(Vault::new(settings).unwrap());
-        let pki = VaultPki { vault, mount: "pki".into(), role: "web".into() };
+        let pki = VaultPki::new(vault, "pki", "web");
         let issuers = [(issuer.into(), Arc::new(Issuer::VaultPki { pki, roots: Some(self.authority.roots()) }))];
         let renewal = Renewal {
             managed: &self.managed,

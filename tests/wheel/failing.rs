@@ -1,6 +1,6 @@
 //! A CA that refuses is not asked again and again.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::home::{ADOPT, Home, declared, rows};
 use crate::leaves::Leaf;
@@ -45,13 +45,74 @@ async fn a_refused_renewal_leaves_what_is_there_as_it_is() {
     assert_eq!(home.plan().await, rows(&[("tls/web", "defer backoff")]));
 }
 
+/// The serials of what the CA has signed.
+async fn serials(home: &Home) -> Vec<String> {
+    let listed = home.house.admin.admin("LIST", &format!("{}/certs", home.house.ca.mount), Value::Null).await;
+    listed["data"]["keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_string()).collect()
+}
+
+/// Every event that was ever written, as it stands in the file.
+fn journal(home: &Home) -> String {
+    String::from_utf8_lossy(&std::fs::read(home.path("state/journal.redb")).unwrap()).into_owned()
+}
+
 #[tokio::test]
-async fn a_role_that_leases_its_certificates_is_an_alarm_and_nothing_is_stored() {
+async fn what_a_role_signs_with_a_lease_is_an_alarm_with_its_serial_and_nothing_is_stored() {
     let home = Home::new(&declared("web")).await;
+    home.change_role(json!({ "generate_lease": true })).await;
+    let before = serials(&home).await;
+    let daemon = home.start();
+    let alarm = daemon.until("could not renew");
+    daemon.until("turn completed");
+    let mut signed = serials(&home).await;
+    signed.retain(|serial| !before.contains(serial));
+    assert_eq!(signed.len(), 1, "the token may not read the role");
+    let told = format!("and revoke what it has signed and nobody uses, serial {}", signed[0]);
+    assert!(alarm.contains("ERROR") && alarm.contains(&told), "{alarm}");
+    assert_eq!(daemon.metric("certd_renewal_consecutive_failures", "cert").await, [("web".into(), 1.0)]);
+    assert_eq!(home.version("tls/web").await, 0);
+    assert_eq!(home.plan().await, rows(&[("web", "defer backoff")]));
+    let checked = home.certd(&["check"]).await;
+    assert!(checked.out.contains(&told), "{checked:?}");
+    assert!(daemon.stop().success());
+    assert!(journal(&home).contains(&told));
+}
+
+#[tokio::test]
+async fn a_role_that_leases_is_refused_before_it_signs_where_certd_may_read_it() {
+    let home = Home::new(&declared("web")).await;
+    home.give_token(&home.house.admin.root_token);
     home.change_role(json!({ "generate_lease": true })).await;
     let renewed = home.certd(&["renew"]).await;
     assert_eq!(renewed.code, 2, "{renewed:?}");
-    assert!(renewed.out.contains("set generate_lease=false on the role `servers`"), "{renewed:?}");
-    assert_eq!(home.version("tls/web").await, 0);
-    assert_eq!(home.plan().await, rows(&[("web", "defer backoff")]));
+    assert!(renewed.out.contains("nothing was signed") && renewed.out.contains("generate_lease=false"), "{renewed:?}");
+    assert_eq!((home.signed().await, home.version("tls/web").await), (0, 0));
+    home.change_role(json!({ "generate_lease": false })).await;
+    assert_eq!(home.certd(&["renew", "web"]).await.code, 0);
+    assert_eq!((home.signed().await, home.version("tls/web").await), (1, 1));
+}
+
+#[tokio::test]
+async fn what_was_signed_in_vain_is_told_although_the_next_issuer_signs() {
+    let second = "[issuer.leasing.vault_pki]\nvault = \"main\"\nmount = \"PKI\"\nrole = \"leasing\"\n";
+    let web = declared("web").replace("\"internal\"", "[\"leasing\", \"internal\"]");
+    let home = Home::new(&format!("{second}{web}")).await;
+    let role = format!("{}/roles/servers", home.house.ca.mount);
+    let mut leasing = home.house.admin.admin("GET", &role, Value::Null).await["data"].clone();
+    leasing["generate_lease"] = true.into();
+    home.house.admin.admin("POST", &format!("{}/roles/leasing", home.house.ca.mount), leasing).await;
+    let before = serials(&home).await;
+    let daemon = home.start();
+    let alarm = daemon.until("asking the next issuer");
+    daemon.until("renewed, stored and read back");
+    daemon.until("turn completed");
+    let mut signed = serials(&home).await;
+    signed.retain(|serial| !before.contains(serial));
+    let named: Vec<&String> = signed.iter().filter(|serial| alarm.contains(serial.as_str())).collect();
+    assert_eq!((signed.len(), named.len()), (2, 1), "{alarm}");
+    assert!(alarm.contains("ERROR") && alarm.contains("leasing"), "{alarm}");
+    assert_eq!(home.version("tls/web").await, 1);
+    assert_eq!(daemon.metric("certd_renewal_consecutive_failures", "cert").await, []);
+    assert!(daemon.stop().success());
+    assert!(journal(&home).contains(named[0].as_str()));
 }

@@ -25,7 +25,7 @@ use crate::source::vault_kv::{CONCURRENCY, VaultKvSource};
 use crate::vault::{Vault, VaultError};
 
 use super::CheckArguments;
-use crate::cli::{vault, words};
+use crate::cli::{secret, words};
 
 /// In bytes. Half a million targets fit; more is a wrong file.
 const LARGEST_LIST: u64 = 16 * 1024 * 1024;
@@ -157,7 +157,7 @@ impl Builder<'_> {
 
     fn add_secret(&mut self, written: &str) -> anyhow::Result<()> {
         let name = SourceName(format!("vault:{written}"));
-        let (vault_name, path) = vault::named(self.config, written)?;
+        let (vault_name, path) = secret::named(self.config, written)?;
         let paths = vec![PathGlob::new(path)?];
         let location = Location::Secret { vault: vault_name.clone(), path: path.to_string(), part: None };
         let roots = self.roots("none")?;
@@ -180,7 +180,7 @@ impl Builder<'_> {
         if let Some(vault) = self.vaults.get(&name) {
             return Ok(vault.clone());
         }
-        let vault = vault::open(self.config, &name, self.arguments.timeout)?;
+        let vault = secret::open(self.config, &name, self.arguments.timeout)?;
         self.vaults.insert(name, vault.clone());
         Ok(vault)
     }
