@@ -60,14 +60,18 @@ store.vault_kv = { vault = "main", path = "OLD/own/declared" }
 "#;
 
 /// Without these certd renews as before, and only the doctor tells.
-const TOLD_BY_THE_DOCTOR_ALONE: [&str; 7] = [
+const TOLD_BY_THE_DOCTOR_ALONE: [&str; 11] = [
     "auth/token/lookup-self read",
     "auth/token/renew-self update",
     "sys/capabilities-self update",
     "PKI/roles/servers read",
     "KV/config read",
-    "KV/metadata/own/declared patch",
-    "KV/metadata/tls/* patch",
+    "PKI/certs/revoked/ list",
+    "KV/delete/own/declared update",
+    "KV/delete/tls/* update",
+    "cubbyhole/certd create",
+    "cubbyhole/certd update",
+    "cubbyhole/certd (all of it)",
 ];
 
 struct Wheel {
@@ -152,10 +156,11 @@ impl Wheel {
             self.says(&["renew", name], 0, "renewed").await?;
         }
         self.says(&["check"], 0, "9 ok, 0 warning, 0 critical, 0 unknown").await?;
-        self.says(&["history", &adopted], 0, "adopted.example.org").await?;
+        for path in [adopted.as_str(), &secret("own/declared")] {
+            self.says(&["history", path, "--format", "json"], 0, "\"by\": \"certd\"").await?;
+        }
         self.says(&["diff", &format!("{adopted}@1..2")], 0, "").await?;
         self.says(&["rollback", &adopted, "--to", "1"], 0, "").await?;
-        self.says(&["history", &secret("own/declared")], 0, "declared.example.org").await?;
         match self.alive().await {
             0 => Ok(()),
             tokens => Err(format!("{tokens} tokens were not revoked")),
