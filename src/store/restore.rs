@@ -118,7 +118,7 @@ impl Restore {
 
 /// What is asked of anything that certd stores, as far as a stored version can show it.
 fn fit(now: Timestamp, fields: &Fields) -> Result<Kept, NotUnderstood> {
-    let kept = certificate(fields)?;
+    let kept = certificate(fields)?.proven();
     if let Some(layout) = Layout::find(fields) {
         layout.insist_writable(fields)?;
     }

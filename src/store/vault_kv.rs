@@ -144,7 +144,7 @@ impl VaultKvStore {
             return Ok(Now::Other { sighting: without_certificate(&location, &fields), why: why.to_string() });
         };
         Ok(match layout.read(&fields) {
-            Ok(kept) => Now::Certificate { layout, fields, upon, kept: Box::new(kept) },
+            Ok(kept) => Now::Certificate { layout, fields, upon, kept: Box::new(kept.proven()) },
             Err(why) => Now::Other { sighting: not_understood(&location, &why), why: why.to_string() },
         })
     }
