@@ -179,9 +179,9 @@ fn a_healthy_certificate_has_these_eight_series() {
 fn what_was_not_found_has_a_state_and_no_dates() {
     let page = series(&page_of(&every_family()));
     let certs_with = |family: &str| page.keys().filter(|name| name.starts_with(family)).count();
-    assert_eq!(certs_with("certd_certificate_state{"), 7);
-    assert_eq!(certs_with("certd_certificate_last_observed_timestamp_seconds{"), 7);
-    assert_eq!(certs_with("certd_certificate_not_after_timestamp_seconds{"), 5);
+    assert_eq!(certs_with("certd_certificate_state{"), 9);
+    assert_eq!(certs_with("certd_certificate_last_observed_timestamp_seconds{"), 9);
+    assert_eq!(certs_with("certd_certificate_not_after_timestamp_seconds{"), 6);
     assert_eq!(page.keys().filter(|name| name.contains("state=\"unknown\"")).count(), 1);
     assert_eq!(page.keys().filter(|name| name.contains("problem=\"missing\"")).count(), 1);
     assert_eq!(page[r#"certd_renewal_consecutive_failures{cert="late"}"#], 3.0);

@@ -94,7 +94,7 @@ fn tomls_own_errors_keep_line_and_column() {
     check(
         "[vault.a]\naddress = 'https://v'\ntoken = 's.secret'\n",
         &[
-            "3:1: unknown field `token`, expected one of `address`, `server_name`, `ca_file`, `namespace`, `token_file`, `auth`, `client_certificate_file`, `client_key_file`, `deadline`, `environment`",
+            "3:1: unknown field `token`, expected one of `address`, `server_name`, `ca_file`, `namespace`, `token_file`, `auth`, `client_certificate_file`, `client_key_file`, `deadline`, `requests_per_second`, `environment`",
         ],
     );
     check("[source.a.ftp]\n", &["1:11: unknown variant `ftp`, expected one of `tls`, `vault_kv`, `file`"]);
@@ -399,8 +399,8 @@ fn a_pki_source_names_mounts_of_a_vault_each_once() {
     check_below(
         "[source.s.vault_pki]\nvault = 'mian'\nmounts = []",
         &[
-            "3:10: no mounts — list at least one, or remove the table",
             "2:9: no such vault: \"mian\" — did you mean \"main\"?",
+            "3:10: no mounts — list at least one, or remove the table",
         ],
     );
     check_below(
