@@ -4,6 +4,7 @@ pub mod assess;
 pub mod execute;
 pub mod look_back;
 pub mod observe;
+pub mod registers;
 pub mod setup;
 pub mod troubles;
 
@@ -13,7 +14,6 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use crate::domain::drift::EarlierVersions;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView, Managed, Origin};
@@ -112,15 +112,19 @@ impl Cycle {
         if self.open_issuers(now, &sweep, may_create) {
             sweep = observe(&self.setup, now, &mut self.memory, on).await;
         }
-        sweep.earlier = self.look_back(now, &sweep).await;
+        self.ask_around(now, &mut sweep).await;
         let succeeded = sweep.sources.iter().all(|source| source.up);
         let phase = self.phase(Phase::Observe, started, succeeded);
         (sweep, vec![phase])
     }
 
-    async fn look_back(&mut self, now: Timestamp, sweep: &Sweep) -> EarlierVersions {
+    /// What older versions and issuers know of what was seen.
+    async fn ask_around(&mut self, now: Timestamp, sweep: &mut Sweep) {
+        let memory = &mut self.memory;
+        registers::mark_revoked(&self.setup, &mut sweep.inventory, &mut memory.revoked, &mut memory.troubles).await;
         let (managed, _) = assess::managed(&self.setup, now, sweep, &self.adopted);
-        look_back::look_back(&self.setup, &managed, &sweep.inventory, &mut self.memory).await
+        sweep.earlier = look_back::look_back(&self.setup, &managed, &sweep.inventory, memory).await;
+        sweep.issued = registers::issued(&self.setup, &managed, sweep).await;
     }
 
     /// Whether one was opened, so that more roots are known than before.

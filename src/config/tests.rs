@@ -97,7 +97,7 @@ fn tomls_own_errors_keep_line_and_column() {
             "3:1: unknown field `token`, expected one of `address`, `server_name`, `ca_file`, `namespace`, `token_file`, `auth`, `client_certificate_file`, `client_key_file`, `deadline`, `requests_per_second`, `environment`",
         ],
     );
-    check("[source.a.ftp]\n", &["1:11: unknown variant `ftp`, expected one of `tls`, `vault_kv`, `file`"]);
+    check("[source.a.ftp]\n", &["1:11: unknown variant `ftp`, expected one of `tls`, `vault_kv`, `vault_pki`, `file`"]);
     check(
         "[source.a.tls]\ntargets = ['a:1']\n[source.a.file]\npaths = ['x']\n",
         &["1:9: exactly one kind belongs here, as in [source.NAME.tls] or store.vault_kv = {…}"],

@@ -106,7 +106,7 @@ fn entries(
         problems.extend(keys.of(observation, owners.get(&observation.location).copied()));
         problems.extend(key_unchanged(setup, sweep, observation));
         let managed = acted_on.remove(&observation.location).map(|(managed, decision)| {
-            problems.extend(drift.of(managed, &sweep.earlier));
+            problems.extend(drift.of(managed, &sweep.earlier, &sweep.issued));
             ManagedEntry {
                 origin: managed.origin,
                 owner: managed.owner.clone(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 
-use crate::domain::drift::EarlierVersions;
+use crate::domain::drift::{EarlierVersions, Issued};
 use crate::domain::inventory::{Inventory, Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::plan::Managed;
@@ -19,6 +19,7 @@ use crate::source::tls::TlsSource;
 use crate::source::{Observed, Source};
 
 use super::look_back::VersionMemory;
+use super::registers::RevokedMemory;
 use super::setup::{Place, Setup};
 use super::troubles::Troubles;
 
@@ -43,6 +44,7 @@ pub struct Memory {
     errors: BTreeMap<SourceName, BTreeMap<ObstacleKind, u64>>,
     pub troubles: Troubles,
     pub versions: VersionMemory,
+    pub revoked: RevokedMemory,
 }
 
 /// One look at everything.
@@ -53,6 +55,8 @@ pub struct Sweep {
     pub sources: Vec<SourceStatus>,
     /// Of secrets, where something asks for it.
     pub earlier: EarlierVersions,
+    /// Of what is served and kept nowhere.
+    pub issued: Issued,
 }
 
 pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Heard<'_>) -> Sweep {
@@ -67,8 +71,13 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Hea
         tokio::join!(sources, rules, stores(setup, now), endpoints.observe_each(now, &heard));
     pulse::beat();
 
-    let mut sweep =
-        Sweep { inventory: Inventory::default(), adoptable: Vec::new(), sources: Vec::new(), earlier: BTreeMap::new() };
+    let mut sweep = Sweep {
+        inventory: Inventory::default(),
+        adoptable: Vec::new(),
+        sources: Vec::new(),
+        earlier: BTreeMap::new(),
+        issued: BTreeMap::new(),
+    };
     for (name, observed) in sources {
         memory.take(&mut sweep, now, name, observed);
     }

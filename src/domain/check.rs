@@ -32,6 +32,8 @@ pub enum ProblemKind {
     WeakSignature,
     Usage,
     IntermediateExpiresFirst,
+    /// Its issuer says so.
+    Revoked,
     /// Vault itself deletes it before it ends.
     DeletionAhead,
     /// Found where a rule adopts, but not the rule's to renew; or served, but unknown to Vault.
@@ -53,7 +55,7 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Missing,
         Self::Expired,
         Self::NotYetValid,
@@ -65,6 +67,7 @@ impl ProblemKind {
         Self::WeakSignature,
         Self::Usage,
         Self::IntermediateExpiresFirst,
+        Self::Revoked,
         Self::DeletionAhead,
         Self::Foreign,
         Self::Abandoned,
@@ -89,6 +92,7 @@ impl ProblemKind {
             Self::WeakSignature => "weak_signature",
             Self::Usage => "usage",
             Self::IntermediateExpiresFirst => "intermediate_expires_first",
+            Self::Revoked => "revoked",
             Self::DeletionAhead => "deletion_ahead",
             Self::Foreign => "foreign",
             Self::Abandoned => "abandoned",
@@ -133,6 +137,7 @@ pub fn check(now: Timestamp, thresholds: &Thresholds, observation: &Observation)
     let host = observation.location.expected_host();
     [
         validity(now, thresholds, found),
+        revoked(&observation.location, found),
         key_mismatch(found),
         chain(found),
         host.and_then(|host| hostname(host, found.leaf())),
@@ -195,6 +200,12 @@ fn validity(now: Timestamp, thresholds: &Thresholds, found: &Found) -> Option<Pr
         return Some(Problem::critical(ProblemKind::Expiring, message()));
     }
     (now >= thresholds.warning.reached_at(leaf)).then(|| Problem::warning(ProblemKind::Expiring, message()))
+}
+
+/// In the register of what was issued, it is what one expects to find.
+fn revoked(location: &Location, found: &Found) -> Option<Problem> {
+    let at = found.revoked_at.filter(|_| !matches!(location, Location::Pki { .. }))?;
+    Some(Problem::critical(ProblemKind::Revoked, format!("revoked by its issuer on {at}")))
 }
 
 fn key_mismatch(found: &Found) -> Option<Problem> {
@@ -448,6 +459,13 @@ mod tests {
     fn a_key_of_another_certificate_is_critical_and_no_key_is_no_problem() {
         assert_eq!(of_found(|f| f.stored_key = Some(KeyDigest([2; 32]))), [(ProblemKind::KeyMismatch, CRITICAL)]);
         assert_eq!(of_found(|f| f.stored_key = None), []);
+    }
+
+    #[test]
+    fn what_its_issuer_revoked_is_critical_but_in_the_issuers_own_register() {
+        assert_eq!(of_found(|f| f.revoked_at = Some(NOW)), [(ProblemKind::Revoked, CRITICAL)]);
+        let revoked = Found { revoked_at: Some(NOW), ..found(leaf(&["a.example.org"])) };
+        assert_eq!(problems(&seen_found(pki(PkiObject::Certificate("01".into())), revoked)), []);
     }
 
     #[test]

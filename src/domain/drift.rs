@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::cert::{Certificate, Chain, Fingerprint, KeyDigest};
 use super::check::{Problem, ProblemKind};
 use super::inventory::{Found, Inventory, Location, Sighting};
-use super::name::San;
+use super::name::{IssuerName, San};
 use super::plan::Managed;
 use super::text::printable;
 
@@ -19,6 +19,9 @@ pub struct Earlier {
 
 /// The newest first. A place that is not among them keeps no versions, or they could not be read.
 pub type EarlierVersions = BTreeMap<Location, Vec<Earlier>>;
+
+/// Which issuer of the configuration issued a certificate, where it was asked.
+pub type Issued = BTreeMap<Fingerprint, IssuerName>;
 
 /// Endpoints joined with what is stored: by `serves`, else by the names that only one certificate has.
 pub struct Drift<'a> {
@@ -73,14 +76,24 @@ impl<'a> Drift<'a> {
 
     /// What is served in the place of this certificate and kept nowhere now: only older versions can tell it.
     pub fn strangers(&self, managed: &Managed) -> HashSet<Fingerprint> {
-        let Some(stored) = self.stored(managed) else { return HashSet::new() };
-        let served = self.served_for(managed, stored);
-        let leaves = served.iter().map(|served| served.found.leaf().fingerprint);
-        leaves.filter(|leaf| !self.kept.contains_key(leaf)).collect()
+        self.unkept(managed).map(|leaf| leaf.fingerprint).collect()
+    }
+
+    /// Those that no older version holds either, with their serial numbers: only an issuer can tell them.
+    pub fn unknown(&self, managed: &Managed, earlier: &EarlierVersions) -> Vec<(Fingerprint, &'a str)> {
+        let Some(earlier) = earlier.get(&managed.location.with_part(None)) else { return Vec::new() };
+        let unknown = self.unkept(managed).filter(|leaf| version_of(leaf.fingerprint, earlier).is_none());
+        unknown.map(|leaf| (leaf.fingerprint, leaf.serial.as_str())).collect()
+    }
+
+    fn unkept(&self, managed: &Managed) -> impl Iterator<Item = &'a Certificate> {
+        let served = self.stored(managed).map(|stored| self.served_for(managed, stored)).unwrap_or_default();
+        let leaves: Vec<_> = served.into_iter().map(|served| served.found.leaf()).collect();
+        leaves.into_iter().filter(|leaf| !self.kept.contains_key(&leaf.fingerprint))
     }
 
     /// Each kind at most once for what is served, with the first endpoint that shows it.
-    pub fn of(&self, managed: &Managed, earlier: &EarlierVersions) -> Vec<Problem> {
+    pub fn of(&self, managed: &Managed, earlier: &EarlierVersions, issued: &Issued) -> Vec<Problem> {
         let Some(stored) = self.stored(managed) else { return Vec::new() };
         let served = self.served_for(managed, stored);
         let ours = stored.leaf().fingerprint;
@@ -88,7 +101,7 @@ impl<'a> Drift<'a> {
         let earlier = earlier.get(&managed.location.with_part(None));
         let mut problems: Vec<_> = extent(&same, &stale).into_iter().collect();
         problems.extend(earlier.and_then(|earlier| older_version(&stale, earlier)));
-        problems.extend(earlier.and_then(|earlier| self.foreign(&stale, earlier)));
+        problems.extend(earlier.and_then(|earlier| self.foreign(&stale, earlier, issued)));
         problems.extend(chain_differs(&same, stored));
         problems
     }
@@ -115,13 +128,16 @@ impl<'a> Drift<'a> {
     }
 
     /// Served, and in no version that Vault still keeps.
-    fn foreign(&self, stale: &[&Served], earlier: &[Earlier]) -> Option<Problem> {
+    fn foreign(&self, stale: &[&Served], earlier: &[Earlier], issued: &Issued) -> Option<Problem> {
         let is_known = |leaf: Fingerprint| self.kept.contains_key(&leaf) || version_of(leaf, earlier).is_some();
         let served = stale.iter().find(|served| !is_known(served.found.leaf().fingerprint))?;
         let leaf = served.found.leaf();
-        let (at, issuer) = (served.at, printable(leaf.issuer_cn.as_deref().unwrap_or(&leaf.issuer)));
+        let by = match issued.get(&leaf.fingerprint) {
+            Some(issuer) => format!("issued by {issuer}"),
+            None => format!("by {}", printable(leaf.issuer_cn.as_deref().unwrap_or(&leaf.issuer))),
+        };
         let message =
-            format!("{at} serves a certificate that Vault does not keep: serial {}, by {issuer}", leaf.serial);
+            format!("{} serves a certificate that Vault does not keep: serial {}, {by}", served.at, leaf.serial);
         Some(Problem::warning(ProblemKind::Foreign, message))
     }
 }
@@ -206,6 +222,7 @@ mod tests {
         managed: Vec<Managed>,
         inventory: Inventory,
         earlier: EarlierVersions,
+        issued: Issued,
     }
 
     impl Scene {
@@ -214,7 +231,7 @@ mod tests {
             let mut inventory = Inventory::default();
             inventory.insert(seen_found(web.location.clone(), found(leaf(7, &["web"]))));
             let earlier = [(secret("web"), vec![earlier(6, 6), earlier(5, 5)])].into();
-            Self { managed: vec![web], inventory, earlier }
+            Self { managed: vec![web], inventory, earlier, issued: Issued::new() }
         }
 
         fn and(mut self, seen: impl IntoIterator<Item = Observation>) -> Self {
@@ -223,7 +240,7 @@ mod tests {
         }
 
         fn says(&self) -> Vec<(ProblemKind, String)> {
-            let problems = Drift::new(&self.managed, &self.inventory).of(&self.managed[0], &self.earlier);
+            let problems = Drift::new(&self.managed, &self.inventory).of(&self.managed[0], &self.earlier, &self.issued);
             problems.into_iter().map(|problem| (problem.problem, problem.message)).collect()
         }
 
@@ -295,7 +312,15 @@ mod tests {
                 ),
             ]
         );
+        let unknown = |scene: &Scene| {
+            Drift::new(&scene.managed, &scene.inventory).unknown(&scene.managed[0], &scene.earlier).len()
+        };
+        assert_eq!(unknown(&scene), 1);
+        scene.issued.insert(Fingerprint([9; 32]), "internal".into());
+        let message = "a:443 serves a certificate that Vault does not keep: serial 01, issued by internal";
+        assert_eq!(scene.says()[1], said(ProblemKind::Foreign, message));
         scene.earlier.clear();
+        assert_eq!(unknown(&scene), 0);
         assert_eq!(scene.says(), [said(ProblemKind::NotDeployed, "a:443 serves another certificate: reload it")]);
     }
 

@@ -361,18 +361,32 @@ pub struct Observation {
 pub struct Inventory {
     observations: BTreeMap<Location, Observation>,
     intermediates: BTreeMap<Fingerprint, Arc<Certificate>>,
+    revoked: BTreeMap<Fingerprint, Timestamp>,
 }
 
 impl Inventory {
     /// A later look at the same location replaces the earlier one.
     pub fn insert(&mut self, mut observation: Observation) {
         if let Sighting::Found(found) = &mut observation.sighting {
+            found.revoked_at = found.revoked_at.or(self.revoked.get(&found.leaf().fingerprint).copied());
             for certificate in &mut found.chain.intermediates {
                 let shared = self.intermediates.entry(certificate.fingerprint).or_insert_with(|| certificate.clone());
                 *certificate = shared.clone();
             }
         }
         self.observations.insert(observation.location.clone(), observation);
+    }
+
+    /// Wherever it was seen, and wherever it is seen after this.
+    pub fn mark_revoked(&mut self, fingerprint: Fingerprint, at: Timestamp) {
+        self.revoked.insert(fingerprint, at);
+        for seen in self.observations.values_mut() {
+            if let Sighting::Found(found) = &mut seen.sighting
+                && found.leaf().fingerprint == fingerprint
+            {
+                found.revoked_at = Some(at);
+            }
+        }
     }
 
     pub fn at(&self, location: &Location) -> Option<&Observation> {
@@ -505,6 +519,21 @@ mod tests {
         assert_eq!(places, [secret("a"), secret("b")]);
         assert_eq!(inventory.at(&secret("b")).unwrap().sighting, Sighting::Unknown(obstacle()));
         assert_eq!(inventory.at(&secret("c")), None);
+    }
+
+    #[test]
+    fn what_is_revoked_is_marked_wherever_it_is_seen() {
+        let mut inventory = Inventory::default();
+        let other = Certificate { fingerprint: Fingerprint([7; 32]), ..leaf(&["b"]) };
+        inventory.insert(seen_found(secret("a"), found(leaf(&["a"]))));
+        inventory.insert(seen_found(secret("b"), found(other)));
+        inventory.mark_revoked(Fingerprint([0; 32]), NOW);
+        inventory.insert(seen_found(endpoint("a"), found(leaf(&["a"]))));
+        let revoked = |location: &Location| match &inventory.at(location).unwrap().sighting {
+            Sighting::Found(found) => found.revoked_at,
+            other => panic!("not found: {other:?}"),
+        };
+        assert_eq!([secret("a"), endpoint("a"), secret("b")].map(|at| revoked(&at)), [Some(NOW), Some(NOW), None]);
     }
 
     #[test]

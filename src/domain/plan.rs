@@ -185,18 +185,21 @@ pub enum Reason {
     KeyTypeChanged,
     /// It does not verify to the issuer's roots.
     Untrusted,
+    /// Its issuer revoked it.
+    Revoked,
     /// A person said so.
     Forced,
 }
 
 impl Reason {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Missing,
         Self::Due,
         Self::KeyMismatch,
         Self::NamesChanged,
         Self::KeyTypeChanged,
         Self::Untrusted,
+        Self::Revoked,
         Self::Forced,
     ];
 
@@ -208,6 +211,7 @@ impl Reason {
             Self::NamesChanged => "names_changed",
             Self::KeyTypeChanged => "key_type_changed",
             Self::Untrusted => "untrusted",
+            Self::Revoked => "revoked",
             Self::Forced => "forced",
         }
     }
@@ -302,6 +306,9 @@ fn reason(world: &World, managed: &Managed, found: &Found) -> Option<Reason> {
     }
     if matches!(found.trust, Trust::Unverified(_)) {
         return Some(Reason::Untrusted);
+    }
+    if found.revoked_at.is_some() {
+        return Some(Reason::Revoked);
     }
     if managed.spec.renewal.due_at(leaf) <= world.now {
         return Some(Reason::Due);
@@ -485,6 +492,12 @@ mod tests {
         assert_eq!(Scene::new(Sighting::Absent).action(), renew(Reason::Missing));
         let deleted = Sighting::Deleted(Deletion::Deleted { version: 3, at: NOW });
         assert_eq!(Scene::new(deleted).action(), renew(Reason::Missing));
+    }
+
+    #[test]
+    fn what_its_issuer_revoked_is_renewed_whatever_its_age() {
+        let revoked = Scene::fresh().change_found(|found| found.revoked_at = Some(NOW));
+        assert_eq!(revoked.action(), renew(Reason::Revoked));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What Vault holds against what is served, and keys that should not be where they are.
 
+use certd::domain::inventory::Sighting;
 use serde_json::{Value, json};
 
 use crate::home::{ADOPT, Daemon, Home, declared, rows};
+use crate::house::{certified, fields};
 use crate::leaves::Leaf;
 use crate::served::Served;
 
@@ -197,4 +199,62 @@ async fn a_key_that_outlives_so_many_renewals_is_told() {
     assert_eq!(problems(&home, "tls/web").await, []);
     home.configure(source);
     assert_eq!(problems(&home, "tls/web").await, []);
+}
+
+// Waiting for certd must not keep the server from answering.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_issuer_revoked_is_told_wherever_it_is_and_renewed() {
+    let home = Home::new("").await;
+    home.configure(&declared("web"));
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    let server = Served::at("127.0.0.1:0", &stored(&home, "tls/web").await).await;
+    let target = format!("127.0.0.1:{} sni=web.example.org", server.port);
+    home.configure(&served_by(std::slice::from_ref(&target)));
+    let Sighting::Found(found) = home.house.store("tls/web").read().await else { panic!("it is stored") };
+    let serial: Vec<String> =
+        found.leaf().serial.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).into_owned()).collect();
+    let revoke = format!("{}/revoke", home.house.ca.mount);
+    home.house.admin.admin("POST", &revoke, json!({ "serial_number": serial.join(":") })).await;
+
+    let told = home.check().await;
+    assert_eq!(told, rows(&[(target.as_str(), "critical revoked"), ("tls/web", "critical revoked")]));
+    assert_eq!(home.plan().await, rows(&[("web", "renew revoked")]));
+    let daemon = home.run().await;
+    assert_eq!(home.version("tls/web").await, 2);
+    assert_eq!(daemon.metric("certd_renewal_attempts_total", "reason").await, [("revoked".into(), 1.0)]);
+    assert_eq!(home.plan().await, rows(&[("web", "keep")]), "once, and no more");
+    let stale = "warning not_deployed older_version";
+    assert_eq!(home.check().await, rows(&[(target.as_str(), "critical revoked"), ("tls/web", stale)]));
+    server.present(&stored(&home, "tls/web").await);
+    assert_eq!(home.check().await, rows(&[(target.as_str(), "ok"), ("tls/web", "ok")]));
+}
+
+#[tokio::test]
+async fn a_served_certificate_that_no_secret_keeps_is_told_with_the_issuer_that_knows_it() {
+    let home = Home::new(&declared("web")).await;
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    let theirs = fields(&certified(&home.house.issuer, &["web.example.org"]).await);
+    let server = Served::at("127.0.0.1:0", &theirs).await;
+    let target = format!("127.0.0.1:{} sni=web.example.org", server.port);
+    home.configure(&served_by(std::slice::from_ref(&target)));
+    let said = problems(&home, "tls/web").await;
+    assert_eq!(said[1].0, "foreign");
+    let beginning = format!("{target} serves a certificate that Vault does not keep: serial ");
+    assert!(said[1].1.starts_with(&beginning) && said[1].1.ends_with(", issued by internal"), "{said:?}");
+}
+
+#[tokio::test]
+async fn an_issuer_that_does_not_tell_what_it_revoked_is_trouble_and_no_reason() {
+    let home = Home::new(&declared("web")).await;
+    let policy = format!(
+        r#"path "{}/+/tls/*" {{ capabilities = ["create", "read", "update", "patch"] }}
+           path "{}/sign/*" {{ capabilities = ["update"] }}"#,
+        home.house.kv, home.house.ca.mount
+    );
+    home.give_token(&home.house.admin.token(&policy).await);
+    let daemon = home.start();
+    let said = daemon.until("it is not known which certificates it revoked");
+    assert!(said.contains("issuer internal") && said.contains("give certd `list` on"), "{said}");
+    daemon.until("turn completed");
+    assert_eq!(home.plan().await, rows(&[("web", "keep")]));
 }

@@ -73,6 +73,7 @@ impl Home {
             r#"path "{kv}/data/tls/*" {{ capabilities = ["create", "read", "update"] }}
                path "{kv}/metadata/tls/*" {{ capabilities = ["list", "read", "patch"] }}
                path "{kv}/delete/tls/*" {{ capabilities = ["update"] }}
+               path "{pki}/certs/revoked" {{ capabilities = ["list"] }}
                path "{pki}/sign/*" {{ capabilities = ["create", "update"] }}"#,
             kv = home.house.kv,
             pki = home.house.ca.mount,
