@@ -12,6 +12,7 @@ use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Si
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
 use crate::pki::NotUnderstood;
+use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
 use crate::vault::sighting::{absent, found, not_understood, without_certificate};
@@ -209,11 +210,13 @@ impl Reader {
             Ok(kept) => kept,
             Err(why) => return Some(Err(why)),
         };
-        let part = |i: usize| (kept.len() > 1).then(|| (i + 1).to_string());
-        let sighting = |(i, kept)| {
+        let sighting = |(i, kept): (usize, &Kept)| {
             let found = Box::new(found(kept, version, &self.roots));
-            (location.with_part(part(i)), Sighting::Found(found))
+            (location.with_part(Some((i + 1).to_string())), Sighting::Found(found))
         };
-        Some(Ok(kept.iter().enumerate().map(sighting).collect()))
+        Some(Ok(match &kept[..] {
+            [one] => vec![(location.clone(), Sighting::Found(Box::new(found(one, version, &self.roots))))],
+            several => several.iter().enumerate().map(sighting).collect(),
+        }))
     }
 }

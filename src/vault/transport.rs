@@ -30,6 +30,9 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Vault takes requests of up to 32 MiB and its storage 1 MiB a secret; a listing of 100,000 names is about 8 MiB.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
+/// Room that is made at once for an answer which says that it is so long: most secrets fit.
+const LIKELY_ANSWER: usize = 64 * 1024;
+
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
@@ -218,7 +221,8 @@ impl Transport {
             false => VaultError::Unreachable { address: self.address.clone(), source: source.without_url() },
         };
         let mut response = self.http.execute(request).await.map_err(failed)?;
-        let mut body = Vec::new();
+        let said = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        let mut body = Vec::with_capacity(said.min(LIKELY_ANSWER));
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > LARGEST_ANSWER {
                 return Err(VaultError::TooLarge { limit: LARGEST_ANSWER });

@@ -254,3 +254,16 @@ fn what_is_wrong_in_an_object_is_told_with_the_object() {
     let refused = Layout::find(&both).unwrap().insist_writable(&both).unwrap_err().to_string();
     assert_eq!(refused, "certificates in several objects (`a.b`, `c`): give each a secret of its own");
 }
+
+#[test]
+fn a_text_of_lines_is_read_as_json_reads_it_and_every_other_is_left_to_it() {
+    for text in ["", "a", "-----BEGIN X-----\nAAAA\n-----END X-----\n", "\n\n", "n\nn"] {
+        assert_eq!(lines(&serde_json::to_string(text).unwrap()).as_deref(), Some(text), "{text:?}");
+    }
+    for text in ["a\r\nb", "a\\nb", "a\"b", "a\tb", "\u{1}"] {
+        assert_eq!(lines(&serde_json::to_string(text).unwrap()), None, "{text:?}");
+    }
+    for json in ["7", "null", "[\"a\"]", "{}", "true", "\""] {
+        assert_eq!(lines(json), None, "{json}");
+    }
+}
