@@ -79,7 +79,8 @@ fn path(i: usize) -> String {
 async fn measure(place: &str, secrets: usize) {
     let token = Zeroizing::new(std::io::read_to_string(std::io::stdin()).unwrap());
     let (address, mount) = place.split_once("/v1/").unwrap();
-    let sweep = Arc::new(source(address, mount, token.clone()));
+    let sweep = Arc::new(source(address, mount, "**", token.clone()));
+    let none = Arc::new(source(address, mount, "**/none", token.clone()));
     let bare = reqwest::Client::builder().no_proxy().tls_certs_only([]).http1_only().build().unwrap();
     let urls: Arc<Vec<String>> =
         Arc::new((0..secrets).map(|i| format!("{address}/v1/{mount}/data/{}", path(i))).collect());
@@ -112,9 +113,12 @@ async fn measure(place: &str, secrets: usize) {
     println!("{CONCURRENCY} bare readers              {bare:.0} secrets a second, {bare_cost:.0} µs of processor each");
     println!("certd's sweep                {certd:.0} secrets a second, {certd_cost:.0} µs of processor each");
     println!("ratio                        {:.1} %", 100.0 * certd / bare);
+    let begun = Instant::now();
+    assert_eq!(swept(&none).await.len(), 0);
+    println!("of a sweep, listing          {:.0} ms of {:.0} ms", millis(begun), secrets as f64 * 1e3 / certd);
 }
 
-fn source(address: &str, mount: &str, token: Zeroizing<String>) -> VaultKvSource {
+fn source(address: &str, mount: &str, glob: &str, token: Zeroizing<String>) -> VaultKvSource {
     let settings = Settings {
         name: "main".into(),
         addresses: vec![address.parse().unwrap()],
@@ -128,7 +132,7 @@ fn source(address: &str, mount: &str, token: Zeroizing<String>) -> VaultKvSource
         name: "apps".into(),
         environment: None,
         vault: Arc::new(Vault::new(settings).unwrap()),
-        paths: vec![PathGlob::new(&format!("{mount}/**")).unwrap()],
+        paths: vec![PathGlob::new(&format!("{mount}/{glob}")).unwrap()],
         exclude: Vec::new(),
         concurrency: CONCURRENCY,
         roots: Arc::new(Roots::none()),
@@ -163,6 +167,10 @@ async fn read_all(http: &reqwest::Client, urls: &Arc<Vec<String>>, token: &str) 
         reader.await.unwrap();
     }
     None
+}
+
+fn millis(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64() * 1e3
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {

@@ -3,7 +3,6 @@
 pub use ::pem::{Pem, PemError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
 
 /// One block a certificate, in the order given, each line ended by `\n`.
 pub fn certificates<D: AsRef<[u8]>>(ders: &[D]) -> String {
@@ -40,13 +39,19 @@ fn plain_blocks(text: &[u8]) -> Option<Vec<Pem>> {
     Some(blocks)
 }
 
-/// A blank line ends headers (RFC 1421, section 4.6), which are not of this form.
+/// Line by line, each of whole groups, as everybody writes it. A blank line ends headers (RFC 1421, section 4.6), which
+/// are not of this form.
 fn plain_body(body: &str) -> Option<Vec<u8>> {
-    if body.trim().contains("\n\n") || body.trim().contains("\r\n\r\n") {
-        return None;
+    let mut out = Vec::with_capacity(body.len());
+    let mut lines = body.trim().lines().map(str::trim_end).peekable();
+    while let Some(line) = lines.next() {
+        let is_padded_early = line.ends_with('=') && lines.peek().is_some();
+        if line.is_empty() || is_padded_early {
+            return None;
+        }
+        STANDARD.decode_vec(line, &mut out).ok()?;
     }
-    let packed = body.bytes().filter(|byte| !byte.is_ascii_whitespace());
-    STANDARD.decode(&*Zeroizing::new(packed.collect::<Vec<u8>>())).ok()
+    Some(out)
 }
 
 #[cfg(test)]
@@ -73,10 +78,12 @@ mod tests {
         let open = KEY.replace("-----END PRIVATE KEY-----", "");
         let other_end = KEY.replace("END PRIVATE", "END PUBLIC");
         let damaged = KEY.replace("AAEC", "A!EC");
-        for text in [&headed, &blank, &open, &other_end, &damaged] {
+        let [uneven, early] = ["AAECA\nwQ=", "AA==\nAwQ="].map(|body| KEY.replace("AAEC\nAwQ=", body));
+        for text in [&headed, &blank, &open, &other_end, &damaged, &uneven, &early] {
             assert_eq!(plain_blocks(text.as_bytes()), None, "{text:?}");
         }
         assert_eq!(parse_many(&headed).unwrap()[0].contents(), [0, 1, 2, 3, 4]);
-        assert!(parse_many(&damaged).is_err());
+        assert_eq!(parse_many(&uneven).unwrap()[0].contents(), [0, 1, 2, 3, 4]);
+        assert!(parse_many(&damaged).is_err() && parse_many(&early).is_err());
     }
 }

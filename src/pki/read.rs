@@ -119,24 +119,43 @@ fn serial(raw: &[u8]) -> String {
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(DIGITS[usize::from(digit)]));
-    bytes.iter().flat_map(digits).collect()
+    let mut out = String::with_capacity(2 * bytes.len());
+    out.extend(bytes.iter().flat_map(digits));
+    out
 }
 
 /// RFC 4514: the most specific part first.
 pub(super) fn distinguished_name(dn: &X509Name) -> String {
-    let mut parts: Vec<String> =
-        dn.iter_rdn().map(|rdn| rdn.iter().map(attribute).collect::<Vec<_>>().join("+")).collect();
-    parts.reverse();
-    parts.join(",")
+    let parts: Vec<_> = dn.iter_rdn().collect();
+    let mut out = String::new();
+    for (i, part) in parts.into_iter().rev().enumerate() {
+        for (j, value) in part.iter().enumerate() {
+            out.push_str(if j > 0 {
+                "+"
+            } else if i > 0 {
+                ","
+            } else {
+                ""
+            });
+            push_attribute(&mut out, value);
+        }
+    }
+    out
 }
 
-fn attribute(attribute: &x509_parser::x509::AttributeTypeAndValue) -> String {
+fn push_attribute(out: &mut String, attribute: &x509_parser::x509::AttributeTypeAndValue) {
     let oid = attribute.attr_type();
-    let name = x509_parser::objects::oid2abbrev(oid, x509_parser::objects::oid_registry())
-        .map_or_else(|_| oid.to_id_string(), str::to_string);
+    match x509_parser::objects::oid2abbrev(oid, x509_parser::objects::oid_registry()) {
+        Ok(name) => out.push_str(name),
+        Err(_) => out.push_str(&oid.to_id_string()),
+    }
+    out.push('=');
     match text(attribute) {
-        Some(value) => format!("{name}={}", escaped(&value)),
-        None => format!("{name}=#{}", hex(attribute.as_slice())),
+        Some(value) => push_escaped(out, &value),
+        None => {
+            out.push('#');
+            out.push_str(&hex(attribute.as_slice()));
+        }
     }
 }
 
@@ -152,15 +171,13 @@ fn text(attribute: &x509_parser::x509::AttributeTypeAndValue) -> Option<String> 
     }
 }
 
-fn escaped(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
+fn push_escaped(out: &mut String, value: &str) {
     for (i, c) in value.chars().enumerate() {
         if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';') || (i == 0 && matches!(c, ' ' | '#')) {
             out.push('\\');
         }
         out.push(c);
     }
-    out
 }
 
 /// The last one counts, being the most specific.

@@ -302,12 +302,25 @@ fn text(fields: &Fields, name: &str) -> Result<Option<Text>, NotUnderstood> {
     let Some(value) = fields.get(name).map(|value| value.get()).filter(|value| *value != "null") else {
         return Ok(None);
     };
-    let one = || serde_json::from_str(value).map(Text::One);
-    let list = || serde_json::from_str(value).map(Text::List);
-    one()
-        .or_else(|_| list())
-        .map(Some)
-        .map_err(|_| NotUnderstood(format!("the field `{name}` is neither text nor a list of texts")))
+    let text = match (lines(value), value.starts_with('[')) {
+        (Some(text), _) => Ok(Text::One(text)),
+        (None, true) => serde_json::from_str(value).map(Text::List),
+        (None, false) => serde_json::from_str(value).map(Text::One),
+    };
+    text.map(Some).map_err(|_| NotUnderstood(format!("the field `{name}` is neither text nor a list of texts")))
+}
+
+/// A JSON text in which nothing but line ends is escaped, which is what PEM comes as.
+fn lines(json: &str) -> Option<String> {
+    let quoted = json.strip_prefix('"')?.strip_suffix('"')?;
+    let mut parts = quoted.split('\\');
+    let mut text = String::with_capacity(quoted.len());
+    text.push_str(parts.next()?);
+    for part in parts {
+        text.push('\n');
+        text.push_str(part.strip_prefix('n')?);
+    }
+    Some(text)
 }
 
 fn texts(fields: &Fields, name: &str) -> Result<Vec<String>, NotUnderstood> {

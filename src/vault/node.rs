@@ -24,6 +24,9 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Vault takes requests of up to 32 MiB and its storage 1 MiB a secret; a listing of 100,000 names is about 8 MiB.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
+/// Room that is made at once for an answer which says that it is so long: most secrets fit.
+const LIKELY_ANSWER: usize = 64 * 1024;
+
 /// How long an address is stayed with before the one that is preferred gets another chance. One request in this
 /// time waits for it, at most as long as a connection may take.
 const STAY: Duration = Duration::from_secs(60);
@@ -193,7 +196,8 @@ impl Node {
     async fn send_to(&self, url: Url, sent: Sent<'_>) -> Result<Answered, Lost> {
         let request = self.http.request(sent.method.clone(), url).headers(sent.headers).body(sent.body.to_vec()).send();
         let mut response = request.await.map_err(|source| self.lost(source))?;
-        let mut body = Zeroizing::new(Vec::new());
+        let said = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        let mut body = Zeroizing::new(Vec::with_capacity(said.min(LIKELY_ANSWER)));
         while let Some(chunk) = response.chunk().await.map_err(|source| self.lost(source))? {
             if body.len() + chunk.len() > LARGEST_ANSWER {
                 return Err(Lost { error: VaultError::TooLarge { limit: LARGEST_ANSWER }, heard: true });

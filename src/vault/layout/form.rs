@@ -69,6 +69,9 @@ impl Form {
     }
 
     pub fn read(text: &str) -> Result<Bundle, NotUnderstood> {
+        if text.contains(BEGIN) {
+            return Bundle::parse(text.as_bytes());
+        }
         let (form, bytes) = Self::of(text);
         let mut bundle = Bundle::parse(&bytes)?;
         if let Encoding::WrappedDer { .. } = form.encoding
