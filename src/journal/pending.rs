@@ -52,7 +52,8 @@ impl PendingKeys {
             Err(source) => return Err(PendingKeyError::Io { doing: "read", path, source }),
         };
         let bundle = pki::bundle::Bundle::parse(&bytes).ok();
-        match bundle.and_then(|bundle| bundle.keys.into_iter().next()) {
+        let key = bundle.and_then(|bundle| bundle.keys.into_iter().next());
+        match key.filter(|key| pki::key::prove(key).is_ok()) {
             Some(key) => Ok(Some(key)),
             None => Err(PendingKeyError::Damaged { path }),
         }

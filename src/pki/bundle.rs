@@ -28,6 +28,12 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// Without a key that is not what it states: what a store relies on. A sweep only looks.
+    pub fn proven(mut self) -> Self {
+        self.key = self.key.filter(|key| key::prove(key).is_ok());
+        self
+    }
+
     pub fn key_digest(&self) -> Option<KeyDigest> {
         self.key.as_ref().map(|key| key.public)
     }
@@ -67,9 +73,10 @@ impl Bundle {
         self.unread_keys.extend(other.unread_keys);
     }
 
-    /// Before a place may be written, every key in it must have been read.
+    /// Before a place may be written, every key in it must have been read, and be what it states.
     pub fn insist_on_keys(&self) -> Result<(), NotUnderstood> {
-        self.unread_keys.first().map_or(Ok(()), |why| Err(NotUnderstood::new(why)))
+        self.unread_keys.first().map_or(Ok(()), |why| Err(NotUnderstood::new(why)))?;
+        self.keys.iter().try_for_each(key::prove)
     }
 
     /// Why it must not be replaced by one certificate: another that is no CA's is there, and would be lost.

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::domain::cert::{KeyDigest, KeyType};
 use crate::domain::key::{KeySpec, PrivateKey};
 
-use super::NotUnderstood;
+use super::{NotUnderstood, stated};
 
 #[derive(Debug, thiserror::Error)]
 #[error("could not make a private key: {0}")]
@@ -43,8 +43,22 @@ fn generate_rsa(size: KeySize) -> Result<PrivateKey, KeyError> {
     Ok(held_rsa(&RsaKeyPair::generate(size)?)?)
 }
 
-/// PKCS#8 (RFC 5958), PKCS#1 (RFC 8017) or SEC1 (RFC 5915) in DER.
+/// PKCS#8 (RFC 5958), PKCS#1 (RFC 8017) or SEC1 (RFC 5915) in DER. Where the key states its public half, that is taken
+/// for what it is: whoever relies on it asks [`prove`].
 pub fn from_der(der: &[u8]) -> Result<PrivateKey, NotUnderstood> {
+    stated::key(der).map_or_else(|| proven(der), Ok)
+}
+
+/// The public half really is that of the private one.
+pub fn prove(key: &PrivateKey) -> Result<(), NotUnderstood> {
+    match proven(&key.pkcs8)?.public == key.public {
+        true => Ok(()),
+        false => Err(NotUnderstood("a private key whose public half is that of another".into())),
+    }
+}
+
+/// As [`from_der`], with nothing taken for granted.
+pub(super) fn proven(der: &[u8]) -> Result<PrivateKey, NotUnderstood> {
     // To try one kind after another takes several times as long as to read the key.
     let (named, unnamed): (Vec<_>, Vec<_>) = curves().into_iter().partition(|curve| curve.is_named_in(der));
     let ecdsa = |curves: Vec<Curve>| curves.into_iter().find_map(|curve| curve.read(der));
@@ -147,6 +161,21 @@ mod tests {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         let sec1 = AsDer::<aws_lc_rs::encoding::EcPrivateKeyRfc5915Der>::as_der(&pair.private_key()).unwrap();
         assert_eq!(from_der(sec1.as_ref()).unwrap().public, held_ecdsa(&pair, KeyType::EcdsaP256).unwrap().public);
+    }
+
+    #[test]
+    fn a_key_with_the_public_half_of_another_is_read_and_does_not_stand_the_proof() {
+        let (one, other) = (generate(KeySpec::EcdsaP256).unwrap(), generate(KeySpec::EcdsaP256).unwrap());
+        assert_eq!(prove(&from_der(&one.pkcs8).unwrap()), Ok(()));
+        // The point comes last in both.
+        let mut mixed = one.pkcs8.to_vec();
+        let at = mixed.len() - 64;
+        mixed[at..].copy_from_slice(&other.pkcs8[at..]);
+        let read = from_der(&mixed).unwrap();
+        assert_eq!(read.public, other.public);
+        assert!(prove(&read).is_err());
+        let lying = PrivateKey { public: other.public, ..one };
+        assert_eq!(prove(&lying).unwrap_err().0, "a private key whose public half is that of another");
     }
 
     #[test]

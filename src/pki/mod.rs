@@ -12,6 +12,7 @@ pub mod order;
 pub mod pem;
 pub mod read;
 pub mod roots;
+mod stated;
 
 /// Something is there that is not what it should be; says what, in one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -138,6 +138,7 @@ impl Restore {
 /// What is asked of anything that certd stores, as far as a stored version can show it.
 fn fit(now: Timestamp, fields: &Fields, (layout, kept): Certified) -> Result<Certified, NotUnderstood> {
     layout.insist_writable(fields)?;
+    let kept = kept.proven();
     let leaf = &kept.chain.leaf;
     let why = if kept.key_digest() != Some(leaf.public_key) {
         "its key does not belong to its certificate".to_string()

@@ -203,7 +203,7 @@ impl VaultKvStore {
             Err(why) => return Ok(Now::Other { sighting: not_understood(&location, &why), why: why.to_string() }),
         };
         Ok(match layout.read(&fields) {
-            Ok(kept) => Now::Certificate { layout, fields, upon, kept: Box::new(kept), deleted_at },
+            Ok(kept) => Now::Certificate { layout, fields, upon, kept: Box::new(kept.proven()), deleted_at },
             Err(why) => Now::Other { sighting: not_understood(&location, &why), why: why.to_string() },
         })
     }

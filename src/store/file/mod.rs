@@ -149,6 +149,7 @@ impl Contents {
                 "it holds several certificates, and a store keeps one: move the others away",
             ));
         };
+        let kept = kept.proven();
         let unkept = bundle.insist_on_keys().and_then(|()| bundle.insist_on_one()).err();
         Ok(Self { key: kept.key_digest(), unkept, chain: kept.chain, ders: kept.ders })
     }
