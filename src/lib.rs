@@ -20,8 +20,10 @@
 //!
 //! # Reading order
 //!
-//! 1. [`cycle`]: one turn. [`cycle::observe`] looks, [`cycle::assess`] decides, [`cycle::execute`] acts.
-//! 2. [`domain`]: the rules. `inventory` (what was seen), `check` (what is wrong), `adopt` (what is ours),
+//! 1. [`cycle`]: one turn. [`cycle::observe`] looks, [`cycle::look_back`] and [`cycle::registers`] ask older versions
+//!    and issuers, [`cycle::assess`] decides, [`cycle::execute`] acts.
+//! 2. [`domain`]: the rules. `inventory` (what was seen), `check` (what is wrong), `adopt` (what is ours), `drift` (what
+//!    is served against what is stored), `shared_key` (one key in two places),
 //!    `plan` (what to do), `renewal` (what may be stored), `snapshot` (the outcome).
 //! 3. [`renew`]: one renewal, a step at a time over its entry in the [`journal`].
 //! 4. [`daemon`]: when turns happen. [`control`]: what people ask of a daemon that runs.
