@@ -48,6 +48,7 @@
 //! | [`renew`] | one renewal over its journal entry |
 //! | [`vault`] | the one Vault client, and the layouts of secrets |
 //! | [`rights`] | what a configuration needs to be allowed in a Vault, and the least policy |
+//! | [`failpoint`] | where tests end the process; nothing in a release |
 //! | [`doctor`] | whether a Vault grants it, and whatever else would hinder certd there |
 //! | [`pki`] | bytes to domain types: certificates, bundles, keys, keystores, CSRs, revocation lists, trust |
 //! | [`report`] | the outcome for people and programs |
@@ -92,6 +93,7 @@ pub mod cycle;
 pub mod daemon;
 pub mod doctor;
 pub mod domain;
+pub mod failpoint;
 pub mod issuer;
 pub mod journal;
 pub mod metrics;
