@@ -45,6 +45,7 @@
 //! | [`issuer`] | who signs: `local_ca`, `vault_pki` |
 //! | [`store`] | where a certified key is kept: `vault_kv`, `file` |
 //! | [`journal`] | what was intended and attempted; survives kill -9 |
+//! | [`staging`] | where the key of a renewal in flight is kept, and which instance may go on with it |
 //! | [`renew`] | one renewal over its journal entry |
 //! | [`vault`] | the one Vault client, and the layouts of secrets |
 //! | [`rights`] | what a configuration needs to be allowed in a Vault, and the least policy |
@@ -63,7 +64,10 @@
 //! - Going back to an older version of a secret is [`store::restore`], an intent of its own with its own checks;
 //!   what it went back to is paused until a person resumes it.
 //! - A key is durable before an issuer hears of it; a chain is journalled before it is written. No private
-//!   key enters an issuer, an event of the journal, a log or an error; a pending one is a 0600 file.
+//!   key enters an issuer, an event of the journal, a log or an error. A pending one is in the Vault that keeps the
+//!   certificate, else a 0600 file.
+//! - An issuer that may have signed is asked again only when it is known that it has not (`renew::ask`).
+//! - Of several instances one renews: each step that cannot be undone is fenced by the version of the staging record.
 //! - Nothing is said to be missing, and nothing renewed, on a read that a standby may have answered from behind:
 //!   what is looked at is at least as new as the look (`vault::Vault::catch_up`).
 //! - A token goes to the addresses of the configuration and to no other host. A write whose answer was lost is not
@@ -103,5 +107,6 @@ pub mod renew;
 pub mod report;
 pub mod rights;
 pub mod source;
+pub mod staging;
 pub mod store;
 pub mod vault;

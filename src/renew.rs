@@ -1,22 +1,28 @@
 //! One renewal, step by step over its journal entry. A restart runs the same step, so there is no
 //! separate way of recovery:
 //!
-//! key made and durable → issuer asked → chain journalled → accepted and written → read back → closed
+//! key made and staged → issuer asked → chain journalled → accepted and written → read back → closed
+
+mod ask;
+mod outcome;
 
 use crate::domain::cert::{Certificate, Fingerprint, Trust};
 use crate::domain::inventory::Sighting;
-use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
 use crate::domain::plan::{Basis, Managed, Origin, Reason};
 use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed};
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
-use crate::issuer::{Issuer, IssuerError, Order};
+use crate::failpoint;
+use crate::issuer::Issuer;
 use crate::journal::Journal;
 use crate::journal::event::{Event, InFlight, Issued, Stage};
-use crate::journal::pending::PendingKeyError;
 use crate::pki;
-use crate::store::{Note, Store, StoreError};
+use crate::staging::{Staged, Staging, StagingError, Standing};
+use crate::store::{Note, Store};
+
+pub use outcome::{Failure, Fault, Outcome};
+use outcome::{fault, staging_fault, store_fault};
 
 pub struct Renewal<'a> {
     pub managed: &'a Managed,
@@ -30,88 +36,95 @@ pub struct Renewal<'a> {
     pub now: fn() -> Timestamp,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Renewed {
-        fingerprint: Fingerprint,
-        not_after: Timestamp,
-        issuer: IssuerName,
-    },
-    /// What is there is not what the decision was made on: the next turn plans on that.
-    Superseded {
-        why: String,
-    },
-}
-
-/// How an attempt ended, for `certd_renewal_attempts_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    Issuer,
-    Rejected,
-    Store,
-    /// The store would lose something: only a person can mend that.
-    Held,
-    /// The place went out of sight before anything was begun. It is no failure of this certificate.
-    OutOfSight,
-    Journal,
-}
-
-impl Fault {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Issuer => "issuer",
-            Self::Rejected => "rejected",
-            Self::Store => "store",
-            Self::Held => "held",
-            Self::OutOfSight => "out_of_sight",
-            Self::Journal => "journal",
-        }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    pub fault: Fault,
-    pub issuer: Option<IssuerName>,
-    /// The whole chain of errors, in one line.
-    pub message: String,
-}
-
 enum Next {
-    Step,
+    Step(Box<Staged>),
     Done(Outcome),
+}
+
+/// A renewal that runs: where its key is kept, and how the place looked when it was decided on.
+struct Running<'a> {
+    renewal: &'a Renewal<'a>,
+    staging: Staging<'a>,
 }
 
 impl Renewal<'_> {
     pub async fn run(&self) -> Result<Outcome, Failure> {
+        let staging = Staging::of(self.store, self.journal, &self.managed.name).await;
+        let staging = staging.map_err(|e| Failure { fault: Fault::OutOfSight, ..staging_fault(&e) })?;
+        let running = Running { renewal: self, staging };
+        let mut next = running.resume().await;
         loop {
-            let next = self.step().await;
             crate::pulse::beat();
-            if let Next::Done(outcome) = next? {
-                return Ok(outcome);
+            match next? {
+                Next::Done(outcome) => return Ok(outcome),
+                Next::Step(staged) => next = running.step(*staged).await,
             }
         }
     }
+}
 
-    async fn step(&self) -> Result<Next, Failure> {
-        let Some(open) = self.journal.in_flight(&self.managed.name) else { return self.begin().await };
-        match &open.stage {
-            Stage::Begun if open.asked != self.asked() || open.replaces != self.based_on.fingerprint => {
-                self.begin().await
+impl<'a> std::ops::Deref for Running<'a> {
+    type Target = Renewal<'a>;
+
+    fn deref(&self) -> &Renewal<'a> {
+        self.renewal
+    }
+}
+
+impl Running<'_> {
+    /// Goes on where it stands, whoever brought it there, or begins.
+    async fn resume(&self) -> Result<Next, Failure> {
+        let standing = self.staging.look().await;
+        match standing.map_err(|e| Failure { fault: Fault::OutOfSight, ..staging_fault(&e) })? {
+            Standing::Elsewhere(why) => Ok(Next::Done(Outcome::Superseded { why })),
+            Standing::Ours(staged) => {
+                failpoint::reached("resuming");
+                self.agree(*staged).map(|staged| Next::Step(Box::new(staged)))
             }
-            Stage::Begun => self.ask().await,
-            Stage::Issued(issued) => self.write(&open, issued).await,
-            Stage::Written { issued, version } => self.confirm(issued, *version).await,
+            Standing::Free => match self.journal.in_flight(&self.managed.name) {
+                Some(open) if open.stage.rank() >= 2 => Ok(Next::Step(Box::new(Staged::without_key(open)))),
+                Some(_) | None => self.begin().await,
+            },
         }
+    }
+
+    /// The journal and the staging place are not written in one step: what is further along is true.
+    fn agree(&self, mut staged: Staged) -> Result<Staged, Failure> {
+        match self.journal.in_flight(&self.managed.name) {
+            Some(noted) if noted == staged.open => {}
+            Some(noted) if noted.key == staged.open.key && noted.stage.rank() > staged.open.stage.rank() => {
+                staged.open = noted;
+            }
+            Some(_) | None => self.append(Event::TakenUp(staged.open.clone()))?,
+        }
+        Ok(staged)
+    }
+
+    async fn step(&self, staged: Staged) -> Result<Next, Failure> {
+        match staged.open.stage.clone() {
+            Stage::Begun if !self.is_of_now(&staged.open) || staged.key.is_none() => self.begin_anew(staged).await,
+            Stage::Begun => self.ask(staged).await,
+            Stage::Asked(asks) => self.recover(staged, asks).await,
+            Stage::Issued(issued) => self.write(staged, &issued).await,
+            Stage::Written { issued, version } => self.confirm(staged, &issued, version).await,
+        }
+    }
+
+    /// Whether it still is what would be begun now.
+    fn is_of_now(&self, open: &InFlight) -> bool {
+        open.asked == self.asked() && open.replaces == self.based_on.fingerprint
+    }
+
+    async fn begin_anew(&self, staged: Staged) -> Result<Next, Failure> {
+        self.release(&staged).await?;
+        self.begin().await
     }
 
     /// Makes the key durable, if the place still looks as it did when the decision was made.
     async fn begin(&self) -> Result<Next, Failure> {
-        let read = self.read().await.map_err(|failure| Failure { fault: Fault::OutOfSight, ..failure })?;
-        let seen = Basis::of(&read);
+        let seen = Basis::of(&self.read_before().await?);
         if seen != self.based_on {
-            return Ok(Next::Done(Outcome::Superseded { why: "it changed since the decision was made".into() }));
+            return Ok(self.changed());
         }
         self.store.rehearse().await.map_err(|e| fault(store_fault(&e), &e))?;
         let spec = self.managed.spec.key;
@@ -119,79 +132,74 @@ impl Renewal<'_> {
             .await
             .map_err(|e| fault(Fault::Journal, &e))?
             .map_err(|e| fault(Fault::Journal, &e))?;
-        self.journal.keys.save(&self.managed.name, &key).map_err(|e| fault(Fault::Journal, &e))?;
-        self.append(Event::Begun { reason: self.reason, asked: self.asked(), replaces: seen.fingerprint })?;
-        Ok(Next::Step)
-    }
-
-    /// Asks the issuers in turn until one signs.
-    async fn ask(&self) -> Result<Next, Failure> {
-        let Some(key) = self.key()? else { return self.begin().await };
-        let spec = &self.managed.spec;
-        let csr =
-            pki::csr::make(&key, &spec.names, spec.common_name.as_deref()).map_err(|e| fault(Fault::Issuer, &e))?;
-        let order = Order {
-            csr,
-            names: spec.names.clone(),
-            common_name: spec.common_name.clone(),
-            lifetime: spec.lifetime,
-            now: (self.now)(),
+        let (reason, asked, replaces) = (self.reason, self.asked(), seen.fingerprint);
+        let open = InFlight { reason, asked: asked.clone(), replaces, key: Some(key.public), stage: Stage::Begun };
+        let key_digest = open.key;
+        failpoint::reached("key_made");
+        let claimed = self.staging.claim(open, key).await.map_err(|e| staging_fault(&e))?;
+        let Some(staged) = claimed else {
+            return Ok(Next::Done(Outcome::Superseded {
+                why: "another instance of certd has begun to renew it".into(),
+            }));
         };
-        let mut last = fault(Fault::Issuer, &NoIssuer);
-        for (nth, (name, issuer)) in self.issuers.iter().enumerate() {
-            self.append(Event::Asked { issuer: name.clone() })?;
-            let signed = issuer.sign(&order).await;
-            crate::pulse::beat();
-            match signed {
-                Ok(ders) => {
-                    self.append(Event::Issued(Issued { issuer: name.clone(), ders }))?;
-                    return Ok(Next::Step);
-                }
-                Err(error) => {
-                    last = fault(Fault::Issuer, &error);
-                    last.issuer = Some(name.clone());
-                    if nth + 1 < self.issuers.len() {
-                        self.go_on_after(&error, &last)?;
-                    }
-                }
-            }
+        failpoint::reached("key_staged");
+        // Another instance may have finished between the look and the claim.
+        if self.staging.is_shared() && Basis::of(&self.read_before().await?) != self.based_on {
+            self.release(&staged).await?;
+            return Ok(self.changed());
         }
-        Err(last)
+        failpoint::reached("basis_seen_again");
+        self.append(Event::Begun { reason, asked, replaces, key: key_digest })?;
+        failpoint::reached("begun");
+        Ok(Next::Step(Box::new(staged)))
     }
 
-    /// The next issuer may sign, and then nobody else would tell of this one.
-    fn go_on_after(&self, error: &IssuerError, failure: &Failure) -> Result<(), Failure> {
-        let issuer = failure.issuer.as_ref().map(ToString::to_string);
-        let message = failure.message.clone();
-        match error {
-            IssuerError::SignedInVain(_) => {
-                tracing::error!(cert = %self.managed.name, issuer, "asking the next issuer: {message}");
-                self.append(Event::Failed { message, retry_at: (self.now)(), held: false })
-            }
-            IssuerError::Refused { .. } | IssuerError::Unanswered { .. } | IssuerError::Stopped(_) => {
-                tracing::warn!(cert = %self.managed.name, issuer, "asking the next issuer: {message}");
-                Ok(())
-            }
-        }
+    async fn read_before(&self) -> Result<Sighting, Failure> {
+        self.read().await.map_err(|failure| Failure { fault: Fault::OutOfSight, ..failure })
+    }
+
+    fn changed(&self) -> Next {
+        Next::Done(Outcome::Superseded { why: "it changed since the decision was made".into() })
     }
 
     /// Judges the chain and writes it, unless somebody put something at least as good there.
-    async fn write(&self, open: &InFlight, issued: &Issued) -> Result<Next, Failure> {
+    async fn write(&self, mut staged: Staged, issued: &Issued) -> Result<Next, Failure> {
+        if let Some(done) = self.advance(&mut staged).await? {
+            return Ok(done);
+        }
+        failpoint::reached("chain_staged");
         let current = self.read().await?;
-        let signed = self.signed(issued).await?;
-        if let Some(why) = self.superseded(open, &signed, &current) {
+        let signed = self.signed(&staged, issued).await?;
+        if let Some(why) = self.superseded(&staged.open, &signed, &current) {
+            self.release(&staged).await?;
             self.append(Event::Superseded { why: why.clone() })?;
-            self.forget_key()?;
             return Ok(Next::Done(Outcome::Superseded { why }));
         }
         self.insist_on_adopted(issued, &signed, &current)?;
-        let certified = self.accept(open, issued, signed, &current)?;
+        let certified = self.accept(&staged, issued, signed, &current).await?;
+        failpoint::reached("before_write");
         match self.store.write(&certified, &Basis::of(&current)).await {
             Ok(written) => {
+                failpoint::reached("after_write");
                 self.append(Event::Written { version: written.version })?;
-                Ok(Next::Step)
+                failpoint::reached("written");
+                staged.open.stage = Stage::Written { issued: issued.clone(), version: written.version };
+                Ok(Next::Step(Box::new(staged)))
             }
             Err(error) => Err(failure(issued, store_fault(&error), &error)),
+        }
+    }
+
+    /// The fence before what cannot be undone: an instance whose claim was taken over goes no further.
+    async fn advance(&self, staged: &mut Staged) -> Result<Option<Next>, Failure> {
+        match self.staging.advance(staged).await {
+            Ok(()) => Ok(None),
+            Err(error @ StagingError::TakenOver { .. }) => {
+                let why = error.to_string();
+                self.append(Event::Superseded { why: why.clone() })?;
+                Ok(Some(Next::Done(Outcome::Superseded { why })))
+            }
+            Err(error) => Err(staging_fault(&error)),
         }
     }
 
@@ -205,28 +213,40 @@ impl Renewal<'_> {
         }
     }
 
-    fn accept(
+    async fn accept(
         &self,
-        open: &InFlight,
+        staged: &Staged,
         issued: &Issued,
         signed: Signed,
         current: &Sighting,
     ) -> Result<CertifiedKey, Failure> {
         let serial = signed.chain.leaf.serial.clone();
-        let Some(key) = self.key()? else { return Err(self.given_up(issued, &serial, &LostKey.to_string())) };
+        let Some(key) = staged.key.clone() else {
+            return Err(self.given_up(staged, issued, &serial, &LostKey.to_string()).await);
+        };
         let request = Request {
             certificate: self.managed.name.clone(),
             spec: self.managed.spec.clone(),
             key,
-            reason: open.reason,
+            reason: staged.open.reason,
             replaces: current.leaf().map(Replaced::from),
         };
-        let accepted = request.accept((self.now)(), signed);
-        accepted.map_err(|rejection| self.given_up(issued, &serial, &rejection.to_string()))
+        match request.accept((self.now)(), signed) {
+            Ok(certified) => {
+                self.append(Event::Accepted { serial })?;
+                failpoint::reached("accepted");
+                Ok(certified)
+            }
+            Err(rejection) => Err(self.given_up(staged, issued, &serial, &rejection.to_string()).await),
+        }
     }
 
     /// The serial of what was signed stays on record, and the next attempt begins anew.
-    fn given_up(&self, issued: &Issued, serial: &str, why: &str) -> Failure {
+    async fn given_up(&self, staged: &Staged, issued: &Issued, serial: &str, why: &str) -> Failure {
+        if let Err(failure) = self.release(staged).await {
+            return failure;
+        }
+        failpoint::reached("given_up");
         let message = format!("the signed certificate {serial} was refused: {why}");
         match self.append(Event::Rejected { serial: serial.to_string(), why: why.to_string() }) {
             Ok(()) => Failure { fault: Fault::Rejected, issuer: Some(issued.issuer.clone()), message },
@@ -235,7 +255,7 @@ impl Renewal<'_> {
     }
 
     /// Success is what is read back: this leaf, and the key that belongs to it.
-    async fn confirm(&self, issued: &Issued, version: Option<u64>) -> Result<Next, Failure> {
+    async fn confirm(&self, staged: Staged, issued: &Issued, version: Option<u64>) -> Result<Next, Failure> {
         let leaf = issued.ders.first().ok_or_else(|| fault(Fault::Journal, &NoChain))?;
         let ours = Fingerprint(pki::sha256(leaf));
         match self.read().await? {
@@ -243,15 +263,18 @@ impl Renewal<'_> {
                 if found.leaf().fingerprint == ours && found.stored_key.is_some() && !found.key_differs() =>
             {
                 let not_after = found.leaf().not_after;
+                failpoint::reached("read_back");
                 self.note(found.leaf(), version).await;
+                failpoint::reached("noted");
+                self.release(&staged).await?;
+                failpoint::reached("key_destroyed");
                 self.append(Event::Closed { fingerprint: ours, not_after })?;
-                self.forget_key()?;
+                failpoint::reached("closed");
                 Ok(Next::Done(Outcome::Renewed { fingerprint: ours, not_after, issuer: issued.issuer.clone() }))
             }
             Sighting::Found(_) => {
-                self.forget_key()?;
                 let serial = pki::read::certificate(leaf).map_or_else(|_| ours.to_string(), |leaf| leaf.serial);
-                Err(self.given_up(issued, &serial, "somebody else wrote there after certd did"))
+                Err(self.given_up(&staged, issued, &serial, "somebody else wrote there after certd did").await)
             }
             Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) | Sighting::Unknown(_) => {
                 // The chain is still good: the next attempt writes it again.
@@ -271,13 +294,17 @@ impl Renewal<'_> {
     }
 
     /// The chain with its trust, judged by the issuer that signed it.
-    async fn signed(&self, issued: &Issued) -> Result<Signed, Failure> {
-        let chain = pki::bundle::chain_as_given(&issued.ders)
-            .map_err(|e| self.given_up(issued, "of no known number", &e.to_string()))?;
+    async fn signed(&self, staged: &Staged, issued: &Issued) -> Result<Signed, Failure> {
+        let chain = match pki::bundle::chain_as_given(&issued.ders) {
+            Ok(chain) => chain,
+            Err(why) => return Err(self.given_up(staged, issued, "of no known number", &why.to_string()).await),
+        };
         let signer = self.issuers.iter().find(|(name, _)| *name == issued.issuer);
         let roots = match signer {
             Some((_, issuer)) => issuer.roots().await.map_err(|e| failure(issued, Fault::Issuer, &e))?,
-            None => return Err(self.given_up(issued, &chain.leaf.serial, &IssuerGone.to_string())),
+            None => {
+                return Err(self.given_up(staged, issued, &chain.leaf.serial, &IssuerGone.to_string()).await);
+            }
         };
         // By the store's roots too: else it would be found untrusted, or foreign, as soon as it is there.
         let trust = match (roots.judge(&issued.ders), self.store.roots().judge(&issued.ders)) {
@@ -316,16 +343,8 @@ impl Renewal<'_> {
         }
     }
 
-    fn key(&self) -> Result<Option<PrivateKey>, Failure> {
-        match self.journal.keys.load(&self.managed.name) {
-            // What cannot be read any more certifies nothing.
-            Err(PendingKeyError::Damaged { .. }) => Ok(None),
-            loaded => loaded.map_err(|e| fault(Fault::Journal, &e)),
-        }
-    }
-
-    fn forget_key(&self) -> Result<(), Failure> {
-        self.journal.keys.forget(&self.managed.name).map_err(|e| fault(Fault::Journal, &e))
+    async fn release(&self, staged: &Staged) -> Result<(), Failure> {
+        self.staging.release(staged).await.map_err(|e| staging_fault(&e))
     }
 
     fn append(&self, event: Event) -> Result<(), Failure> {
@@ -342,25 +361,10 @@ impl Renewal<'_> {
     }
 }
 
-fn store_fault(error: &StoreError) -> Fault {
-    match error {
-        StoreError::Held(_) => Fault::Held,
-        StoreError::Conflict(_) | StoreError::Failed { .. } => Fault::Store,
-    }
-}
-
 /// One that came after this issuer had signed.
 fn failure(issued: &Issued, kind: Fault, error: &dyn std::error::Error) -> Failure {
     Failure { issuer: Some(issued.issuer.clone()), ..fault(kind, error) }
 }
-
-fn fault(fault: Fault, error: &dyn std::error::Error) -> Failure {
-    Failure { fault, issuer: None, message: with_causes(error) }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("no issuer is configured for it")]
-struct NoIssuer;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the issuer that signed it is no longer configured for this certificate")]
@@ -375,7 +379,7 @@ struct Moved;
 struct NoChain;
 
 #[derive(Debug, thiserror::Error)]
-#[error("the private key of the renewal in flight is gone from the state directory")]
+#[error("the private key of the renewal in flight is gone from where it was kept")]
 struct LostKey;
 
 #[derive(Debug, thiserror::Error)]

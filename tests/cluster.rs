@@ -295,6 +295,9 @@ impl Home {
         admin.admin("POST", &format!("{kv}/config"), json!({ "max_versions": 100 })).await;
         let policy = format!(
             r#"path "{kv}/data/tls/*" {{ capabilities = ["create", "read", "update"] }}
+               path "{kv}/data/certd/pending/*" {{ capabilities = ["create", "read", "update"] }}
+               path "{kv}/destroy/certd/pending/*" {{ capabilities = ["update"] }}
+               path "{pki}/certs" {{ capabilities = ["list"] }}
                path "{pki}/sign/*" {{ capabilities = ["create", "update"] }}"#,
             pki = pki.mount
         );

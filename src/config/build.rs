@@ -23,7 +23,8 @@ use crate::source::target::Target;
 use crate::source::{self, file, tls, vault_kv, vault_pki};
 use crate::store::file::{FileLayout, disk};
 use crate::vault::{
-    ClientCertificate, LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Settings, TokenFrom, Vault as Client, Way,
+    ClientCertificate, LEASE_TERM, LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Settings, TokenFrom, Vault as Client,
+    Way,
 };
 
 use super::{
@@ -304,6 +305,8 @@ fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, Str
     };
     let certificate = client_certificate(config, table)?;
     let made = Client::with_client_certificate(settings, certificate.as_ref()).map_err(|error| with_causes(&error))?;
+    let lease_term = table.lease_term.as_ref().map(|term| term.get_ref().0);
+    let made = made.with_lease_term(lease_term.unwrap_or(LEASE_TERM.max(table.deadline.get_ref().0 * 3)));
     Ok(made.with_requests_per_second(table.requests_per_second.as_ref().map(|rate| *rate.get_ref())))
 }
 

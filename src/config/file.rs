@@ -175,6 +175,8 @@ pub struct Vault {
     /// For one request to one address, and its answer.
     #[serde(default = "ten_seconds")]
     pub deadline: Spanned<Period>,
+    /// Another instance takes a renewal over that has stood still for so long.
+    pub lease_term: Option<Spanned<Period>>,
     /// Of all sweeps together; `None` sets no bound.
     pub requests_per_second: Option<Spanned<u32>>,
     pub environment: Environment,

@@ -188,12 +188,16 @@ macro_rules! shown_as_hex {
 
 shown_as_hex! { Fingerprint KeyDigest }
 
-impl<'de> Deserialize<'de> for Fingerprint {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        from_hex(&text).map(Self).ok_or_else(|| serde::de::Error::custom("a fingerprint is 64 hexadecimal digits"))
+macro_rules! read_from_hex { ($($digest:ident)*) => {$(
+    impl<'de> Deserialize<'de> for $digest {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let text = String::deserialize(deserializer)?;
+            from_hex(&text).map(Self).ok_or_else(|| serde::de::Error::custom("a digest is 64 hexadecimal digits"))
+        }
     }
-}
+)*}}
+
+read_from_hex! { Fingerprint KeyDigest }
 
 fn from_hex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];

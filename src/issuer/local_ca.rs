@@ -2,6 +2,7 @@
 
 mod files;
 mod permitted;
+mod register;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,10 +20,11 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
 use self::permitted::Permitted;
-use super::{IssuerError, Order};
-use crate::domain::cert::Certificate;
+use self::register::Register;
+use super::{IssuerError, Order, Recovered};
+use crate::domain::cert::{Certificate, KeyDigest};
 use crate::domain::name::San;
-use crate::domain::text::printable;
+use crate::domain::text::{printable, with_causes};
 use crate::domain::time::Timestamp;
 use crate::pki::csr;
 
@@ -68,6 +70,7 @@ pub struct LocalCa {
     not_after: Timestamp,
     leaf_lifetime: Duration,
     permitted: Vec<Permitted>,
+    register: Register,
 }
 
 impl LocalCa {
@@ -114,6 +117,7 @@ impl LocalCa {
             not_after: Timestamp(parsed.validity().not_after.timestamp()),
             leaf_lifetime: settings.leaf_lifetime,
             permitted,
+            register: Register::new(&settings.directory),
             der: der.into_owned(),
         })
     }
@@ -125,11 +129,23 @@ impl LocalCa {
         let params = self.leaf(order, &public_key)?;
         let leaf = params.signed_by(&public_key, &self.issuer).map_err(|e| unmade("sign a certificate", e))?;
         self.read_back(leaf.der())?;
-        let mut chain = vec![leaf.der().to_vec()];
-        if !self.self_issued {
-            chain.push(self.der.to_vec());
+        // From here on it is issued: an answer that gets lost is found again.
+        self.register.note(leaf.der(), &leaf.pem(), order.now)?;
+        Ok(self.chain(leaf.der()))
+    }
+
+    /// What it signed for this key, if it did.
+    pub fn recover(&self, key: KeyDigest) -> Recovered {
+        match self.register.find(key) {
+            Ok(Some(leaf)) => Recovered::Issued(self.chain(&leaf)),
+            Ok(None) => Recovered::NotIssued,
+            Err(error) => Recovered::Unknown(with_causes(&error)),
         }
-        Ok(chain)
+    }
+
+    fn chain(&self, leaf: &[u8]) -> Vec<Vec<u8>> {
+        let above = (!self.self_issued).then(|| self.der.to_vec());
+        std::iter::once(leaf.to_vec()).chain(above).collect()
     }
 
     /// The CA in DER: what verifies what it signs.
@@ -360,5 +376,5 @@ fn refused(message: impl Into<String>) -> IssuerError {
 }
 
 fn unmade(doing: &str, source: impl std::error::Error + Send + Sync + 'static) -> IssuerError {
-    IssuerError::Unanswered { doing: doing.into(), source: Box::new(source) }
+    IssuerError::Unanswered { doing: doing.into(), may_be_done: false, source: Box::new(source) }
 }

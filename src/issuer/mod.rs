@@ -6,7 +6,7 @@ pub mod vault_pki;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use crate::domain::cert::Certificate;
+use crate::domain::cert::{Certificate, KeyDigest};
 use crate::domain::name::San;
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
@@ -105,6 +105,25 @@ impl Issuer {
         }
     }
 
+    /// What became of an order for this key whose answer was lost.
+    pub async fn recover(&self, key: KeyDigest) -> Recovered {
+        match self {
+            Self::LocalCa(slot) => match slot.opened() {
+                Ok((ca, _)) => ca.recover(key),
+                Err(error) => Recovered::Unknown(with_causes(&error)),
+            },
+            Self::VaultPki { pki, .. } => pki.recover(key).await,
+        }
+    }
+
+    /// After so long an order that was sent is answered or given up, on both sides.
+    pub fn answers_within(&self) -> Duration {
+        match self {
+            Self::LocalCa(_) => Duration::ZERO,
+            Self::VaultPki { pki, .. } => pki.vault.answers_within(),
+        }
+    }
+
     /// What a signed chain must verify to.
     pub async fn roots(&self) -> Result<Arc<Roots>, IssuerError> {
         match self {
@@ -146,15 +165,28 @@ pub struct Order {
     pub now: Timestamp,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// DER, leaf first.
+    Issued(Vec<Vec<u8>>),
+    /// As far as it is known now.
+    NotIssued,
+    /// It keeps no record of what it signs, so nobody can tell.
+    NoRecord,
+    /// Why it could not be asked.
+    Unknown(String),
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerError {
     /// The issuer heard the order and will not sign it.
     #[error("the issuer refused: {message}")]
     Refused { message: String, retry_after: Option<Duration> },
-    /// It is not known whether the issuer heard the order.
     #[error("could not {doing}")]
     Unanswered {
         doing: String,
+        /// Whether it may have signed all the same.
+        may_be_done: bool,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -1,9 +1,14 @@
 //! A PKI mount of a Vault: certd's own CSR goes to `pki/sign`, so the key never leaves certd.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{IssuerError, Order};
+use futures_util::{StreamExt, stream};
+
+use super::{IssuerError, Order, Recovered};
+use crate::domain::cert::KeyDigest;
+use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::pki::bundle::Bundle;
 use crate::pki::{NotUnderstood, pem, read};
@@ -14,17 +19,22 @@ use crate::vault::{SignOrder, Signed, Vault, VaultError};
 /// change is noticed by the next one.
 const ROLE_HOLDS: Duration = Duration::from_secs(60);
 
+/// As in a sweep.
+const CONCURRENCY: usize = 16;
+
 pub struct VaultPki {
     pub vault: Arc<Vault>,
     pub mount: String,
     pub role: String,
     /// When the role was last found to lease nothing, or not to be certd's to read.
     passed_at: Mutex<Option<Timestamp>>,
+    /// Serial numbers of certificates that were looked at for a lost answer, and were none.
+    others: Mutex<BTreeSet<String>>,
 }
 
 impl VaultPki {
     pub fn new(vault: Arc<Vault>, mount: impl Into<String>, role: impl Into<String>) -> Self {
-        Self { vault, mount: mount.into(), role: role.into(), passed_at: Mutex::default() }
+        Self { vault, mount: mount.into(), role: role.into(), passed_at: Mutex::default(), others: Mutex::default() }
     }
 
     /// DER, leaf first, without a self-signed root.
@@ -49,7 +59,8 @@ impl VaultPki {
             Ok(Some(PkiRole { generate_lease: true, .. })) => return Err(IssuerError::Stopped(self.leases())),
             // That there is no such role is Vault's to say.
             Ok(_) | Err(VaultError::Denied { .. }) => {}
-            Err(error) => return Err(in_words(doing(), error)),
+            // Nothing was asked of it yet.
+            Err(error) => return Err(not_asked(in_words(doing(), error))),
         }
         self.set_passed_at(Some(now));
         Ok(())
@@ -79,14 +90,61 @@ impl VaultPki {
         };
         let doing = || format!("have a certificate signed by role `{}` of {}", self.role, self.place());
         let signed = self.vault.pki_sign(asked).await.map_err(|error| in_words(doing(), error))?;
-        chain(&signed).map_err(|why| IssuerError::Unanswered { doing: doing(), source: Box::new(why) })
+        chain(&signed).map_err(|why| not_understood(doing(), why, true))
+    }
+
+    /// Looks through all that the mount keeps, by a read that shows what was signed before it. What was read once and
+    /// is of another key is not read again.
+    pub async fn recover(&self, key: KeyDigest) -> Recovered {
+        match self.look_for(key).await {
+            Ok(Some(chain)) => Recovered::Issued(chain),
+            Ok(None) => match self.vault.pki_role(&self.mount, &self.role).await {
+                Ok(Some(PkiRole { no_store: true, .. })) => Recovered::NoRecord,
+                Ok(_) | Err(_) => Recovered::NotIssued,
+            },
+            Err(error) => Recovered::Unknown(with_causes(&error)),
+        }
+    }
+
+    async fn look_for(&self, key: KeyDigest) -> Result<Option<Vec<Vec<u8>>>, IssuerError> {
+        let doing = || format!("look for a certificate among what was issued by {}", self.place());
+        let failed = |error| in_words(doing(), error);
+        self.vault.catch_up(Instant::now()).await.map_err(failed)?;
+        let all = self.vault.pki_serials(&self.mount).await.map_err(failed)?;
+        let unread: Vec<String> = {
+            let others = self.others.lock().expect("nothing panics with it");
+            all.into_iter().filter(|serial| !others.contains(serial)).collect()
+        };
+        let read = async |serial: String| (self.vault.pki_certificate(&self.mount, &serial).await, serial);
+        let mut reads = stream::iter(unread).map(read).buffer_unordered(CONCURRENCY);
+        while let Some((kept, serial)) = reads.next().await {
+            crate::pulse::beat();
+            // One that is gone again was tidied up, and is none that was just signed.
+            let Some(kept) = kept.map_err(failed)? else { continue };
+            if kept.revoked_at.is_none() && is_of(key, &kept.pem) {
+                let signed = Signed { certificate: kept.pem, issuing_ca: None, ca_chain: self.chains().await? };
+                return chain(&signed).map(Some).map_err(|why| not_understood(doing(), why, true));
+            }
+            self.others.lock().expect("nothing panics with it").insert(serial);
+        }
+        Ok(None)
+    }
+
+    /// The CA certificates of every issuer of the mount: the one that signed is among them.
+    async fn chains(&self) -> Result<Vec<String>, IssuerError> {
+        let failed = |error| in_words(format!("read the issuers of {}", self.place()), error);
+        let mut chains = Vec::new();
+        for issuer in self.vault.pki_issuers(&self.mount).await.map_err(failed)? {
+            chains.extend(self.vault.pki_issuer(&self.mount, &issuer.id).await.map_err(failed)?);
+        }
+        Ok(chains)
     }
 
     /// DER of what a chain from this mount must lead to: its self-signed roots, else the issuing CA.
     pub async fn anchors(&self) -> Result<Vec<Vec<u8>>, IssuerError> {
         let doing = || format!("read the CA chain of {}", self.place());
         let text = self.vault.pki_ca_chain(&self.mount).await.map_err(|error| in_words(doing(), error))?;
-        anchors(&text).map_err(|why| IssuerError::Unanswered { doing: doing(), source: Box::new(why) })
+        anchors(&text).map_err(|why| not_understood(doing(), why, false))
     }
 
     fn place(&self) -> String {
@@ -99,8 +157,19 @@ fn in_words(doing: String, error: VaultError) -> IssuerError {
         VaultError::Leased { .. } => IssuerError::SignedInVain(error.to_string()),
         VaultError::Path(_) => IssuerError::Stopped(error.to_string()),
         _ if error.is_decided() => IssuerError::Refused { message: with_hint(error.to_string()), retry_after: None },
-        _ => IssuerError::Unanswered { doing, source: Box::new(error) },
+        _ => IssuerError::Unanswered { doing, may_be_done: error.may_be_done(), source: Box::new(error) },
     }
+}
+
+fn not_asked(error: IssuerError) -> IssuerError {
+    match error {
+        IssuerError::Unanswered { doing, source, .. } => IssuerError::Unanswered { doing, may_be_done: false, source },
+        other @ (IssuerError::Refused { .. } | IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
+    }
+}
+
+fn not_understood(doing: String, why: NotUnderstood, may_be_done: bool) -> IssuerError {
+    IssuerError::Unanswered { doing, may_be_done, source: Box::new(why) }
 }
 
 /// Vault's role has `require_cn` set by default, and certd asks for no common name unless told to.
@@ -109,6 +178,11 @@ fn with_hint(words: String) -> String {
         true => format!("{words} — set require_cn=false on the role, or common_name in the certificate"),
         false => words,
     }
+}
+
+fn is_of(key: KeyDigest, pem: &str) -> bool {
+    let ders = Bundle::parse(pem.as_bytes()).map(|bundle| bundle.certificates).unwrap_or_default();
+    ders.first().and_then(|der| read::certificate(der).ok()).is_some_and(|leaf| leaf.public_key == key)
 }
 
 fn chain(signed: &Signed) -> Result<Vec<Vec<u8>>, NotUnderstood> {

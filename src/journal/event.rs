@@ -1,10 +1,11 @@
 //! The events of the journal and what they add up to.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::cert::Fingerprint;
+use crate::domain::cert::{Fingerprint, KeyDigest};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{JournalView, Reason, Record};
 use crate::domain::time::Timestamp;
@@ -28,13 +29,30 @@ pub enum Event {
         asked: String,
         /// The certificate that this renewal was planned on.
         replaces: Option<Fingerprint>,
+        /// Of the key that is to be certified.
+        #[serde(default)]
+        key: Option<KeyDigest>,
     },
+    /// A renewal in flight as its staging place has it: another instance began it, or this one died before it could
+    /// note here how far it had come.
+    TakenUp(InFlight),
     /// An issuer is about to be asked: from here on it may have signed.
     Asked {
+        issuer: IssuerName,
+        /// By then its answer is there or lost.
+        #[serde(default)]
+        until: Option<Timestamp>,
+    },
+    /// That issuer has signed nothing: it said so, never heard of it, or knows of no certificate for the key.
+    NotIssued {
         issuer: IssuerName,
     },
     /// A chain came back.
     Issued(Issued),
+    /// The chain passed its checks and is about to be written.
+    Accepted {
+        serial: String,
+    },
     /// The chain was refused or given up; its serial stays on record.
     Rejected {
         serial: String,
@@ -74,11 +92,22 @@ pub struct Issued {
     pub ders: Vec<Vec<u8>>,
 }
 
+/// An issuer that was asked and has not been heard of since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    pub issuer: IssuerName,
+    /// By then its answer is there or lost.
+    pub until: Timestamp,
+}
+
 /// How far a renewal has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Whether an issuer has signed is not known here.
+    /// No issuer has signed.
     Begun,
+    /// Each of these may have signed. Never empty.
+    Asked(Vec<Ask>),
     Issued(Issued),
     Written {
         issued: Issued,
@@ -86,13 +115,56 @@ pub enum Stage {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl Stage {
+    /// Of one renewal the higher is the later.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Begun => 0,
+            Self::Asked(_) => 1,
+            Self::Issued(_) => 2,
+            Self::Written { .. } => 3,
+        }
+    }
+
+    pub fn asks(&self) -> &[Ask] {
+        match self {
+            Self::Asked(asks) => asks,
+            Self::Begun | Self::Issued(_) | Self::Written { .. } => &[],
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InFlight {
     pub reason: Reason,
     pub asked: String,
     pub replaces: Option<Fingerprint>,
+    /// Of the key that is to be certified; `None` where an older certd began it.
+    pub key: Option<KeyDigest>,
     pub stage: Stage,
 }
+
+impl InFlight {
+    /// The issuer is about to be asked.
+    pub fn ask(&mut self, issuer: IssuerName, until: Timestamp) {
+        let mut asks: Vec<Ask> = self.stage.asks().iter().filter(|ask| ask.issuer != issuer).cloned().collect();
+        asks.push(Ask { issuer, until });
+        self.stage = Stage::Asked(asks);
+    }
+
+    /// The issuer has signed nothing.
+    pub fn settle(&mut self, issuer: &IssuerName) {
+        if let Stage::Asked(asks) = &mut self.stage {
+            asks.retain(|ask| ask.issuer != *issuer);
+            if asks.is_empty() {
+                self.stage = Stage::Begun;
+            }
+        }
+    }
+}
+
+/// Longer than any issuer takes to answer, for what an older certd noted.
+const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 
 /// All events, folded.
 #[derive(Debug, Default)]
@@ -116,12 +188,19 @@ impl State {
     fn fold_certificate(&mut self, name: CertName, at: Timestamp, event: Event) {
         let record = self.records.entry(name.clone()).or_default();
         match event {
-            Event::Begun { reason, asked, replaces } => {
-                let begun = InFlight { reason, asked, replaces, stage: Stage::Begun };
+            Event::Begun { reason, asked, replaces, key } => {
+                let begun = InFlight { reason, asked, replaces, key, stage: Stage::Begun };
                 self.in_flight.insert(name, begun);
             }
-            // On record for people: what comes back names its issuer itself.
-            Event::Asked { .. } => {}
+            Event::TakenUp(open) => {
+                self.in_flight.insert(name, open);
+            }
+            Event::Asked { issuer, until } => {
+                self.amend(&name, |open| open.ask(issuer, until.unwrap_or(at.plus(LONGEST_ANSWER))));
+            }
+            Event::NotIssued { issuer } => self.amend(&name, |open| open.settle(&issuer)),
+            // On record for people.
+            Event::Accepted { .. } => {}
             Event::Issued(issued) => self.amend(&name, |open| open.stage = Stage::Issued(issued)),
             Event::Written { version } => self.amend(&name, |open| {
                 if let Stage::Issued(issued) | Stage::Written { issued, .. } = &open.stage {
@@ -168,7 +247,7 @@ impl State {
         for (name, open) in &self.in_flight {
             let record = records.entry(name.clone()).or_default();
             record.in_flight = Some(open.reason);
-            record.issued = open.stage != Stage::Begun;
+            record.issued = open.stage.rank() >= 2;
             record.replaces = open.replaces;
         }
         JournalView { records, paused_until: self.paused_until }
@@ -210,7 +289,7 @@ mod tests {
     }
 
     fn begun() -> Event {
-        Event::Begun { reason: Reason::Missing, asked: "a".into(), replaces: None }
+        Event::Begun { reason: Reason::Missing, asked: "a".into(), replaces: None, key: Some(KeyDigest([7; 32])) }
     }
 
     fn failed(second: i64) -> Event {
@@ -237,10 +316,35 @@ mod tests {
         let name = CertName::from("web");
         let stage = |events| folded(events).in_flight(&name).map(|open| open.stage.clone());
         let came = Event::Issued(issued());
-        let asked = Event::Asked { issuer: "another".into() };
+        let asked = Event::Asked { issuer: "another".into(), until: None };
         assert_eq!(stage(vec![begun(), asked, came.clone(), failed(1)]), Some(Stage::Issued(issued())));
         let written = Stage::Written { issued: issued(), version: Some(3) };
         assert_eq!(stage(vec![begun(), came, Event::Written { version: Some(3) }]), Some(written));
+    }
+
+    #[test]
+    fn who_was_asked_stays_known_until_it_is_known_to_have_signed_nothing() {
+        let name = CertName::from("web");
+        let stage = |events| folded(events).in_flight(&name).map(|open| open.stage.clone());
+        let ask = |issuer: &str, until| Event::Asked { issuer: issuer.into(), until };
+        let asked = |issuer: &str, second| Ask { issuer: issuer.into(), until: Timestamp(second) };
+        let none = |issuer: &str| Event::NotIssued { issuer: issuer.into() };
+        let two = vec![begun(), ask("a", Some(Timestamp(9))), failed(5), ask("b", None)];
+        assert_eq!(stage(two.clone()), Some(Stage::Asked(vec![asked("a", 9), asked("b", 63)])));
+        assert_eq!(stage([two.clone(), vec![none("a")]].concat()), Some(Stage::Asked(vec![asked("b", 63)])));
+        assert_eq!(stage([two.clone(), vec![none("b"), none("a")]].concat()), Some(Stage::Begun));
+        assert_eq!(stage([two, vec![Event::Issued(issued())]].concat()), Some(Stage::Issued(issued())));
+        assert_eq!(stage(vec![begun(), none("a")]), Some(Stage::Begun));
+    }
+
+    #[test]
+    fn what_is_taken_up_is_in_flight_as_its_staging_place_has_it() {
+        let name = CertName::from("web");
+        let stage = Stage::Asked(vec![Ask { issuer: "ca".into(), until: Timestamp(9) }]);
+        let open = InFlight { reason: Reason::Due, asked: "a".into(), replaces: Some(F), key: None, stage };
+        let state = folded(vec![begun(), Event::TakenUp(open.clone())]);
+        assert_eq!(state.in_flight(&name), Some(&open));
+        assert_eq!(state.view().records[&name].in_flight, Some(Reason::Due));
     }
 
     #[test]
@@ -257,7 +361,7 @@ mod tests {
     #[test]
     fn a_view_says_how_far_a_renewal_came_and_what_it_was_planned_on() {
         let name = CertName::from("web");
-        let on_old = || Event::Begun { reason: Reason::Due, asked: "a".into(), replaces: Some(F) };
+        let on_old = || Event::Begun { reason: Reason::Due, asked: "a".into(), replaces: Some(F), key: None };
         let begun = folded(vec![on_old()]).view().records[&name].clone();
         assert_eq!((begun.issued, begun.replaces), (false, Some(F)));
         assert!(folded(vec![on_old(), Event::Issued(issued())]).view().records[&name].issued);

@@ -1,6 +1,7 @@
 //! What was intended and attempted; survives kill -9. Append-only events in one crash-safe file;
 //! everything else is a fold over them. One process writes it, and keys never enter it.
 
+pub mod claims;
 pub mod event;
 pub mod pending;
 
@@ -13,6 +14,7 @@ use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
 use crate::domain::time::Timestamp;
 
+use claims::Claims;
 use event::{Entry, Event, InFlight, State};
 use pending::PendingKeys;
 
@@ -44,6 +46,7 @@ pub struct Journal {
     path: PathBuf,
     state: Mutex<State>,
     pub keys: PendingKeys,
+    pub claims: Claims,
 }
 
 impl Journal {
@@ -66,7 +69,9 @@ impl Journal {
         let state = read_state(&database).map_err(failed("read"))?;
         let keys =
             PendingKeys::new(state_dir.join("pending")).map_err(|e| failed("make the key directory of")(e.into()))?;
-        Ok(Self { database, path, state: Mutex::new(state), keys })
+        let claims =
+            Claims::open(state_dir).map_err(|e| failed("read or make the name of this instance beside")(e.into()))?;
+        Ok(Self { database, path, state: Mutex::new(state), keys, claims })
     }
 
     /// Durable when it returns.
@@ -160,7 +165,7 @@ mod tests {
     use super::*;
 
     fn begun() -> Event {
-        Event::Begun { reason: Reason::Due, asked: "digest".into(), replaces: None }
+        Event::Begun { reason: Reason::Due, asked: "digest".into(), replaces: None, key: None }
     }
 
     #[test]

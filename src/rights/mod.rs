@@ -16,6 +16,7 @@ use crate::source::Source;
 use crate::source::path_glob::PathGlob;
 use crate::source::vault_kv::VaultKvSource;
 use crate::source::vault_pki::VaultPkiSource;
+use crate::staging::vault_kv::FOLDER;
 use crate::vault::Vault;
 use crate::vault::inspect::Capability::{self, Create, List, Patch, Read, Update};
 
@@ -179,6 +180,7 @@ impl Needs<'_> {
             let (data, metadata) = apis(place.mount, place.has_versions);
             self.required(format!("{data}/{secrets}"), [Update], format!("{who} renews what it adopted"));
             if place.has_versions {
+                self.staging(place.mount, &who);
                 self.deleted(place.mount, &secrets, &who);
                 self.notes(format!("{metadata}/{secrets}"), &who);
             }
@@ -191,6 +193,7 @@ impl Needs<'_> {
         let (data, metadata) = apis(place.mount, place.has_versions);
         self.required(format!("{data}/{}", place.below), [Create, Read, Update], format!("{who} is kept there"));
         if place.has_versions {
+            self.staging(place.mount, &who);
             self.deleted(place.mount, place.below, &who);
             self.notes(format!("{metadata}/{}", place.below), &who);
         }
@@ -204,6 +207,13 @@ impl Needs<'_> {
             let why = format!("source {} lists what was revoked", source.name);
             self.useful(format!("{mount}/certs/revoked/"), [List], why);
         }
+    }
+
+    /// The key is there before an issuer hears of it, and is destroyed when the store holds it.
+    fn staging(&mut self, mount: &str, who: &str) {
+        let why = format!("{who} has the key of a renewal under way kept there");
+        self.required(format!("{mount}/data/{FOLDER}/*"), [Create, Read, Update], why);
+        self.required(format!("{mount}/destroy/{FOLDER}/*"), [Update], format!("{who} has that key destroyed"));
     }
 
     fn deleted(&mut self, mount: &str, secrets: &str, who: &str) {
@@ -227,6 +237,8 @@ impl Needs<'_> {
     /// The chain of the CA and each certificate are given to anybody, without a token.
     fn issuer(&mut self, name: &IssuerName, VaultPki { mount, role, .. }: &VaultPki) {
         self.required(format!("{mount}/sign/{role}"), [Update], format!("issuer {name} signs"));
+        let why = format!("issuer {name} is looked through for what it signed where its answer was lost");
+        self.required(format!("{mount}/certs/"), [List], why);
         self.useful(format!("{mount}/certs/revoked/"), [List], format!("issuer {name} tells what it revoked"));
         self.useful(format!("{mount}/roles/{role}"), [Read], format!("issuer {name} refuses a role that leases"));
     }

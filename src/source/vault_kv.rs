@@ -13,6 +13,7 @@ use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Pa
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
 use crate::pki::roots::Roots;
+use crate::staging::vault_kv::FOLDER;
 use crate::vault::layout::Layout;
 use crate::vault::sighting::{absent, found, not_understood, version_of, without_certificate};
 use crate::vault::{Fields, KvRead, Vault, VaultError};
@@ -150,6 +151,8 @@ impl VaultKvSource {
                     listed.insert(path, Because::Listed);
                 }
             } else if globs().any(|glob| glob.reaches_into(&path))
+                // What certd is about to renew there is nobody's certificate yet.
+                && !path.ends_with(&format!("/{FOLDER}"))
                 && !self.exclude.iter().any(|glob| glob.covers(&path))
             {
                 waiting.push(path);

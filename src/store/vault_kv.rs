@@ -244,7 +244,7 @@ impl VaultKvStore {
         }
     }
 
-    fn location(&self) -> Location {
+    pub fn location(&self) -> Location {
         let part = self.object.clone().map(Part::Object);
         Location::Secret { vault: self.vault.name.clone(), path: self.path.clone(), part }
     }

@@ -159,6 +159,25 @@ impl VaultError {
         }
     }
 
+    /// Whether Vault may have carried it out.
+    pub fn may_be_done(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => !source.is_connect(),
+            Self::Sealed { .. } | Self::NotInitialised { .. } | Self::Standby { .. } | Self::Behind { .. } => false,
+            Self::Redirected { .. } | Self::MayBeStale { .. } => false,
+            Self::Shared(error) => error.may_be_done(),
+            Self::Timeout { .. } | Self::Server { .. } | Self::NotVault { .. } | Self::TooLarge { .. } => true,
+            Self::Leased { .. } | Self::NotNoted => true,
+            Self::Denied { .. } | Self::CasMismatch { .. } | Self::Refused { .. } => false,
+            Self::NoMount { .. } | Self::NoPki { .. } | Self::Path(_) | Self::Password { .. } => false,
+            Self::Address { .. } | Self::Roots { .. } | Self::ClientCertificate { .. } => false,
+            Self::Token { .. } | Self::TokenFile { .. } | Self::CredentialFile { .. } | Self::Credential { .. } => {
+                false
+            }
+            Self::Unwrap { .. } | Self::Login { .. } | Self::ShortLived { .. } => false,
+        }
+    }
+
     /// Whether another address of the same Vault may do better.
     pub(super) fn is_of_the_address(&self) -> bool {
         match self {

@@ -81,6 +81,8 @@ pub struct Vault {
     token_expiry: Mutex<Option<Timestamp>>,
     /// How often sweeps may ask, by the time since `made`.
     pace: Option<Mutex<Pace>>,
+    lease_term: Duration,
+    deadline: Duration,
     made: Instant,
 }
 
@@ -117,6 +119,9 @@ pub struct Signed {
     pub ca_chain: Vec<String>,
 }
 
+/// Longer than any step of a renewal takes.
+pub const LEASE_TERM: Duration = Duration::from_secs(10 * 60);
+
 impl Vault {
     /// Touches no network.
     pub fn new(settings: Settings) -> Result<Self, VaultError> {
@@ -129,6 +134,8 @@ impl Vault {
     ) -> Result<Self, VaultError> {
         Ok(Self {
             transport: Transport::new(&settings, certificate)?,
+            deadline: settings.deadline,
+            lease_term: LEASE_TERM,
             name: settings.name,
             mounts: Mutex::default(),
             cas_conflicts: AtomicU64::new(0),
@@ -203,6 +210,20 @@ impl Vault {
             issuing_ca: answer.issuing_ca,
             ca_chain: answer.ca_chain.unwrap_or_default(),
         })
+    }
+
+    /// Another instance may take a renewal over that has stood still for so long.
+    pub fn lease_term(&self) -> Duration {
+        self.lease_term
+    }
+
+    pub fn with_lease_term(self, lease_term: Duration) -> Self {
+        Self { lease_term, ..self }
+    }
+
+    /// By then a request is answered, or its answer is lost. A redirect is followed once.
+    pub fn answers_within(&self) -> Duration {
+        self.deadline * 2
     }
 
     /// The CA's own chain in PEM, issuing CA first.

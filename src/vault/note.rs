@@ -34,6 +34,23 @@ impl Vault {
         let (mount, path) = self.versioned(path).await?;
         self.kv(Operation::Delete, DeleteVersions { mount, path, versions: vec![version] }).await.map(|_| ())
     }
+
+    /// Destroys versions for good (`PUT /:mount/destroy/:path`); those that are gone already are no error. The next
+    /// version still counts on. On KV version 2 alone.
+    pub async fn destroy_versions(&self, path: &str, versions: Vec<u64>) -> Result<(), VaultError> {
+        let (mount, path) = self.versioned(path).await?;
+        self.kv(Operation::Delete, DestroyVersions { mount, path, versions }).await.map(|_| ())
+    }
+}
+
+#[derive(Endpoint)]
+#[endpoint(path = "{self.mount}/destroy/{self.path}", method = "PUT")]
+struct DestroyVersions {
+    #[endpoint(skip)]
+    mount: String,
+    #[endpoint(skip)]
+    path: String,
+    versions: Vec<u64>,
 }
 
 #[derive(Endpoint)]

@@ -94,8 +94,8 @@ impl Renewing {
         self.journal.keys.save(name, key).unwrap();
         let ders = self.authority.sign(WEB, key);
         for event in [
-            Event::Begun { reason: Reason::Forced, asked: "digest".into(), replaces: Some(self.old()) },
-            Event::Asked { issuer: "internal".into() },
+            Event::Begun { reason: Reason::Forced, asked: "digest".into(), replaces: Some(self.old()), key: None },
+            Event::Asked { issuer: "internal".into(), until: None },
             Event::Issued(Issued { issuer: "internal".into(), ders }),
         ] {
             self.journal.append(NOW, Some(name), event).unwrap();

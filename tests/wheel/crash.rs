@@ -17,6 +17,7 @@ async fn killed_before(steps: &[&str]) -> (Home, u64) {
     daemon.kill();
     gate.shut();
 
+    // Only after the answer was due is it known that nothing was signed.
     home.configure(&declared("web"));
     let daemon = home.run().await;
     assert_eq!(home.plan().await, rows(&[("web", "keep")]));

@@ -99,7 +99,7 @@ async fn what_somebody_else_wrote_between_decision_and_write_survives() {
 async fn what_somebody_else_wrote_right_before_the_write_is_a_conflict_and_survives() {
     let home = Home::new(ADOPT).await;
     home.put("tls/web", Leaf::due("web.example.org")).await;
-    let write = format!("POST /v1/{}/data/", home.house.kv);
+    let write = format!("POST /v1/{}/data/tls/", home.house.kv);
     let gate = Gate::before(&home.house.admin.address, &[&write]);
     home.configure_by(&gate.address, ADOPT);
     let daemon = home.start();
@@ -121,7 +121,7 @@ async fn what_somebody_else_wrote_right_before_the_write_is_a_conflict_and_survi
 async fn a_secret_deleted_while_it_is_written_is_deleted_again_and_told() {
     let home = Home::new(ADOPT).await;
     home.put("tls/web", Leaf::due("web.example.org")).await;
-    let write = format!("POST /v1/{}/data/", home.house.kv);
+    let write = format!("POST /v1/{}/data/tls/", home.house.kv);
     let gate = Gate::before(&home.house.admin.address, &[&write]);
     home.configure_by(&gate.address, ADOPT);
     let daemon = home.start();
@@ -167,9 +167,11 @@ async fn what_certd_did_is_noted_beside_the_secret_and_what_others_noted_stays()
 async fn a_renewal_does_not_fail_for_want_of_the_right_to_note_it() {
     let home = Home::new(&declared("web")).await;
     let policy = format!(
-        r#"path "{}/data/tls/*" {{ capabilities = ["create", "read", "update"] }}
+        r#"path "{kv}/data/*" {{ capabilities = ["create", "read", "update"] }}
+           path "{kv}/destroy/certd/pending/*" {{ capabilities = ["update"] }}
            path "{}/sign/*" {{ capabilities = ["update"] }}"#,
-        home.house.kv, home.house.ca.mount
+        home.house.ca.mount,
+        kv = home.house.kv
     );
     home.give_token(&home.house.admin.token(&policy).await);
     let daemon = home.start();

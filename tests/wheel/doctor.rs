@@ -68,7 +68,7 @@ async fn where_all_is_well_each_thing_is_ok_and_so_is_the_exit_code() {
             "ok main clock: this host and the server have the same time | ".to_string(),
             "ok main token: certd was given a service token with policies doctor-KV; it ends in 59 min, renewable | "
                 .to_string(),
-            "ok main rights: the token may do all that is needed; rules: 11, paths of secrets that are there: 2 | "
+            "ok main rights: the token may do all that is needed; rules: 14, paths of secrets that are there: 2 | "
                 .to_string(),
             "ok main mount: KV is KV version 2, keeps as many versions as Vault's default | ".to_string(),
             "ok main role: role servers of PKI leases nothing, and signs all that is asked for long enough | "
@@ -89,7 +89,7 @@ async fn each_missing_right_is_named_with_the_line_that_grants_it() {
     let home = healthy().await;
     let policy = printed(&home).await;
     let blocks: Vec<&str> = policy.split("\n\n").filter(|block| block.contains("path \"")).collect();
-    assert_eq!(blocks.len(), 11);
+    assert_eq!(blocks.len(), 14);
     for block in &blocks {
         let rest: Vec<&str> = blocks.iter().copied().filter(|other| other != block).collect();
         give_orphan(&home, &rest.join("\n")).await;
@@ -151,8 +151,8 @@ async fn a_root_token_and_rights_that_nobody_uses_are_told() {
     assert_eq!(
         told,
         [
-            format!("{rights} auth/token/lookup-self (and on 3 more): {powers}"),
-            format!("{rights} PKI/sign/servers (and on 7 more): delete, sudo"),
+            format!("{rights} auth/token/lookup-self (and on 4 more): {powers}"),
+            format!("{rights} PKI/sign/servers (and on 9 more): delete, sudo"),
             format!("{rights} sys/policies/acl: {powers} (whoever has the token could grant it anything)"),
             format!("{rights} sys/mounts: {powers} (whoever has the token could mount and unmount stores)"),
             format!("{rights} sys/auth: {powers} (whoever has the token could open another way in)"),

@@ -247,7 +247,7 @@ async fn a_served_certificate_that_no_secret_keeps_is_told_with_the_issuer_that_
 async fn an_issuer_that_does_not_tell_what_it_revoked_is_trouble_and_no_reason() {
     let home = Home::new(&declared("web")).await;
     let policy = format!(
-        r#"path "{}/+/tls/*" {{ capabilities = ["create", "read", "update", "patch"] }}
+        r#"path "{}/*" {{ capabilities = ["create", "read", "update", "patch"] }}
            path "{}/sign/*" {{ capabilities = ["update"] }}"#,
         home.house.kv, home.house.ca.mount
     );

@@ -73,6 +73,9 @@ impl Home {
             r#"path "{kv}/data/tls/*" {{ capabilities = ["create", "read", "update"] }}
                path "{kv}/metadata/tls/*" {{ capabilities = ["list", "read", "patch"] }}
                path "{kv}/delete/tls/*" {{ capabilities = ["update"] }}
+               path "{kv}/data/certd/pending/*" {{ capabilities = ["create", "read", "update"] }}
+               path "{kv}/destroy/certd/pending/*" {{ capabilities = ["update"] }}
+               path "{pki}/certs" {{ capabilities = ["list"] }}
                path "{pki}/certs/revoked" {{ capabilities = ["list"] }}
                path "{pki}/sign/*" {{ capabilities = ["create", "update"] }}"#,
             kv = home.house.kv,

@@ -69,7 +69,7 @@ async fn a_vault_that_is_gone_holds_what_is_in_it_until_it_is_back() {
 async fn a_vault_that_goes_in_the_middle_of_a_renewal_gets_the_same_certificate_when_it_is_back() {
     let config = format!("{}{ON_DISK}", declared("web"));
     let home = Home::new(&config).await;
-    let write = format!("POST /v1/{}/data/", home.house.kv);
+    let write = format!("POST /v1/{}/data/tls/", home.house.kv);
     let gate = Gate::before(&home.house.admin.address, &[&write]);
     home.configure_by(&gate.address, &config);
     let daemon = home.start();

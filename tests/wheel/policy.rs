@@ -60,7 +60,8 @@ store.vault_kv = { vault = "main", path = "OLD/own/declared" }
 "#;
 
 /// Without these certd renews as before, and only the doctor tells.
-const TOLD_BY_THE_DOCTOR_ALONE: [&str; 11] = [
+const TOLD_BY_THE_DOCTOR_ALONE: [&str; 12] = [
+    "PKI/certs/ list",
     "auth/token/lookup-self read",
     "auth/token/renew-self update",
     "sys/capabilities-self update",
@@ -129,6 +130,12 @@ impl Wheel {
     async fn set_the_scene(&self) {
         let (home, admin) = (&self.home, &self.home.house.admin);
         let _ = std::fs::remove_dir_all(home.path("state"));
+        // What a turn without some right left open would be another instance's now.
+        let pending = format!("{}/metadata/certd/pending", home.house.kv);
+        let (_, left) = admin.call(&admin.root_token, "LIST", &pending, Value::Null).await;
+        for key in left["data"]["keys"].as_array().into_iter().flatten() {
+            admin.admin("DELETE", &format!("{pending}/{}", key.as_str().unwrap()), Value::Null).await;
+        }
         for path in ["own/declared", "tls/among", "tls/adopted"] {
             admin.admin("DELETE", &format!("{}/metadata/{path}", home.house.kv), Value::Null).await;
         }

@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -42,6 +42,22 @@ pub fn make_directory(path: &Path) -> Result<(), IssuerError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed("make the directory", path, e))
 }
 
+/// All files of a directory; none where there is no directory.
+pub fn list(path: &Path) -> Result<Vec<PathBuf>, IssuerError> {
+    match std::fs::read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => {
+            let entries =
+                listed.and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(|e| failed("list", path, e))?;
+            Ok(entries.into_iter().map(|entry| entry.path()).collect())
+        }
+    }
+}
+
+pub fn remove(path: &Path) -> Result<(), IssuerError> {
+    std::fs::remove_file(path).map_err(|e| failed("remove", path, e))
+}
+
 /// Durable before it returns, and never in place of what is there.
 pub fn keep(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IssuerError> {
     keep_durably(path, bytes, mode).map_err(|e| failed("write", path, e))
@@ -64,5 +80,6 @@ fn keep_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 }
 
 fn failed(doing: &str, path: &Path, source: io::Error) -> IssuerError {
-    IssuerError::Unanswered { doing: format!("{doing} {}", path.display()), source: Box::new(source) }
+    let doing = format!("{doing} {}", path.display());
+    IssuerError::Unanswered { doing, may_be_done: false, source: Box::new(source) }
 }

@@ -1,0 +1,186 @@
+//! Asking for a signature, and finding out what became of it where the answer was lost. No issuer is asked a second time
+//! before it is known that it has signed nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::outcome::{Failure, Fault, fault};
+use super::{Next, Running};
+use crate::domain::cert::KeyDigest;
+use crate::domain::key::PrivateKey;
+use crate::domain::name::IssuerName;
+use crate::domain::text::with_causes;
+use crate::failpoint;
+use crate::issuer::{Issuer, IssuerError, Order, Recovered};
+use crate::journal::event::{Ask, Event, Issued, Stage};
+use crate::pki;
+use crate::staging::Staged;
+
+/// How often an issuer is looked through for a certificate whose answer is still under way.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+impl Running<'_> {
+    /// Asks the issuers in turn until one signs.
+    pub(super) async fn ask(&self, mut staged: Staged) -> Result<Next, Failure> {
+        let Some(key) = staged.key.clone() else { return self.begin_anew(staged).await };
+        let order = self.order(&key)?;
+        let mut last = fault(Fault::Issuer, &NoIssuer);
+        for (nth, (name, issuer)) in self.issuers.iter().enumerate() {
+            // It may have signed already, and cannot be asked about it now.
+            if staged.open.stage.asks().iter().any(|ask| ask.issuer == *name) {
+                last = Failure { issuer: Some(name.clone()), ..fault(Fault::Issuer, &Unsettled) };
+                continue;
+            }
+            if let Some(done) = self.note_ask(&mut staged, name, issuer).await? {
+                return Ok(done);
+            }
+            let signed = issuer.sign(&order).await;
+            failpoint::reached("answered");
+            crate::pulse::beat();
+            match signed {
+                Ok(ders) => return self.issued(staged, name, ders),
+                Err(error) => {
+                    last = Failure { issuer: Some(name.clone()), ..fault(Fault::Issuer, &error) };
+                    self.settle_unless_open(&mut staged, name, &error).await?;
+                    if nth + 1 < self.issuers.len() {
+                        self.go_on_after(&error, &last)?;
+                    }
+                }
+            }
+        }
+        Err(last)
+    }
+
+    fn order(&self, key: &PrivateKey) -> Result<Order, Failure> {
+        let spec = &self.managed.spec;
+        let csr =
+            pki::csr::make(key, &spec.names, spec.common_name.as_deref()).map_err(|e| fault(Fault::Issuer, &e))?;
+        Ok(Order {
+            csr,
+            names: spec.names.clone(),
+            common_name: spec.common_name.clone(),
+            lifetime: spec.lifetime,
+            now: (self.now)(),
+        })
+    }
+
+    /// Durable before the issuer hears of it.
+    async fn note_ask(
+        &self,
+        staged: &mut Staged,
+        name: &IssuerName,
+        issuer: &Arc<Issuer>,
+    ) -> Result<Option<Next>, Failure> {
+        let until = (self.now)().plus(issuer.answers_within());
+        staged.open.ask(name.clone(), until);
+        if let Some(done) = self.advance(staged).await? {
+            return Ok(Some(done));
+        }
+        failpoint::reached("ask_staged");
+        self.append(Event::Asked { issuer: name.clone(), until: Some(until) })?;
+        failpoint::reached("asked");
+        Ok(None)
+    }
+
+    fn issued(&self, mut staged: Staged, name: &IssuerName, ders: Vec<Vec<u8>>) -> Result<Next, Failure> {
+        let issued = Issued { issuer: name.clone(), ders };
+        self.append(Event::Issued(issued.clone()))?;
+        failpoint::reached("issued");
+        staged.open.stage = Stage::Issued(issued);
+        Ok(Next::Step(Box::new(staged)))
+    }
+
+    async fn settle_unless_open(
+        &self,
+        staged: &mut Staged,
+        name: &IssuerName,
+        error: &IssuerError,
+    ) -> Result<(), Failure> {
+        let is_open = match error {
+            IssuerError::Unanswered { may_be_done, .. } => *may_be_done,
+            // What it signed must not be used, and is told.
+            IssuerError::Refused { .. } | IssuerError::Stopped(_) | IssuerError::SignedInVain(_) => false,
+        };
+        if is_open { Ok(()) } else { self.settle(staged, name).await }
+    }
+
+    async fn settle(&self, staged: &mut Staged, name: &IssuerName) -> Result<(), Failure> {
+        staged.open.settle(name);
+        // Where this is not noted, the issuer is looked through again.
+        if let Err(error) = self.staging.advance(staged).await {
+            tracing::debug!(cert = %self.managed.name, "{}", with_causes(&error));
+        }
+        self.append(Event::NotIssued { issuer: name.clone() })
+    }
+
+    /// The next issuer may sign, and then nobody else would tell of this one.
+    fn go_on_after(&self, error: &IssuerError, failure: &Failure) -> Result<(), Failure> {
+        let issuer = failure.issuer.as_ref().map(ToString::to_string);
+        let message = failure.message.clone();
+        match error {
+            IssuerError::SignedInVain(_) => {
+                tracing::error!(cert = %self.managed.name, issuer, "asking the next issuer: {message}");
+                self.append(Event::Failed { message, retry_at: (self.now)(), held: false })
+            }
+            IssuerError::Refused { .. } | IssuerError::Unanswered { .. } | IssuerError::Stopped(_) => {
+                tracing::warn!(cert = %self.managed.name, issuer, "asking the next issuer: {message}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether one of those that were asked has signed. Who has not is asked again, and who cannot tell is not.
+    pub(super) async fn recover(&self, mut staged: Staged, asks: Vec<Ask>) -> Result<Next, Failure> {
+        failpoint::reached("recovering");
+        let Some(key) = staged.key.as_ref().map(|key| key.public) else { return self.begin_anew(staged).await };
+        for ask in asks {
+            match self.became_of(&ask, key).await {
+                Recovered::Issued(ders) => {
+                    tracing::info!(cert = %self.managed.name, issuer = %ask.issuer, "found what it had signed before");
+                    failpoint::reached("recovered");
+                    return self.issued(staged, &ask.issuer, ders);
+                }
+                Recovered::NotIssued => self.settle(&mut staged, &ask.issuer).await?,
+                Recovered::NoRecord => {
+                    let why = "it keeps no record of what it signs (no_store), so it is asked again: it may sign twice";
+                    tracing::warn!(cert = %self.managed.name, issuer = %ask.issuer, "{why}");
+                    self.settle(&mut staged, &ask.issuer).await?;
+                }
+                Recovered::Unknown(why) => {
+                    tracing::warn!(cert = %self.managed.name, issuer = %ask.issuer, "it may have signed already: {why}");
+                }
+            }
+        }
+        failpoint::reached("settled");
+        // A changed configuration asks for something else, and with another key.
+        if !self.is_of_now(&staged.open) && staged.open.stage == Stage::Begun {
+            return self.begin_anew(staged).await;
+        }
+        self.ask(staged).await
+    }
+
+    /// Only what is read after the answer was due tells that there is none.
+    async fn became_of(&self, ask: &Ask, key: KeyDigest) -> Recovered {
+        let Some((_, issuer)) = self.issuers.iter().find(|(name, _)| *name == ask.issuer) else {
+            return Recovered::Unknown("it is no longer configured for this certificate".to_string());
+        };
+        // However the wall clock was set meanwhile, no answer takes longer.
+        let due = Instant::now() + (self.now)().until(ask.until).min(issuer.answers_within());
+        loop {
+            let is_due = due <= Instant::now();
+            match issuer.recover(key).await {
+                Recovered::NotIssued | Recovered::NoRecord if !is_due => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
+                settled => return settled,
+            }
+            crate::pulse::beat();
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no issuer is configured for it")]
+struct NoIssuer;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the issuer may have signed already and cannot be asked about it now, so it is not asked again")]
+struct Unsettled;

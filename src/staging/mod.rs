@@ -1,0 +1,143 @@
+//! Where the key of a renewal in flight is kept until the store holds it: in the store's own Vault, where any instance
+//! can go on with it, else in the state directory.
+
+pub mod vault_kv;
+
+use crate::domain::key::PrivateKey;
+use crate::domain::name::CertName;
+use crate::domain::text::with_causes;
+use crate::journal::Journal;
+use crate::journal::event::InFlight;
+use crate::journal::pending::PendingKeyError;
+use crate::store::Store;
+use crate::vault::VaultError;
+
+use vault_kv::VaultStaging;
+
+pub enum Staging<'a> {
+    /// One 0600 file for each key; the journal knows the rest.
+    StateDirectory {
+        journal: &'a Journal,
+        certificate: &'a CertName,
+    },
+    VaultKv(VaultStaging<'a>),
+}
+
+/// A renewal in flight, as this instance holds it.
+#[derive(Debug)]
+pub struct Staged {
+    pub open: InFlight,
+    /// `None` where it is lost.
+    pub key: Option<PrivateKey>,
+    claim: Claim,
+}
+
+/// The right to go on with it. A write with a version that somebody else has passed fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// The lock on the journal is enough.
+    Local,
+    /// The versions that the record of this renewal has had in Vault.
+    Versions { first: u64, last: u64 },
+}
+
+#[derive(Debug)]
+pub enum Standing {
+    Free,
+    Ours(Box<Staged>),
+    /// Why this instance keeps off.
+    Elsewhere(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StagingError {
+    #[error(transparent)]
+    File(#[from] PendingKeyError),
+    #[error("could not {doing} {place}, where the key of the renewal is kept")]
+    Vault {
+        doing: &'static str,
+        place: String,
+        #[source]
+        source: VaultError,
+    },
+    #[error("what is kept at {place} is no renewal of certd: move it away")]
+    NotUnderstood { place: String },
+    /// It went on with it, so this instance must not.
+    #[error("another instance took the renewal over meanwhile: {place}")]
+    TakenOver { place: String },
+}
+
+impl Staged {
+    /// What only the journal knows still.
+    pub fn without_key(open: InFlight) -> Self {
+        Self { open, key: None, claim: Claim::Local }
+    }
+}
+
+impl<'a> Staging<'a> {
+    pub async fn of(store: &Store, journal: &'a Journal, certificate: &'a CertName) -> Result<Self, StagingError> {
+        let Store::VaultKv(kept) = store else { return Ok(Self::StateDirectory { journal, certificate }) };
+        // Without versions nobody could be kept from writing, so that a key there would be no safer.
+        match VaultStaging::of(kept, certificate, &journal.claims).await? {
+            Some(staging) => Ok(Self::VaultKv(staging)),
+            None => Ok(Self::StateDirectory { journal, certificate }),
+        }
+    }
+
+    /// What is in flight there, and who may go on with it.
+    pub async fn look(&self) -> Result<Standing, StagingError> {
+        match self {
+            Self::StateDirectory { journal, certificate } => {
+                let key = match journal.keys.load(certificate) {
+                    Err(error @ PendingKeyError::Damaged { .. }) => {
+                        tracing::warn!(cert = %certificate, "{}", with_causes(&error));
+                        None
+                    }
+                    loaded => loaded?,
+                };
+                Ok(match (journal.in_flight(certificate), key) {
+                    (Some(open), Some(key)) => {
+                        Standing::Ours(Box::new(Staged { open, key: Some(key), claim: Claim::Local }))
+                    }
+                    (_, _) => Standing::Free,
+                })
+            }
+            Self::VaultKv(staging) => staging.look().await,
+        }
+    }
+
+    /// Makes the key durable before anybody hears of it. `None` where another instance was faster.
+    pub async fn claim(&self, open: InFlight, key: PrivateKey) -> Result<Option<Staged>, StagingError> {
+        match self {
+            Self::StateDirectory { journal, certificate } => {
+                journal.keys.save(certificate, &key)?;
+                Ok(Some(Staged { open, key: Some(key), claim: Claim::Local }))
+            }
+            Self::VaultKv(staging) => staging.claim(open, key).await,
+        }
+    }
+
+    /// Whether others may have finished between the look and the claim.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Self::StateDirectory { .. } => false,
+            Self::VaultKv(_) => true,
+        }
+    }
+
+    /// Notes how far it has come. An error means that this instance must not go on.
+    pub async fn advance(&self, staged: &mut Staged) -> Result<(), StagingError> {
+        match self {
+            Self::StateDirectory { .. } => Ok(()),
+            Self::VaultKv(staging) => staging.advance(staged).await,
+        }
+    }
+
+    /// Destroys the key that is kept there. The store has it, or nobody needs it.
+    pub async fn release(&self, staged: &Staged) -> Result<(), StagingError> {
+        match self {
+            Self::StateDirectory { journal, certificate } => Ok(journal.keys.forget(certificate)?),
+            Self::VaultKv(staging) => staging.release(staged).await,
+        }
+    }
+}
