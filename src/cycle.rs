@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use crate::domain::breaker;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView, Managed, Origin};
@@ -83,7 +84,7 @@ impl Cycle {
             stop,
             only: self.only.as_ref(),
         };
-        let attempts = execution.run(&planned.managed, &planned.decisions).await;
+        let attempts = execution.run(&planned.managed, &planned.decisions, requested).await;
         phases.push(self.phase(Phase::Execute, started, attempts.iter().all(|attempt| attempt.ended.is_ok())));
 
         let seen = self.look_again(&mut sweep, planned, &attempts, journal, requested).await;
@@ -207,7 +208,7 @@ impl Cycle {
         phases: Vec<PhaseStatus>,
     ) -> Snapshot {
         let taken_at = (self.now)();
-        let (issuers, vaults) = (self.issuers().await, self.vaults(taken_at).await);
+        let (issuers, vaults) = (self.issuers(journal).await, self.vaults(taken_at).await);
         self.memory.troubles.settle();
         Snapshot {
             taken_at,
@@ -222,8 +223,9 @@ impl Cycle {
     }
 
     /// An issuer that refused the last order is not up, although it answers.
-    async fn issuers(&mut self) -> Vec<IssuerStatus> {
+    async fn issuers(&mut self, journal: &JournalView) -> Vec<IssuerStatus> {
         let mut statuses = Vec::new();
+        let now = (self.now)();
         for (name, issuer) in &self.setup.clone().issuers {
             let looked = issuer.look().await;
             crate::pulse::beat();
@@ -232,7 +234,8 @@ impl Cycle {
                 self.memory.troubles.meet(format!("issuer {name}"), with_causes(error));
             }
             let not_after = looked.ok().flatten();
-            statuses.push(IssuerStatus { issuer: name.clone(), up: Some(up), not_after, backoff_until: None });
+            let backoff_until = breaker::is_open(journal, name, now);
+            statuses.push(IssuerStatus { issuer: name.clone(), up: Some(up), not_after, backoff_until });
         }
         statuses
     }

@@ -24,7 +24,7 @@
 //!    and issuers, [`cycle::assess`] decides, [`cycle::execute`] acts.
 //! 2. [`domain`]: the rules. `inventory` (what was seen), `check` (what is wrong), `adopt` (what is ours), `drift` (what
 //!    is served against what is stored), `shared_key` (one key in two places),
-//!    `plan` (what to do), `renewal` (what may be stored), `snapshot` (the outcome).
+//!    `plan` (what to do; `breaker` and `cap` what stops it), `renewal` (what may be stored), `snapshot` (the outcome).
 //! 3. [`renew`]: one renewal, a step at a time over its entry in the [`journal`].
 //! 4. [`daemon`]: when turns happen. [`control`]: what people ask of a daemon that runs.
 //!

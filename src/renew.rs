@@ -6,6 +6,7 @@
 mod ask;
 mod outcome;
 
+use crate::domain::cap;
 use crate::domain::cert::{Certificate, Fingerprint, Trust};
 use crate::domain::inventory::Sighting;
 use crate::domain::name::IssuerName;
@@ -133,7 +134,15 @@ impl Running<'_> {
             .map_err(|e| fault(Fault::Journal, &e))?
             .map_err(|e| fault(Fault::Journal, &e))?;
         let (reason, asked, replaces) = (self.reason, self.asked(), seen.fingerprint);
-        let open = InFlight { reason, asked: asked.clone(), replaces, key: Some(key.public), stage: Stage::Begun };
+        let names = cap::name_set(&self.managed.spec.names);
+        let open = InFlight {
+            reason,
+            asked: asked.clone(),
+            replaces,
+            key: Some(key.public),
+            names: names.clone(),
+            stage: Stage::Begun,
+        };
         let key_digest = open.key;
         failpoint::reached("key_made");
         let claimed = self.staging.claim(open, key).await.map_err(|e| staging_fault(&e))?;
@@ -149,7 +158,7 @@ impl Running<'_> {
             return Ok(self.changed());
         }
         failpoint::reached("basis_seen_again");
-        self.append(Event::Begun { reason, asked, replaces, key: key_digest })?;
+        self.append(Event::Begun { reason, asked, replaces, key: key_digest, names })?;
         failpoint::reached("begun");
         Ok(Next::Step(Box::new(staged)))
     }
@@ -249,7 +258,9 @@ impl Running<'_> {
         failpoint::reached("given_up");
         let message = format!("the signed certificate {serial} was refused: {why}");
         match self.append(Event::Rejected { serial: serial.to_string(), why: why.to_string() }) {
-            Ok(()) => Failure { fault: Fault::Rejected, issuer: Some(issued.issuer.clone()), message },
+            Ok(()) => {
+                Failure { fault: Fault::Rejected, issuer: Some(issued.issuer.clone()), retry_after: None, message }
+            }
             Err(journal) => journal,
         }
     }
@@ -337,7 +348,7 @@ impl Running<'_> {
     async fn read(&self) -> Result<Sighting, Failure> {
         match self.store.read().await {
             Sighting::Unknown(obstacle) => {
-                Err(Failure { fault: Fault::Store, issuer: None, message: obstacle.message })
+                Err(Failure { fault: Fault::Store, issuer: None, retry_after: None, message: obstacle.message })
             }
             seen @ (Sighting::Absent | Sighting::Deleted(_) | Sighting::Found(_) | Sighting::Crl(_)) => Ok(seen),
         }

@@ -42,6 +42,10 @@ fn deferral(reason: &Deferral) -> String {
         Deferral::Backoff { failures: 1 } => "an attempt failed".to_string(),
         Deferral::Backoff { failures } => format!("{failures} attempts failed"),
         Deferral::Contested => "others keep replacing what certd stores there: find out who".to_string(),
+        Deferral::IssuerDown { issuer } => format!("issuer {issuer} failed again and again and is left alone"),
+        Deferral::NameSetCap { issued, most } => {
+            format!("{issued} certificates of these names were issued within 7 days, and {most} is the most")
+        }
         Deferral::Cap => "this turn renews as many as it may".to_string(),
     }
 }

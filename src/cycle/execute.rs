@@ -1,13 +1,14 @@
 //! The second half of a turn: decisions are carried out, one at a time, until told to stop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::domain::breaker::{self, LONGEST_RETRY_AFTER};
 use crate::domain::inventory::Inventory;
 use crate::domain::name::{CertName, IssuerName};
-use crate::domain::plan::{Action, Decision, Managed, Reason};
+use crate::domain::plan::{Action, Decision, Demand, Managed, Reason};
 use crate::domain::policy;
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
@@ -44,7 +45,12 @@ pub struct Execution<'a> {
 }
 
 impl Execution<'_> {
-    pub async fn run(&self, managed: &[Managed], decisions: &[Decision]) -> Vec<Attempt> {
+    pub async fn run(
+        &self,
+        managed: &[Managed],
+        decisions: &[Decision],
+        requested: &BTreeMap<CertName, Demand>,
+    ) -> Vec<Attempt> {
         let mut attempts = Vec::new();
         for (managed, decision) in managed.iter().zip(decisions) {
             let Action::Renew { reason } = decision.action else { continue };
@@ -52,6 +58,9 @@ impl Execution<'_> {
                 break;
             }
             if self.is_paused(&managed.name) || self.only.is_some_and(|only| !only.contains(&managed.name)) {
+                continue;
+            }
+            if self.is_left_alone(managed, requested) {
                 continue;
             }
             let Some(store) = self.setup.store(managed) else {
@@ -69,6 +78,14 @@ impl Execution<'_> {
     /// A pause stops what this turn decided before it, too.
     fn is_paused(&self, name: &CertName) -> bool {
         self.journal.view().pause_of(name, (self.now)()).is_some()
+    }
+
+    /// Its issuers may have failed for others since the decision was made: one attempt in a turn tells for all.
+    fn is_left_alone(&self, managed: &Managed, requested: &BTreeMap<CertName, Demand>) -> bool {
+        let view = self.journal.view();
+        let is_issued = view.records.get(&managed.name).is_some_and(|record| record.issued);
+        let open = breaker::open_until(&view, managed, (self.now)());
+        open.is_some() && !is_issued && !requested.contains_key(&managed.name)
     }
 
     /// `None` when it was left open because certd stops.
@@ -123,7 +140,9 @@ impl Execution<'_> {
         let view = self.journal.view();
         let before = view.records.get(&managed.name).map_or(0, |record| record.consecutive_failures);
         let not_after = self.inventory.at(&managed.location).and_then(|seen| Some(seen.sighting.leaf()?.not_after));
-        let retry_at = policy::retry_at(before.saturating_add(1), now, &managed.name.0, not_after);
+        let own = policy::retry_at(before.saturating_add(1), now, &managed.name.0, not_after);
+        let asked_for = failure.retry_after.map(|wait| now.plus(wait.min(LONGEST_RETRY_AFTER)));
+        let retry_at = asked_for.map_or(own, |asked_for| own.max(asked_for));
         tracing::error!(cert = %managed.name, retry_at = %retry_at, "could not renew: {}", failure.message);
         let held = failure.fault == Fault::Held;
         let event = Event::Failed { message: failure.message.clone(), retry_at, held };

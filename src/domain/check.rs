@@ -52,10 +52,12 @@ pub enum ProblemKind {
     SharedKey,
     /// One key pair through too many renewals.
     KeyUnchanged,
+    /// Others keep replacing what certd stores.
+    Contested,
 }
 
 impl ProblemKind {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Missing,
         Self::Expired,
         Self::NotYetValid,
@@ -77,6 +79,7 @@ impl ProblemKind {
         Self::ChainDiffers,
         Self::SharedKey,
         Self::KeyUnchanged,
+        Self::Contested,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -102,6 +105,7 @@ impl ProblemKind {
             Self::ChainDiffers => "chain_differs",
             Self::SharedKey => "shared_key",
             Self::KeyUnchanged => "key_unchanged",
+            Self::Contested => "contested",
         }
     }
 }

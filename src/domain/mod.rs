@@ -1,6 +1,8 @@
 //! The rules. Pure: no clock, no randomness, no async, no I/O.
 
 pub mod adopt;
+pub mod breaker;
+pub mod cap;
 pub mod cert;
 pub mod check;
 pub mod crl;
@@ -12,6 +14,7 @@ pub mod name;
 pub mod plan;
 pub mod policy;
 pub mod rate;
+pub mod record;
 pub mod renewal;
 #[cfg(test)]
 pub mod sample;

@@ -1,15 +1,18 @@
 //! What to do about each managed certificate, and why. Reads nothing but its arguments.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::breaker;
+use super::cap;
 use super::cert::{Certificate, Fingerprint, Trust};
 use super::inventory::{Found, Inventory, Location, Observation, Obstacle, Sighting};
 use super::name::{CertName, IssuerName, San};
 use super::renewal::Spec;
 use super::time::Timestamp;
+
+pub use super::record::{JournalView, Record};
 
 /// A certificate that certd keeps fresh, declared or adopted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,87 +36,6 @@ pub struct Managed {
 pub enum Origin {
     Declared,
     Adopted,
-}
-
-/// What the journal knows of one certificate.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    pub consecutive_failures: u32,
-    pub retry_at: Option<Timestamp>,
-    pub last_error: Option<String>,
-    pub last_success: Option<Timestamp>,
-    /// A renewal was begun and not closed.
-    pub in_flight: Option<Reason>,
-    /// A CA has signed for it, so it goes on whatever is found.
-    #[serde(default)]
-    pub issued: bool,
-    /// The certificate that it was planned on.
-    #[serde(default)]
-    pub replaces: Option<Fingerprint>,
-    pub paused_until: Option<Timestamp>,
-    /// Why the last attempt did not get as far as a CA: its place must not be written to.
-    #[serde(default)]
-    pub unwritable: Option<String>,
-    /// What certd last stored and read back.
-    #[serde(default)]
-    pub wrote: Option<Fingerprint>,
-    /// When it did so the last few times, the oldest first.
-    #[serde(default)]
-    pub closed: Vec<Timestamp>,
-}
-
-/// So many renewals may be undone by others within this time before certd waits.
-const MOST_UNDONE: usize = 5;
-const UNDONE_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
-
-impl Record {
-    /// Nothing is in flight and nothing has failed any more.
-    pub fn settle(&mut self) {
-        let Self { last_success, paused_until, wrote, closed, .. } = std::mem::take(self);
-        *self = Self { last_success, paused_until, wrote, closed, ..Self::default() };
-    }
-
-    pub fn note_closed(&mut self, at: Timestamp, fingerprint: Fingerprint) {
-        self.wrote = Some(fingerprint);
-        self.closed.push(at);
-        let surplus = self.closed.len().saturating_sub(MOST_UNDONE);
-        self.closed.drain(..surplus);
-    }
-
-    /// A renewal that is wanted although nothing else says so: a CA has signed, or a person forced it
-    /// and what is there still is what they saw.
-    fn goes_on(&self, leaf: &Certificate) -> Option<Reason> {
-        let is_unchanged = || self.replaces == Some(leaf.fingerprint);
-        self.in_flight.filter(|begun| self.issued || (*begun == Reason::Forced && is_unchanged()))
-    }
-
-    /// Until when to wait because somebody keeps undoing what certd does.
-    fn contested_until(&self, found: Option<Fingerprint>) -> Option<Timestamp> {
-        let is_undone = self.wrote.is_some() && self.wrote != found;
-        let oldest = self.closed.first().filter(|_| is_undone && !self.issued && self.closed.len() == MOST_UNDONE)?;
-        Some(oldest.plus(UNDONE_WITHIN))
-    }
-}
-
-/// The fold over the journal's events that planning needs.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct JournalView {
-    pub records: BTreeMap<CertName, Record>,
-    /// All acting stops until then.
-    pub paused_until: Option<Timestamp>,
-}
-
-impl JournalView {
-    /// The end of a pause of all acting that has not passed.
-    pub fn pause_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.paused_until.filter(|until| now < *until)
-    }
-
-    /// The end of a pause that this certificate waits for: its own or that of all, the later one.
-    pub fn pause_of(&self, name: &CertName, now: Timestamp) -> Option<Timestamp> {
-        let own = self.records.get(name).and_then(|record| record.paused_until);
-        [self.paused_until, own].into_iter().flatten().max().filter(|until| now < *until)
-    }
 }
 
 pub struct World<'a> {
@@ -226,6 +148,10 @@ pub enum Deferral {
     Cap,
     /// What certd stored was replaced or removed by others, again and again.
     Contested,
+    /// Every issuer of the certificate failed again and again, for whomever.
+    IssuerDown { issuer: IssuerName },
+    /// So many certificates of these names were issued within seven days, and no more may be.
+    NameSetCap { issued: usize, most: usize },
 }
 
 /// Why nothing may be done although something might be wanted.
@@ -280,9 +206,7 @@ fn action(world: &World, managed: &Managed, observation: Option<&Observation>) -
         Some(Sighting::Found(found)) => reason(world, managed, found),
     };
     match (wanted, observation.map(|o| &o.sighting)) {
-        (Some(reason), seen) => {
-            permitted(world, managed, reason, seen.and_then(Sighting::leaf).map(|leaf| leaf.fingerprint))
-        }
+        (Some(reason), seen) => permitted(world, managed, reason, seen.and_then(Sighting::leaf)),
         (None, Some(Sighting::Found(found))) => Action::Keep { renew_at: managed.spec.renewal.due_at(found.leaf()) },
         (None, _) => Action::Hold { held: Held::NotObserved },
     }
@@ -320,8 +244,8 @@ fn same_names(wanted: &[San], found: &[San]) -> bool {
     wanted.iter().all(|name| found.contains(name)) && found.iter().all(|name| wanted.contains(name))
 }
 
-/// What stops a renewal that is wanted: the switch, a pause, the backoff, others that undo it.
-fn permitted(world: &World, managed: &Managed, reason: Reason, found: Option<Fingerprint>) -> Action {
+/// What stops a renewal that is wanted: the switch, a pause, the backoff, others that undo it, its issuers, the cap.
+fn permitted(world: &World, managed: &Managed, reason: Reason, leaf: Option<&Certificate>) -> Action {
     if !world.act {
         return Action::Hold { held: Held::ActIsOff };
     }
@@ -329,19 +253,39 @@ fn permitted(world: &World, managed: &Managed, reason: Reason, found: Option<Fin
         return Action::Hold { held: Held::Paused { until } };
     }
     let record = world.journal.records.get(&managed.name);
-    let Some(record) = record.filter(|_| !world.requested.contains_key(&managed.name)) else {
-        return Action::Renew { reason };
-    };
-    let later = |until: Option<Timestamp>| until.filter(|until| world.now < *until);
-    match (later(record.retry_at), &record.unwritable, later(record.contested_until(found))) {
-        (Some(_), Some(why), _) => Action::Hold { held: Held::Unwritable(why.clone()) },
-        (Some(until), None, _) => {
-            let failures = record.consecutive_failures;
-            Action::Defer { until, reason: Deferral::Backoff { failures }, renew: reason }
-        }
-        (None, _, Some(until)) => Action::Defer { until, reason: Deferral::Contested, renew: reason },
-        (None, _, None) => Action::Renew { reason },
+    // What a CA has signed already goes on, and no person goes beyond the cap.
+    let is_issued = record.is_some_and(|record| record.issued);
+    if let Some((until, reached)) = cap::reached(world.journal, &managed.spec, leaf, world.now).filter(|_| !is_issued) {
+        return Action::Defer { until, reason: reached, renew: reason };
     }
+    let is_requested = world.requested.contains_key(&managed.name);
+    let nothing = Record::default();
+    let deferred = deferred(world, managed, record.unwrap_or(&nothing), reason, leaf).filter(|_| !is_requested);
+    deferred.unwrap_or(Action::Renew { reason })
+}
+
+fn deferred(
+    world: &World,
+    managed: &Managed,
+    record: &Record,
+    renew: Reason,
+    leaf: Option<&Certificate>,
+) -> Option<Action> {
+    let later = |until: Option<Timestamp>| until.filter(|until| world.now < *until);
+    let found = leaf.map(|leaf| leaf.fingerprint);
+    match (later(record.retry_at), &record.unwritable) {
+        (Some(_), Some(why)) => return Some(Action::Hold { held: Held::Unwritable(why.clone()) }),
+        (Some(until), None) => {
+            let failures = record.consecutive_failures;
+            return Some(Action::Defer { until, reason: Deferral::Backoff { failures }, renew });
+        }
+        (None, _) => {}
+    }
+    if let Some(until) = later(record.contested_until(found)) {
+        return Some(Action::Defer { until, reason: Deferral::Contested, renew });
+    }
+    let (until, issuer) = breaker::open_until(world.journal, managed, world.now).filter(|_| !record.issued)?;
+    Some(Action::Defer { until, reason: Deferral::IssuerDown { issuer }, renew })
 }
 
 /// Bounds what one turn may do: at most `most` renewals, those that a person asked for before the others,

@@ -81,6 +81,15 @@ impl RenewalPolicy {
         let threshold = self.0.unwrap_or_else(|| default_threshold(certificate.lifetime()));
         threshold.reached_at(certificate).minus(spread(certificate))
     }
+
+    /// From the beginning of such a lifetime to when it is due, the spread aside.
+    pub fn interval(self, lifetime: Duration) -> Duration {
+        let left = match self.0.unwrap_or_else(|| default_threshold(lifetime)) {
+            Threshold::Share(share) => share.of(lifetime),
+            Threshold::Left(left) => left,
+        };
+        lifetime.saturating_sub(left)
+    }
 }
 
 fn default_threshold(lifetime: Duration) -> Threshold {

@@ -197,3 +197,13 @@ pub enum IssuerError {
     #[error("{0}")]
     SignedInVain(String),
 }
+
+impl IssuerError {
+    /// What the issuer asked for.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Unanswered { .. } | Self::Stopped(_) | Self::SignedInVain(_) => None,
+        }
+    }
+}

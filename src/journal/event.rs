@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::breaker::IssuerRecord;
+use crate::domain::cap;
 use crate::domain::cert::{Fingerprint, KeyDigest};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{JournalView, Reason, Record};
@@ -32,6 +34,9 @@ pub enum Event {
         /// Of the key that is to be certified.
         #[serde(default)]
         key: Option<KeyDigest>,
+        /// What it is to be for, as `cap::name_set` has it.
+        #[serde(default)]
+        names: String,
     },
     /// A renewal in flight as its staging place has it: another instance began it, or this one died before it could
     /// note here how far it had come.
@@ -46,6 +51,12 @@ pub enum Event {
     /// That issuer has signed nothing: it said so, never heard of it, or knows of no certificate for the key.
     NotIssued {
         issuer: IssuerName,
+    },
+    /// It failed for reasons that are its own, whatever was asked.
+    IssuerFailed {
+        issuer: IssuerName,
+        /// What it asked for, in seconds.
+        retry_after: Option<u64>,
     },
     /// A chain came back.
     Issued(Issued),
@@ -141,6 +152,9 @@ pub struct InFlight {
     pub replaces: Option<Fingerprint>,
     /// Of the key that is to be certified; `None` where an older certd began it.
     pub key: Option<KeyDigest>,
+    /// As `cap::name_set` has them; empty where an older certd began it.
+    #[serde(default)]
+    pub names: String,
     pub stage: Stage,
 }
 
@@ -172,6 +186,8 @@ pub struct State {
     records: BTreeMap<CertName, Record>,
     in_flight: BTreeMap<CertName, InFlight>,
     paused_until: Option<Timestamp>,
+    issuers: BTreeMap<IssuerName, IssuerRecord>,
+    issued: BTreeMap<String, Vec<Timestamp>>,
 }
 
 impl State {
@@ -188,8 +204,8 @@ impl State {
     fn fold_certificate(&mut self, name: CertName, at: Timestamp, event: Event) {
         let record = self.records.entry(name.clone()).or_default();
         match event {
-            Event::Begun { reason, asked, replaces, key } => {
-                let begun = InFlight { reason, asked, replaces, key, stage: Stage::Begun };
+            Event::Begun { reason, asked, replaces, key, names } => {
+                let begun = InFlight { reason, asked, replaces, key, names, stage: Stage::Begun };
                 self.in_flight.insert(name, begun);
             }
             Event::TakenUp(open) => {
@@ -201,7 +217,14 @@ impl State {
             Event::NotIssued { issuer } => self.amend(&name, |open| open.settle(&issuer)),
             // On record for people.
             Event::Accepted { .. } => {}
-            Event::Issued(issued) => self.amend(&name, |open| open.stage = Stage::Issued(issued)),
+            Event::IssuerFailed { issuer, retry_after } => {
+                self.issuers.entry(issuer).or_default().fail(at, retry_after.map(Duration::from_secs));
+            }
+            Event::Issued(issued) => {
+                self.issuers.remove(&issued.issuer);
+                self.count_issued(&name, at);
+                self.amend(&name, |open| open.stage = Stage::Issued(issued));
+            }
             Event::Written { version } => self.amend(&name, |open| {
                 if let Stage::Issued(issued) | Stage::Written { issued, .. } = &open.stage {
                     open.stage = Stage::Written { issued: issued.clone(), version };
@@ -232,6 +255,14 @@ impl State {
         }
     }
 
+    /// A chain that is written again, since it had vanished, was issued once.
+    fn count_issued(&mut self, name: &CertName, at: Timestamp) {
+        let Some(open) = self.in_flight.get(name).filter(|open| open.stage.rank() < 2) else { return };
+        let issued = self.issued.entry(open.names.clone()).or_default();
+        issued.retain(|before| before.until(at) < cap::WINDOW);
+        issued.push(at);
+    }
+
     fn amend(&mut self, name: &CertName, change: impl FnOnce(&mut InFlight)) {
         if let Some(open) = self.in_flight.get_mut(name) {
             change(open);
@@ -250,7 +281,8 @@ impl State {
             record.issued = open.stage.rank() >= 2;
             record.replaces = open.replaces;
         }
-        JournalView { records, paused_until: self.paused_until }
+        let (issuers, issued) = (self.issuers.clone(), self.issued.clone());
+        JournalView { records, paused_until: self.paused_until, issuers, issued }
     }
 }
 
@@ -289,7 +321,13 @@ mod tests {
     }
 
     fn begun() -> Event {
-        Event::Begun { reason: Reason::Missing, asked: "a".into(), replaces: None, key: Some(KeyDigest([7; 32])) }
+        Event::Begun {
+            reason: Reason::Missing,
+            asked: "a".into(),
+            replaces: None,
+            key: Some(KeyDigest([7; 32])),
+            names: "a.b".into(),
+        }
     }
 
     fn failed(second: i64) -> Event {
@@ -338,10 +376,40 @@ mod tests {
     }
 
     #[test]
+    fn an_issuer_that_fails_is_left_alone_until_it_signs_again() {
+        let failed = |retry_after| Event::IssuerFailed { issuer: "ca".into(), retry_after };
+        let record = |events| folded(events).view().issuers.get(&IssuerName::from("ca")).cloned();
+        let told = record(vec![begun(), failed(Some(60)), failed(None)]);
+        assert_eq!(told, Some(IssuerRecord { consecutive_failures: 2, open_until: Some(Timestamp(61)) }));
+        assert_eq!(record(vec![begun(), failed(Some(60)), Event::Issued(issued())]), None);
+    }
+
+    #[test]
+    fn what_was_issued_is_counted_by_its_names_once_and_for_seven_days() {
+        let came = || Event::Issued(issued());
+        let counted = |events| folded(events).view().issued.get("a.b").cloned().unwrap_or_default();
+        assert_eq!(counted(vec![begun(), came(), Event::Written { version: None }, came()]), [Timestamp(1)]);
+        assert_eq!(counted(vec![begun(), came(), begun(), came()]), [Timestamp(1), Timestamp(3)]);
+        let mut state = folded(vec![begun(), came()]);
+        let later = Timestamp(1).plus(cap::WINDOW);
+        for event in [begun(), came()] {
+            state.fold(Entry { at: later, certificate: Some("web".into()), event });
+        }
+        assert_eq!(state.view().issued["a.b"], [later]);
+    }
+
+    #[test]
     fn what_is_taken_up_is_in_flight_as_its_staging_place_has_it() {
         let name = CertName::from("web");
         let stage = Stage::Asked(vec![Ask { issuer: "ca".into(), until: Timestamp(9) }]);
-        let open = InFlight { reason: Reason::Due, asked: "a".into(), replaces: Some(F), key: None, stage };
+        let open = InFlight {
+            reason: Reason::Due,
+            asked: "a".into(),
+            replaces: Some(F),
+            key: None,
+            names: String::new(),
+            stage,
+        };
         let state = folded(vec![begun(), Event::TakenUp(open.clone())]);
         assert_eq!(state.in_flight(&name), Some(&open));
         assert_eq!(state.view().records[&name].in_flight, Some(Reason::Due));
@@ -361,7 +429,13 @@ mod tests {
     #[test]
     fn a_view_says_how_far_a_renewal_came_and_what_it_was_planned_on() {
         let name = CertName::from("web");
-        let on_old = || Event::Begun { reason: Reason::Due, asked: "a".into(), replaces: Some(F), key: None };
+        let on_old = || Event::Begun {
+            reason: Reason::Due,
+            asked: "a".into(),
+            replaces: Some(F),
+            key: None,
+            names: String::new(),
+        };
         let begun = folded(vec![on_old()]).view().records[&name].clone();
         assert_eq!((begun.issued, begun.replaces), (false, Some(F)));
         assert!(folded(vec![on_old(), Event::Issued(issued())]).view().records[&name].issued);

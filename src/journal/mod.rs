@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn begun() -> Event {
-        Event::Begun { reason: Reason::Due, asked: "digest".into(), replaces: None, key: None }
+        Event::Begun { reason: Reason::Due, asked: "digest".into(), replaces: None, key: None, names: String::new() }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::outcome::{Failure, Fault, fault};
 use super::{Next, Running};
+use crate::domain::breaker;
 use crate::domain::cert::KeyDigest;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
@@ -16,6 +17,9 @@ use crate::journal::event::{Ask, Event, Issued, Stage};
 use crate::pki;
 use crate::staging::Staged;
 
+/// Other renewals wait for this one. An answer that is due later than so is looked for by a later attempt.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How often an issuer is looked through for a certificate whose answer is still under way.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
@@ -25,7 +29,8 @@ impl Running<'_> {
         let Some(key) = staged.key.clone() else { return self.begin_anew(staged).await };
         let order = self.order(&key)?;
         let mut last = fault(Fault::Issuer, &NoIssuer);
-        for (nth, (name, issuer)) in self.issuers.iter().enumerate() {
+        let order_of_asking = self.in_turn();
+        for (nth, (name, issuer)) in order_of_asking.iter().enumerate() {
             // It may have signed already, and cannot be asked about it now.
             if staged.open.stage.asks().iter().any(|ask| ask.issuer == *name) {
                 last = Failure { issuer: Some(name.clone()), ..fault(Fault::Issuer, &Unsettled) };
@@ -40,15 +45,39 @@ impl Running<'_> {
             match signed {
                 Ok(ders) => return self.issued(staged, name, ders),
                 Err(error) => {
-                    last = Failure { issuer: Some(name.clone()), ..fault(Fault::Issuer, &error) };
+                    let retry_after = error.retry_after();
+                    last = Failure { issuer: Some(name.clone()), retry_after, ..fault(Fault::Issuer, &error) };
+                    self.note_failure(name, &error)?;
                     self.settle_unless_open(&mut staged, name, &error).await?;
-                    if nth + 1 < self.issuers.len() {
+                    if nth + 1 < order_of_asking.len() {
                         self.go_on_after(&error, &last)?;
                     }
                 }
             }
         }
         Err(last)
+    }
+
+    /// Those that are left alone are asked only where there is nobody else.
+    fn in_turn(&self) -> Vec<&(IssuerName, Arc<Issuer>)> {
+        let (view, now) = (self.journal.view(), (self.now)());
+        let (closed, open): (Vec<_>, Vec<_>) =
+            self.issuers.iter().partition(|(name, _)| breaker::is_open(&view, name, now).is_none());
+        if closed.is_empty() { open } else { closed }
+    }
+
+    /// What is an issuer's own fault counts for all that it signs. That it will not sign this says nothing of others.
+    fn note_failure(&self, name: &IssuerName, error: &IssuerError) -> Result<(), Failure> {
+        let is_its_own = match error {
+            IssuerError::Unanswered { .. } | IssuerError::Stopped(_) => true,
+            IssuerError::Refused { retry_after, .. } => retry_after.is_some(),
+            IssuerError::SignedInVain(_) => false,
+        };
+        let retry_after = error.retry_after().map(|wait| wait.as_secs());
+        match is_its_own {
+            true => self.append(Event::IssuerFailed { issuer: name.clone(), retry_after }),
+            false => Ok(()),
+        }
     }
 
     fn order(&self, key: &PrivateKey) -> Result<Order, Failure> {
@@ -164,11 +193,16 @@ impl Running<'_> {
         let Some((_, issuer)) = self.issuers.iter().find(|(name, _)| *name == ask.issuer) else {
             return Recovered::Unknown("it is no longer configured for this certificate".to_string());
         };
+        tracing::info!(cert = %self.managed.name, issuer = %ask.issuer, until = %ask.until, "it may have signed: looking for what it did");
         // However the wall clock was set meanwhile, no answer takes longer.
         let due = Instant::now() + (self.now)().until(ask.until).min(issuer.answers_within());
+        let patience = Instant::now() + PATIENCE;
         loop {
-            let is_due = due <= Instant::now();
+            let (is_due, is_too_long) = (due <= Instant::now(), patience < due);
             match issuer.recover(key).await {
+                Recovered::NotIssued | Recovered::NoRecord if is_too_long => {
+                    return Recovered::Unknown(format!("its answer may be under way until {}", ask.until));
+                }
                 Recovered::NotIssued | Recovered::NoRecord if !is_due => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
                 settled => return settled,
             }

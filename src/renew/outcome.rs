@@ -1,5 +1,7 @@
 //! How a renewal ended.
 
+use std::time::Duration;
+
 use crate::domain::cert::Fingerprint;
 use crate::domain::name::IssuerName;
 use crate::domain::text::with_causes;
@@ -51,12 +53,14 @@ impl Fault {
 pub struct Failure {
     pub fault: Fault,
     pub issuer: Option<IssuerName>,
+    /// What the issuer asked for.
+    pub retry_after: Option<Duration>,
     /// The whole chain of errors, in one line.
     pub message: String,
 }
 
 pub(super) fn fault(fault: Fault, error: &dyn std::error::Error) -> Failure {
-    Failure { fault, issuer: None, message: with_causes(error) }
+    Failure { fault, issuer: None, retry_after: None, message: with_causes(error) }
 }
 
 pub(super) fn store_fault(error: &StoreError) -> Fault {

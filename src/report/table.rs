@@ -139,6 +139,8 @@ fn intention(now: Timestamp, managed: &ManagedEntry) -> Option<String> {
             let why = match reason {
                 Deferral::Backoff { .. } => "after failures",
                 Deferral::Contested => "as others keep replacing what certd stores",
+                Deferral::IssuerDown { .. } => "as its issuer failed again and again",
+                Deferral::NameSetCap { .. } => "as the most of its names were issued within 7 days",
                 Deferral::Cap => "as many as one turn may renew come first",
             };
             let renew = renew.as_str().replace('_', " ");

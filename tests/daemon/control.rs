@@ -51,7 +51,8 @@ fn every_command(home: &Home) {
 
 #[test]
 fn commands_are_carried_out_by_a_certd_that_runs_and_by_themselves_where_none_does() {
-    let home = Home::with(LOCAL);
+    // Short-lived, so that it may be renewed more than twice within seven days.
+    let home = Home::with(&format!("{LOCAL}lifetime = \"2d\"\n"));
     let certd = home.start();
     certd.logs(&["renewed, stored and read back"]);
     certd.turn_completed();

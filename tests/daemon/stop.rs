@@ -48,7 +48,7 @@ fn a_turn_that_hangs_on_a_silent_vault_does_not_keep_it() {
     for signal in SIGNALS {
         let hole = BlackHole::new();
         let home = Home::with(&format!(
-            "[vault.main]\naddress = \"http://127.0.0.1:{}\"\ntoken_file = \"token\"\ndeadline = \"5m\"\n\
+            "[vault.main]\naddress = \"http://127.0.0.1:{}\"\ntoken_file = \"token\"\ndeadline = \"10s\"\n\
              [source.apps.vault_kv]\nvault = \"main\"\npaths = [\"secret/**\"]\n",
             hole.port
         ));
@@ -123,7 +123,7 @@ pub fn signed_by(vault: &str, mount: &str, names: &[&str]) -> String {
         )
     });
     format!(
-        "[vault.main]\naddress = \"{vault}\"\ntoken_file = \"token\"\ndeadline = \"5m\"\n\
+        "[vault.main]\naddress = \"{vault}\"\ntoken_file = \"token\"\ndeadline = \"10s\"\n\
          [issuer.internal.vault_pki]\nvault = \"main\"\nmount = \"{mount}\"\nrole = \"servers\"\n{}",
         certificates.collect::<String>()
     )

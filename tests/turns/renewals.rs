@@ -94,7 +94,13 @@ impl Renewing {
         self.journal.keys.save(name, key).unwrap();
         let ders = self.authority.sign(WEB, key);
         for event in [
-            Event::Begun { reason: Reason::Forced, asked: "digest".into(), replaces: Some(self.old()), key: None },
+            Event::Begun {
+                reason: Reason::Forced,
+                asked: "digest".into(),
+                replaces: Some(self.old()),
+                key: None,
+                names: WEB.into(),
+            },
             Event::Asked { issuer: "internal".into(), until: None },
             Event::Issued(Issued { issuer: "internal".into(), ders }),
         ] {

@@ -4,7 +4,7 @@ use certd::domain::inventory::Sighting;
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
-use crate::home::{ADOPT, Home, declared, rows};
+use crate::home::{ADOPT, Home, declared, rows, short_lived};
 use crate::leaves::Leaf;
 
 async fn names(home: &Home, path: &str) -> Vec<String> {
@@ -57,7 +57,7 @@ async fn one_object_of_a_secret_may_be_declared_while_a_rule_keeps_the_others() 
 
 #[tokio::test]
 async fn a_person_may_renew_at_any_time_by_a_running_certd_or_without_one() {
-    let home = Home::new(&format!("{}{}", declared("web"), declared("api"))).await;
+    let home = Home::new(&format!("{}{}", short_lived("web"), declared("api"))).await;
     assert_eq!(home.certd(&["renew"]).await.code, 0);
     let renewed = home.certd(&["renew", "web"]).await;
     assert!(renewed.code == 0 && renewed.out.starts_with("web: renewed by internal"), "{renewed:?}");
@@ -70,6 +70,14 @@ async fn a_person_may_renew_at_any_time_by_a_running_certd_or_without_one() {
     assert!(kept.code == 0 && kept.out.starts_with("web: keep, due on "), "{kept:?}");
     assert_eq!((home.version("tls/web").await, home.version("tls/api").await), (3, 1));
     assert_eq!(daemon.metric("certd_renewal_attempts_total", "reason").await, [("forced".into(), 1.0)]);
+    // What is for ninety days may be issued twice in seven, whoever asks for it.
+    assert_eq!(home.certd(&["renew", "api"]).await.code, 0);
+    let capped = home.certd(&["renew", "api"]).await;
+    assert!(
+        capped.code == 1 && capped.out.contains("2 certificates of these names were issued within 7 days"),
+        "{capped:?}"
+    );
+    assert_eq!(home.version("tls/api").await, 2);
     let unknown = home.certd(&["renew", "wbe"]).await;
     assert_eq!(
         (unknown.code, unknown.out.as_str()),

@@ -3,7 +3,7 @@
 use certd::domain::inventory::Sighting;
 use serde_json::{Value, json};
 
-use crate::home::{ADOPT, Daemon, Home, declared, rows};
+use crate::home::{ADOPT, Daemon, Home, declared, rows, short_lived};
 use crate::house::{certified, fields};
 use crate::leaves::Leaf;
 use crate::served::Served;
@@ -39,11 +39,12 @@ async fn standings(daemon: &Daemon) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_was_not_reloaded_serves_an_older_version_until_it_is() {
     let home = Home::new("").await;
-    home.configure(&declared("web"));
+    home.configure(&short_lived("web"));
     assert_eq!(home.certd(&["renew"]).await.code, 0);
     let server = Served::at("127.0.0.1:0", &stored(&home, "tls/web").await).await;
     let target = format!("127.0.0.1:{} sni=web.example.org", server.port);
-    home.configure(&served_by(std::slice::from_ref(&target)));
+    let config = format!("{}lifetime = \"2d\"\n", served_by(std::slice::from_ref(&target)));
+    home.configure(&config);
     assert_eq!(problems(&home, "tls/web").await, []);
 
     assert_eq!(home.certd(&["renew", "web"]).await.code, 0);

@@ -330,6 +330,11 @@ pub fn declared(name: &str) -> String {
     )
 }
 
+/// Short-lived, so that it may be renewed more than twice within seven days.
+pub fn short_lived(name: &str) -> String {
+    format!("{}lifetime = \"2d\"\n", declared(name))
+}
+
 /// Two columns, as the tests write them.
 pub fn rows(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect()

@@ -1,0 +1,99 @@
+//! What the journal's events add up to, as planning needs it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::breaker::IssuerRecord;
+use super::cert::{Certificate, Fingerprint};
+use super::name::{CertName, IssuerName};
+use super::plan::Reason;
+use super::time::Timestamp;
+
+/// What the journal knows of one certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub consecutive_failures: u32,
+    pub retry_at: Option<Timestamp>,
+    pub last_error: Option<String>,
+    pub last_success: Option<Timestamp>,
+    /// A renewal was begun and not closed.
+    pub in_flight: Option<Reason>,
+    /// A CA has signed for it, so it goes on whatever is found.
+    #[serde(default)]
+    pub issued: bool,
+    /// The certificate that it was planned on.
+    #[serde(default)]
+    pub replaces: Option<Fingerprint>,
+    pub paused_until: Option<Timestamp>,
+    /// Why the last attempt did not get as far as a CA: its place must not be written to.
+    #[serde(default)]
+    pub unwritable: Option<String>,
+    /// What certd last stored and read back.
+    #[serde(default)]
+    pub wrote: Option<Fingerprint>,
+    /// When it did so the last few times, the oldest first.
+    #[serde(default)]
+    pub closed: Vec<Timestamp>,
+}
+
+/// So many renewals may be undone by others within this time before certd waits.
+const MOST_UNDONE: usize = 5;
+const UNDONE_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Record {
+    /// Nothing is in flight and nothing has failed any more.
+    pub fn settle(&mut self) {
+        let Self { last_success, paused_until, wrote, closed, .. } = std::mem::take(self);
+        *self = Self { last_success, paused_until, wrote, closed, ..Self::default() };
+    }
+
+    pub fn note_closed(&mut self, at: Timestamp, fingerprint: Fingerprint) {
+        self.wrote = Some(fingerprint);
+        self.closed.push(at);
+        let surplus = self.closed.len().saturating_sub(MOST_UNDONE);
+        self.closed.drain(..surplus);
+    }
+
+    /// A renewal that is wanted although nothing else says so: a CA has signed, or a person forced it
+    /// and what is there still is what they saw.
+    pub(super) fn goes_on(&self, leaf: &Certificate) -> Option<Reason> {
+        let is_unchanged = || self.replaces == Some(leaf.fingerprint);
+        self.in_flight.filter(|begun| self.issued || (*begun == Reason::Forced && is_unchanged()))
+    }
+
+    /// Until when to wait because somebody keeps undoing what certd does.
+    pub(super) fn contested_until(&self, found: Option<Fingerprint>) -> Option<Timestamp> {
+        let is_undone = self.wrote.is_some() && self.wrote != found;
+        let oldest = self.closed.first().filter(|_| is_undone && !self.issued && self.closed.len() == MOST_UNDONE)?;
+        Some(oldest.plus(UNDONE_WITHIN))
+    }
+}
+
+/// The fold over the journal's events that planning needs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct JournalView {
+    pub records: BTreeMap<CertName, Record>,
+    /// All acting stops until then.
+    pub paused_until: Option<Timestamp>,
+    /// Issuers that failed since they last signed.
+    #[serde(default)]
+    pub issuers: BTreeMap<IssuerName, IssuerRecord>,
+    /// When certificates of a set of names were issued within the last days, by `cap::name_set`.
+    #[serde(default)]
+    pub issued: BTreeMap<String, Vec<Timestamp>>,
+}
+
+impl JournalView {
+    /// The end of a pause of all acting that has not passed.
+    pub fn pause_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.paused_until.filter(|until| now < *until)
+    }
+
+    /// The end of a pause that this certificate waits for: its own or that of all, the later one.
+    pub fn pause_of(&self, name: &CertName, now: Timestamp) -> Option<Timestamp> {
+        let own = self.records.get(name).and_then(|record| record.paused_until);
+        [self.paused_until, own].into_iter().flatten().max().filter(|until| now < *until)
+    }
+}
