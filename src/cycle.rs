@@ -15,6 +15,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::domain::breaker;
+use crate::domain::clock;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView, Managed, Origin};
@@ -65,11 +66,14 @@ impl Cycle {
         requested: &BTreeMap<CertName, Demand>,
         mut stop: watch::Receiver<bool>,
     ) -> Option<Turn> {
-        let may_create = self.setup.act && journal.view().pause_at((self.now)()).is_none();
+        let view = journal.view();
+        let is_paused = view.pause_at((self.now)()).is_some();
+        let may_create = self.setup.act && !is_paused && self.clock_doubt(&view).is_none();
         let (mut sweep, mut phases) = tokio::select! {
             observed = self.observed(&|_| {}, may_create) => observed,
             Ok(_) = stop.wait_for(|stop| *stop) => return None,
         };
+        self.judge_clock(&mut sweep, &view);
         let started = Instant::now();
         let planned = assess(&self.setup, (self.now)(), &sweep, &journal.view(), requested, &self.adopted);
         self.adopted = planned.managed.iter().filter(|managed| managed.origin == Origin::Adopted).cloned().collect();
@@ -100,10 +104,24 @@ impl Cycle {
 
     /// The same, with what certd manages.
     pub async fn look_with_managed(&mut self, journal: &JournalView, on: Heard<'_>) -> (Snapshot, Vec<Managed>) {
-        let (sweep, phases) = self.observed(on, false).await;
+        let (mut sweep, phases) = self.observed(on, false).await;
+        self.judge_clock(&mut sweep, journal);
         let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new(), &self.adopted);
         let snapshot = self.snapshot(sweep, planned.entries, journal, phases).await;
         (snapshot, planned.managed)
+    }
+
+    /// After the sweep, since each Vault that answered has said what time it is there.
+    fn judge_clock(&mut self, sweep: &mut Sweep, journal: &JournalView) {
+        sweep.clock_doubt = self.clock_doubt(journal);
+        if let Some(why) = &sweep.clock_doubt {
+            self.memory.troubles.meet("clock".to_string(), why.clone());
+        }
+    }
+
+    fn clock_doubt(&self, journal: &JournalView) -> Option<String> {
+        let heard: Vec<_> = self.setup.vaults.values().filter_map(|vault| vault.heard()).collect();
+        clock::doubt((self.now)(), &heard, journal.last_noted).map(|doubt| doubt.to_string())
     }
 
     async fn observed(&mut self, on: Heard<'_>, may_create: bool) -> (Sweep, Vec<PhaseStatus>) {
@@ -219,6 +237,7 @@ impl Cycle {
             phases,
             act: self.setup.act,
             paused_until: journal.pause_at(taken_at),
+            clock_doubt: sweep.clock_doubt,
         }
     }
 

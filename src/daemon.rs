@@ -183,6 +183,7 @@ impl Daemon {
         let (tick, mut ticks) = mpsc::channel(1);
         let mut cron = schedule::ticker(tick).await?;
         let mut watchdog = tokio::time::interval(systemd::watchdog_period());
+        let mut second = schedule::second();
         systemd::ready();
         let mut worker = Some(self.start());
         loop {
@@ -197,6 +198,7 @@ impl Daemon {
                 }
                 Some(command) = commands.recv() => self.note(command),
                 Some(()) = ticks.recv() => {}
+                _ = second.tick() => {}
                 ended = finished(&mut worker) => self.finish(ended),
                 _ = watchdog.tick() => systemd::feed_watchdog(worker.is_some()),
             }

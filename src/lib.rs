@@ -85,7 +85,9 @@
 //!   certificate is `expired` and not also `chain`.
 //! - A local CA is opened inside a turn, after the stores were read: a stored certificate may
 //!   name a CA whose key was lost, and a new CA would hide that.
-//! - The cron scheduler only ticks; `daemon` compares the wall clock, so a suspend loses no turn.
+//! - The cron scheduler only ticks; `daemon` compares the wall clock, so a suspend loses no turn. A monotonic tick beside
+//!   it is there for a clock that is set back, when the scheduler falls silent.
+//! - No clock is trusted that a Vault's `Date`, the journal or the program itself contradicts (`domain::clock`).
 //! - The pages of the listener are rendered once a turn and shared, so a scrape never waits for a probe;
 //!   only the daemon's own counters are read at the scrape.
 //! - A journal that cannot be understood whole stops certd: an event that is passed over might be a pause.

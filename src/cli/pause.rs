@@ -50,7 +50,11 @@ pub async fn resume(arguments: ResumeArguments, now: fn() -> Timestamp) -> anyho
     let what = arguments.name.clone().unwrap_or_else(|| "all acting".to_string());
     let paused = paused(&view, now());
     match &arguments.name {
-        None if view.pause_at(now()).is_none() => super::print(&format!("was not paused: {what}\n"))?,
+        None if view.pause_at(now()).is_none() => {
+            // Whoever says so looks at the clock: it is noted, so that a journal from a wrong one is no doubt any more.
+            write(&journal, None, None, now).await?;
+            super::print(&format!("was not paused: {what}\n"))?;
+        }
         Some(name) if !paused.contains(name) => {
             super::print(&format!("was not paused: {what}{}\n", words::did_you_mean(name, paused.iter())))?;
         }

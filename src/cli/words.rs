@@ -53,6 +53,7 @@ fn deferral(reason: &Deferral) -> String {
 fn held(held: &Held) -> String {
     match held {
         Held::Obstacle(obstacle) => format!("it could not be seen: {}", obstacle.message),
+        Held::ClockDoubtful(why) => why.clone(),
         Held::ActIsOff => "act = false in the configuration".to_string(),
         Held::Paused { until } => format!("paused until {until}"),
         Held::TwoRules(rules) => format!("two rules adopt it: {}", rules.join(", ")),

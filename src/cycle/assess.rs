@@ -32,7 +32,15 @@ pub fn assess(
     adopted_before: &[Managed],
 ) -> Assessment {
     let (managed, refused) = managed(setup, now, sweep, adopted_before);
-    let world = World { now, managed: &managed, inventory: &sweep.inventory, journal, act: setup.act, requested };
+    let world = World {
+        now,
+        managed: &managed,
+        inventory: &sweep.inventory,
+        journal,
+        act: setup.act,
+        requested,
+        clock_doubt: sweep.clock_doubt.as_deref(),
+    };
     let decisions = plan::plan(&world);
     let next_turn = now.plus(setup.interval);
     let decisions = plan::admit(decisions, &sweep.inventory, requested, setup.max_renewals, next_turn);

@@ -57,6 +57,8 @@ pub struct Sweep {
     pub earlier: EarlierVersions,
     /// Of what is served and kept nowhere.
     pub issued: Issued,
+    /// Why this host's clock cannot be right.
+    pub clock_doubt: Option<String>,
 }
 
 pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Heard<'_>) -> Sweep {
@@ -77,6 +79,7 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Hea
         sources: Vec::new(),
         earlier: BTreeMap::new(),
         issued: BTreeMap::new(),
+        clock_doubt: None,
     };
     for (name, observed) in sources {
         memory.take(&mut sweep, now, name, observed);

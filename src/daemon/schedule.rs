@@ -37,6 +37,14 @@ impl Schedule {
     }
 }
 
+/// The cron scheduler waits for an instant of the wall clock, and for days where that was set back. This ticks whatever
+/// the wall clock shows.
+pub fn second() -> tokio::time::Interval {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    second
+}
+
 /// Ticks and does nothing else: a job of the scheduler may overlap itself and is not waited for.
 pub async fn ticker(tick: mpsc::Sender<()>) -> Result<JobScheduler, JobSchedulerError> {
     let cron = JobScheduler::new().await?;

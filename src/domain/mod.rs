@@ -5,6 +5,7 @@ pub mod breaker;
 pub mod cap;
 pub mod cert;
 pub mod check;
+pub mod clock;
 pub mod crl;
 pub mod drift;
 pub mod inventory;

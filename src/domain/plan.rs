@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::breaker;
 use super::cap;
 use super::cert::{Certificate, Fingerprint, Trust};
+use super::clock;
 use super::inventory::{Found, Inventory, Location, Observation, Obstacle, Sighting};
 use super::name::{CertName, IssuerName, San};
+use super::policy;
 use super::renewal::Spec;
 use super::time::Timestamp;
 
@@ -45,6 +47,8 @@ pub struct World<'a> {
     pub journal: &'a JournalView,
     /// The configuration's `act`.
     pub act: bool,
+    /// Why the clock that `now` is of cannot be right.
+    pub clock_doubt: Option<&'a str>,
     /// Asked for by a person: `certd renew`.
     pub requested: &'a BTreeMap<CertName, Demand>,
 }
@@ -162,6 +166,8 @@ pub enum Held {
     Obstacle(Obstacle),
     /// `act = false`.
     ActIsOff,
+    /// This host's clock cannot be right.
+    ClockDoubtful(String),
     Paused {
         until: Timestamp,
     },
@@ -249,6 +255,9 @@ fn permitted(world: &World, managed: &Managed, reason: Reason, leaf: Option<&Cer
     if !world.act {
         return Action::Hold { held: Held::ActIsOff };
     }
+    if let Some(why) = world.clock_doubt {
+        return Action::Hold { held: Held::ClockDoubtful(why.to_string()) };
+    }
     if let Some(until) = world.journal.pause_of(&managed.name, world.now) {
         return Action::Hold { held: Held::Paused { until } };
     }
@@ -271,7 +280,9 @@ fn deferred(
     renew: Reason,
     leaf: Option<&Certificate>,
 ) -> Option<Action> {
-    let later = |until: Option<Timestamp>| until.filter(|until| world.now < *until);
+    // What lies further ahead was noted by a clock that was wrong.
+    let ahead = |until| clock::believable(until, world.now, policy::LONGEST_WAIT);
+    let later = |until: Option<Timestamp>| until.and_then(ahead).filter(|until| world.now < *until);
     let found = leaf.map(|leaf| leaf.fingerprint);
     match (later(record.retry_at), &record.unwritable) {
         (Some(_), Some(why)) => return Some(Action::Hold { held: Held::Unwritable(why.clone()) }),
@@ -388,7 +399,15 @@ mod tests {
             }
             let managed = std::slice::from_ref(&self.managed);
             let (journal, requested) = (&self.journal, &self.requested);
-            let mut plan = plan(&World { now: NOW, managed, inventory: &inventory, journal, act: self.act, requested });
+            let mut plan = plan(&World {
+                clock_doubt: None,
+                now: NOW,
+                managed,
+                inventory: &inventory,
+                journal,
+                act: self.act,
+                requested,
+            });
             assert_eq!(plan.len(), 1);
             plan.remove(0)
         }
@@ -669,6 +688,7 @@ mod tests {
         }
         let (journal, requested) = (JournalView::default(), BTreeMap::new());
         let world = World {
+            clock_doubt: None,
             now: NOW,
             managed: &managed,
             inventory: &inventory,

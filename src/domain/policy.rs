@@ -111,6 +111,9 @@ fn draw(fingerprint: &Fingerprint) -> u64 {
 /// Waits after failures: 1, 10 and 100 minutes, then a day.
 const BACKOFF: [Duration; 4] = [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(6_000), DAY];
 
+/// No attempt waits for longer: a day, a tenth of it added, and what an issuer may ask for is no more.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(27 * 60 * 60);
+
 /// When to try again after `failures` in a row, the last one at `failed_at`; up to a tenth is added
 /// by the name's own draw, and never more than a tenth of the validity left is waited.
 pub fn retry_at(failures: u32, failed_at: Timestamp, name: &str, not_after: Option<Timestamp>) -> Timestamp {

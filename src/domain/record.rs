@@ -83,6 +83,9 @@ pub struct JournalView {
     /// When certificates of a set of names were issued within the last days, by `cap::name_set`.
     #[serde(default)]
     pub issued: BTreeMap<String, Vec<Timestamp>>,
+    /// The time of the last event.
+    #[serde(default)]
+    pub last_noted: Option<Timestamp>,
 }
 
 impl JournalView {

@@ -168,12 +168,15 @@ pub struct Snapshot {
     /// `act = false` in the configuration.
     pub act: bool,
     pub paused_until: Option<Timestamp>,
+    /// Why this host's clock cannot be right, and with it all that was said of time.
+    pub clock_doubt: Option<String>,
 }
 
 impl Snapshot {
-    /// The worst state of all; `Ok` when there is nothing.
+    /// The worst state of all; `Ok` when there is nothing. By a clock that cannot be right nothing is known to be well.
     pub fn worst(&self) -> State {
-        self.entries.iter().map(|entry| entry.state).max().unwrap_or(State::Ok)
+        let worst = self.entries.iter().map(|entry| entry.state).max().unwrap_or(State::Ok);
+        if self.clock_doubt.is_some() { worst.max(State::Unknown) } else { worst }
     }
 }
 
@@ -236,7 +239,18 @@ mod tests {
         let worst = |states: &[State]| {
             let entries = states.iter().map(|state| Entry { state: *state, ..watched(Sighting::Absent) }).collect();
             let (sources, issuers, vaults, phases) = Default::default();
-            Snapshot { taken_at: NOW, entries, sources, issuers, vaults, phases, act: true, paused_until: None }.worst()
+            Snapshot {
+                taken_at: NOW,
+                entries,
+                sources,
+                issuers,
+                vaults,
+                phases,
+                act: true,
+                paused_until: None,
+                clock_doubt: None,
+            }
+            .worst()
         };
         assert_eq!(worst(&[]), State::Ok);
         assert_eq!(worst(&[State::Ok, State::Warning]), State::Warning);

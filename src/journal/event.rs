@@ -188,10 +188,12 @@ pub struct State {
     paused_until: Option<Timestamp>,
     issuers: BTreeMap<IssuerName, IssuerRecord>,
     issued: BTreeMap<String, Vec<Timestamp>>,
+    last_noted: Option<Timestamp>,
 }
 
 impl State {
     pub fn fold(&mut self, entry: Entry) {
+        self.last_noted = Some(entry.at);
         match (entry.certificate, entry.event) {
             (Some(name), event) => self.fold_certificate(name, entry.at, event),
             (None, Event::Paused { until }) => self.paused_until = Some(until),
@@ -282,7 +284,7 @@ impl State {
             record.replaces = open.replaces;
         }
         let (issuers, issued) = (self.issuers.clone(), self.issued.clone());
-        JournalView { records, paused_until: self.paused_until, issuers, issued }
+        JournalView { records, paused_until: self.paused_until, issuers, issued, last_noted: self.last_noted }
     }
 }
 

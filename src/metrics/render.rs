@@ -247,9 +247,11 @@ fn renewal_records<'a>(rows: impl Iterator<Item = (&'a Entry, &'a str)> + Clone,
 /// The pauses are there only while they last.
 fn acting<'a>(snapshot: &Snapshot, rows: impl Iterator<Item = (&'a Entry, &'a str)>, out: &mut String) {
     let paused = snapshot.paused_until.filter(|until| snapshot.taken_at < *until);
-    let may_act = snapshot.act && paused.is_none();
-    let help = "Whether certd may renew: 0 by act = false or while it is paused.";
+    let may_act = snapshot.act && paused.is_none() && snapshot.clock_doubt.is_none();
+    let help = "Whether certd may renew: 0 by act = false, while it is paused, or by a clock that cannot be right.";
     Family::gauge(out, "certd_acting", help).series("", &[], u8::from(may_act));
+    let help = "1 while this host's clock cannot be right: it differs from a Vault's, or shows a time that has passed.";
+    Family::gauge(out, "certd_clock_doubtful", help).series("", &[], u8::from(snapshot.clock_doubt.is_some()));
     let name = "certd_acting_paused_until_timestamp_seconds";
     let mut family = Family::gauge(out, name, "When the pause of all acting ends; absent without one.");
     if let Some(until) = paused {

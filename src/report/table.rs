@@ -48,6 +48,9 @@ fn stopped(snapshot: &Snapshot) -> String {
     if let Some(until) = paused {
         out.push_str(&format!("acting is paused until {until}, {}\n", relative(snapshot.taken_at, until)));
     }
+    if let Some(why) = &snapshot.clock_doubt {
+        out.push_str(&format!("{}; nothing is renewed, and all that is said of time is in doubt\n", one_line(why)));
+    }
     if !out.is_empty() {
         out.push('\n');
     }
@@ -162,6 +165,7 @@ fn pause(now: Timestamp, managed: &ManagedEntry) -> Option<String> {
 fn on_hold(held: &Held) -> Option<String> {
     match held {
         Held::Obstacle(_) => None,
+        Held::ClockDoubtful(why) => Some(one_line(why)),
         Held::ActIsOff => Some("act = false".to_string()),
         Held::Paused { until } => Some(format!("paused until {until}")),
         Held::TwoRules(rules) => Some(format!("two rules name it: {}", one_line(&rules.join(", ")))),

@@ -29,6 +29,7 @@ use serde_json::value::RawValue;
 use url::Url;
 use vaultrs::api::pki::requests::SignCertificateRequest;
 
+use crate::domain::clock::Heard;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::{San, VaultName};
 use crate::domain::rate::Pace;
@@ -224,6 +225,15 @@ impl Vault {
     /// By then a request is answered, or its answer is lost. A redirect is followed once.
     pub fn answers_within(&self) -> Duration {
         self.deadline * 2
+    }
+
+    /// What it last said of the time, and how long ago.
+    pub fn heard(&self) -> Option<Heard> {
+        let (date, at) = locked(&self.transport.date).clone()?;
+        let date = httpdate::parse_http_date(date.to_str().ok()?).ok()?;
+        let since = date.duration_since(std::time::SystemTime::UNIX_EPOCH).ok()?;
+        let date = Timestamp(i64::try_from(since.as_secs()).ok()?);
+        Some(Heard { vault: self.name.clone(), date, age: at.elapsed() })
     }
 
     /// The CA's own chain in PEM, issuing CA first.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use rustify::endpoint::Endpoint;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -165,6 +165,8 @@ pub(super) struct Transport {
     patience: Duration,
     pub consistency: Consistency,
     pub life: Life,
+    /// The newest `Date` and when it was heard. Parsed when somebody asks.
+    pub date: Mutex<Option<(HeaderValue, Instant)>>,
     /// By operation and status, 0 without an answer.
     pub counts: Counts,
 }
@@ -182,6 +184,7 @@ impl Transport {
             patience: ELECTION.min(settings.deadline),
             consistency: Consistency::default(),
             life: Life::default(),
+            date: Mutex::default(),
             counts: Mutex::default(),
         })
     }
@@ -292,6 +295,9 @@ impl Transport {
             },
         };
         let index = answer.headers.get(INDEX).cloned();
+        if let Some(date) = answer.headers.get(DATE) {
+            *locked(&self.date) = Some((date.clone(), Instant::now()));
+        }
         match judge(request, node, answer) {
             Ok(reply) => {
                 self.nodes.stay_with(node);

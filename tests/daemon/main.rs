@@ -4,6 +4,7 @@
 mod support;
 
 mod alone;
+mod clock;
 mod control;
 mod logs;
 mod notify;

@@ -106,6 +106,7 @@ pub fn snapshot(entries: Vec<Entry>) -> Snapshot {
         phases: vec![],
         act: true,
         paused_until: None,
+        clock_doubt: None,
     }
 }
 
