@@ -93,9 +93,13 @@ impl Home {
 
     /// With another way to Vault.
     pub fn configure_by(&self, address: &str, config: &str) {
+        self.write_config("certd.toml", address, config);
+    }
+
+    pub fn write_config(&self, file: &str, address: &str, config: &str) {
         let text = if config.contains("[vault.main]") { config.to_string() } else { config_with_head(config) };
         let text = text.replace("ADDRESS", address).replace("KV", &self.house.kv);
-        fs::write(self.path("certd.toml"), text.replace("PKI", &self.house.ca.mount)).unwrap();
+        fs::write(self.path(file), text.replace("PKI", &self.house.ca.mount)).unwrap();
     }
 
     pub fn give_token(&self, token: &str) {
@@ -204,7 +208,7 @@ impl Home {
     }
 }
 
-fn config_with_head(config: &str) -> String {
+pub fn config_with_head(config: &str) -> String {
     // Plain keys come before every table.
     let (keys, tables) = config.split_at(config.find('[').unwrap_or(config.len()));
     format!("{keys}{HEAD}{tables}")
@@ -218,7 +222,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    fn start(config: &Path) -> Self {
+    pub fn start(config: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_certd"));
         command.arg("run").arg("--config").arg(config).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -283,7 +287,8 @@ impl Daemon {
         self.signal("HUP");
     }
 
-    fn signal(&self, name: &str) {
+    /// By the name that kill(1) has for it.
+    pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
     }

@@ -1,0 +1,109 @@
+//! Two instances with one configuration, each with a state directory of its own: one renewal, not two.
+
+use std::time::Duration;
+
+use crate::gate::Gate;
+use crate::home::{Daemon, Home, declared, rows};
+
+/// As operators of two hosts have it, with a lease short enough to wait for.
+fn config() -> String {
+    crate::home::config_with_head(&declared("web"))
+        .replace("deadline = \"5s\"", "deadline = \"2s\"\nlease_term = \"6s\"")
+        .replace("interval = \"1h\"", "interval = \"1s\"")
+}
+
+/// The first instance stands at a gate on its way to Vault; the second goes there by itself.
+struct Two {
+    home: Home,
+    gate: Gate,
+    first: Daemon,
+}
+
+impl Two {
+    async fn first_stands_before(step: &str) -> Self {
+        let home = Home::new("").await;
+        let step = step.replace("SECRET", &format!("/v1/{}/data/tls/web", home.house.kv));
+        let gate = Gate::before(&home.house.admin.address, &[&step]);
+        home.configure_by(&gate.address, &config());
+        let first = home.start();
+        gate.wait();
+        home.write_config("second.toml", &home.house.admin.address, &config().replace("\"state\"", "\"state-2\""));
+        Self { home, gate, first }
+    }
+
+    fn second(&self) -> Daemon {
+        Daemon::start(&self.home.path("second.toml"))
+    }
+
+    async fn counts(&self) -> (u64, usize) {
+        (self.home.version("tls/web").await, self.home.signed().await)
+    }
+
+    /// What is left of the key that was staged: nothing that can be read.
+    async fn staged(&self) -> usize {
+        let (admin, pending) = (&self.home.house.admin, format!("{}/metadata/certd/pending", self.home.house.kv));
+        let (_, listed) = admin.call(&admin.root_token, "LIST", &pending, serde_json::Value::Null).await;
+        let mut readable = 0;
+        for name in listed["data"]["keys"].as_array().into_iter().flatten() {
+            let path = format!("{}/data/certd/pending/{}", self.home.house.kv, name.as_str().unwrap());
+            for version in 1..=12 {
+                let (status, _) = admin
+                    .call(&admin.root_token, "GET", &format!("{path}?version={version}"), serde_json::Value::Null)
+                    .await;
+                readable += usize::from(status == 200);
+            }
+        }
+        readable
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_one_renews_the_other_keeps_off_and_finds_it_done() {
+    let two = Two::first_stands_before("POST /v1/pki-").await;
+    let second = two.second();
+    let said = second.until("not renewed: another instance of certd");
+    assert!(said.contains("is renewing it"), "{said}");
+    two.gate.open();
+    two.first.until("renewed, stored and read back");
+    second.until("ok=1");
+    assert_eq!((two.counts().await, two.staged().await), ((1, 1), 0));
+    assert_eq!(two.home.plan().await, rows(&[("web", "keep")]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_left_behind_with_a_chain_in_hand_the_other_stores_and_no_ca_is_asked_again() {
+    let two = Two::first_stands_before("POST SECRET").await;
+    two.first.signal("STOP");
+    let second = two.second();
+    second.until("took the renewal over from instance");
+    second.until("renewed, stored and read back");
+    assert_eq!((two.counts().await, two.staged().await), ((1, 1), 0));
+
+    // The first wakes up, and its late write fails: the version that it counts on has passed.
+    two.first.signal("CONT");
+    two.gate.open();
+    two.first.until("ok=1");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!((two.counts().await, two.staged().await), ((1, 1), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_paused_past_its_lease_may_have_a_second_signed_and_writes_nothing() {
+    let two = Two::first_stands_before("POST /v1/pki-").await;
+    two.first.signal("STOP");
+    let second = two.second();
+    second.until("took the renewal over from instance");
+    second.until("renewed, stored and read back");
+    assert_eq!(two.counts().await, (1, 1));
+    let stored = two.home.fields("tls/web").await;
+
+    two.first.signal("CONT");
+    two.gate.open();
+    two.first.until("ok=1");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (version, signed) = two.counts().await;
+    assert!(version == 1 && signed <= 2, "{version} {signed}");
+    let now = two.home.fields("tls/web").await;
+    assert_eq!(now["certificate"].get(), stored["certificate"].get());
+    assert_eq!(two.staged().await, 0);
+}
