@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod check;
+mod config_check;
 pub mod diff;
 pub mod explain;
 pub mod history;
@@ -97,7 +98,7 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
         Command::Diff(arguments) => diff::run(arguments).await,
         Command::Rollback(arguments) => rollback::run(arguments, now).await,
         Command::Vault(command) => vault::run(command, now).await,
-        Command::Config(ConfigCommand::Check(file)) => check_config(&file.config),
+        Command::Config(ConfigCommand::Check(file)) => config_check::run(&file.config).await,
     }
 }
 
@@ -107,29 +108,6 @@ async fn daemon(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     // In the log, in its format: the words of the standard library would go between its lines.
     std::panic::set_hook(Box::new(|panic| tracing::error!("a bug in certd: {panic}")));
     crate::daemon::run(path, config, now).await?;
-    Ok(0)
-}
-
-fn check_config(path: &Path) -> anyhow::Result<u8> {
-    let config = config::load(path)?;
-    let setup = config::build::build(&config)?;
-    for (name, vault) in &config.vaults {
-        // A credential of systemd is there only while the service runs, so this is no mistake.
-        let Some(path) = vault.token_file.as_ref().map(|path| config.path(path)) else { continue };
-        if let Err(error) = std::fs::File::open(&path) {
-            eprintln!("certd: the token of vault {name} cannot be read now: {}: {error}", path.display());
-        }
-    }
-    let (certificates, rules) = (setup.declared.len(), setup.adopted.len());
-    println!(
-        "{}: ok; sources: {}, issuers: {}, certificates: {certificates}, adopt rules: {rules}",
-        path.display(),
-        setup.sources.len(),
-        setup.issuers.len(),
-    );
-    if !config.vaults.is_empty() {
-        println!("whether its Vaults grant what it needs: certd vault doctor");
-    }
     Ok(0)
 }
 

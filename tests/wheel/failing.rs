@@ -116,3 +116,15 @@ async fn what_was_signed_in_vain_is_told_although_the_next_issuer_signs() {
     assert!(daemon.stop().success());
     assert!(journal(&home).contains(named[0].as_str()));
 }
+
+#[tokio::test]
+async fn config_check_tells_of_a_role_that_keeps_no_record_of_what_it_signs() {
+    let home = Home::new(&declared("web")).await;
+    home.give_token(&home.house.admin.root_token);
+    let told = "issuer internal: its role keeps no record of what it signs (no_store)";
+    let kept = home.certd(&["config", "check"]).await;
+    assert!(kept.code == 0 && !kept.out.contains(told) && kept.err.is_empty(), "{kept:?}");
+    home.change_role(json!({ "no_store": true })).await;
+    let ran = home.certd(&["config", "check"]).await;
+    assert!(ran.code == 0 && ran.out.contains(told), "{ran:?}");
+}

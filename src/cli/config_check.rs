@@ -1,0 +1,67 @@
+//! `certd config check`: what is wrong in the configuration, and what it cannot promise.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::{self, Config};
+use crate::cycle::setup::Setup;
+use crate::issuer::Issuer;
+use crate::issuer::vault_pki::VaultPki;
+use crate::vault::VaultError;
+
+/// It is a check of a file: a Vault that does not answer at once is not waited for.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+pub async fn run(path: &Path) -> anyhow::Result<u8> {
+    let config = config::load(path)?;
+    let setup = config::build::build(&config)?;
+    let unreadable = tokens(&config);
+    let (certificates, rules) = (setup.declared.len(), setup.adopted.len());
+    println!(
+        "{}: ok; sources: {}, issuers: {}, certificates: {certificates}, adopt rules: {rules}",
+        path.display(),
+        setup.sources.len(),
+        setup.issuers.len(),
+    );
+    if !config.vaults.is_empty() {
+        println!("whether its Vaults grant what it needs: certd vault doctor");
+    }
+    if !unreadable {
+        records(&setup).await;
+        setup.close().await;
+    }
+    Ok(0)
+}
+
+/// A credential of systemd is there only while the service runs, so this is no mistake.
+fn tokens(config: &Config) -> bool {
+    let mut any = false;
+    for (name, vault) in &config.vaults {
+        let Some(path) = vault.token_file.as_ref().map(|path| config.path(path)) else { continue };
+        if let Err(error) = std::fs::File::open(&path) {
+            eprintln!("certd: the token of vault {name} cannot be read now: {}: {error}", path.display());
+            any = true;
+        }
+    }
+    any
+}
+
+/// Whether certd can learn of each issuer what it signed where its answer was lost.
+async fn records(setup: &Setup) {
+    for (name, issuer) in &setup.issuers {
+        let Issuer::VaultPki { pki, .. } = issuer.as_ref() else { continue };
+        match tokio::time::timeout(ANSWERS_WITHIN, keeps_records(pki)).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => println!(
+                "issuer {name}: its role keeps no record of what it signs (no_store), so where an answer is lost certd \
+                 asks again, and it may sign twice: set no_store=false on it"
+            ),
+            Ok(Err(error)) => eprintln!("certd: could not ask whether issuer {name} keeps what it signs: {error}"),
+            Err(_) => eprintln!("certd: issuer {name} did not say in time whether it keeps what it signs"),
+        }
+    }
+}
+
+async fn keeps_records(pki: &VaultPki) -> Result<bool, VaultError> {
+    Ok(pki.vault.pki_role(&pki.mount, &pki.role).await?.is_none_or(|role| !role.no_store))
+}
