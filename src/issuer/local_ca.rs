@@ -26,6 +26,7 @@ use crate::domain::cert::{Certificate, KeyDigest};
 use crate::domain::name::San;
 use crate::domain::text::{printable, with_causes};
 use crate::domain::time::Timestamp;
+use crate::failpoint;
 use crate::pki::csr;
 
 /// Clocks of this host and of those that check the certificate may differ by this much.
@@ -285,6 +286,7 @@ fn create(
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).map_err(|e| unmade("make the CA's key", e))?;
         files::keep(&place.key, zeroize::Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
     }
+    failpoint::reached("ca_key_kept");
     let key = read_key(place)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = common_name(&settings.common_name);

@@ -13,6 +13,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
 use crate::domain::time::Timestamp;
+use crate::failpoint;
 
 use claims::Claims;
 use event::{Entry, Event, InFlight, State};
@@ -90,7 +91,9 @@ impl Journal {
             let next = events.last()?.map_or(0, |(last, _)| last.value() + 1);
             events.insert(next, text.as_str())?;
         }
+        failpoint::reached("before_commit");
         transaction.commit()?;
+        failpoint::reached("after_commit");
         Ok(())
     }
 

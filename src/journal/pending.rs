@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::key::PrivateKey;
 use crate::domain::name::CertName;
+use crate::failpoint;
 use crate::pki;
 
 pub struct PendingKeys {
@@ -39,7 +40,9 @@ impl PendingKeys {
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(io("create"))?;
         file.write_all(pki::key::to_pem(key).as_bytes()).and_then(|()| file.sync_all()).map_err(io("write"))?;
+        failpoint::reached("key_drafted");
         std::fs::rename(&draft, &path).map_err(io("put in place"))?;
+        failpoint::reached("key_placed");
         sync_directory(&self.directory).map_err(io("make durable"))
     }
 

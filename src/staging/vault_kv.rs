@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::{Claim, Staged, StagingError, Standing};
 use crate::domain::key::PrivateKey;
 use crate::domain::name::CertName;
+use crate::failpoint;
 use crate::journal::claims::Claims;
 use crate::journal::event::InFlight;
 use crate::pki;
@@ -99,12 +100,14 @@ impl<'a> VaultStaging<'a> {
     pub async fn advance(&self, staged: &mut Staged) -> Result<(), StagingError> {
         let Claim::Versions { first, last } = staged.claim else { return Ok(()) };
         let fields = self.fields(first, staged);
+        failpoint::reached("before_staging");
         let version = match self.vault.kv_write(&self.path, fields, last).await {
             Ok(version) => version,
             Err(VaultError::CasMismatch { .. }) => return Err(StagingError::TakenOver { place: self.place() }),
             Err(error) if error.may_be_done() => self.recognise(staged, last, error).await?,
             Err(error) => return Err(self.failed("write", error)),
         };
+        failpoint::reached("staged");
         staged.claim = Claim::Versions { first, last: version };
         Ok(())
     }
@@ -127,6 +130,7 @@ impl<'a> VaultStaging<'a> {
     pub async fn release(&self, staged: &Staged) -> Result<(), StagingError> {
         let Claim::Versions { first, last } = staged.claim else { return Ok(()) };
         let versions = (first..=last).collect();
+        failpoint::reached("before_destruction");
         self.vault.destroy_versions(&self.path, versions).await.map_err(|e| self.failed("destroy", e))
     }
 

@@ -9,6 +9,7 @@ use crate::domain::inventory::{Deletion, Location, Part, Sighting};
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
 use crate::domain::time::Timestamp;
+use crate::failpoint;
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
@@ -121,10 +122,12 @@ impl VaultKvStore {
                 (Layout::fresh(certified).map_err(|NotUnderstood(why)| self.held(&why))?, upon)
             }
         };
+        failpoint::reached("secret_made");
         let written = match upon {
             Upon::Version(cas) => self.vault.kv_write(&self.path, fields, cas).await.map(Some),
             Upon::Whatever => self.vault.kv_overwrite(&self.path, &fields).await.map(|()| None),
         };
+        failpoint::reached("secret_written");
         match (written, upon) {
             (Ok(version), Upon::Version(_)) => {
                 self.unless_deleted(replaced, version).await?;

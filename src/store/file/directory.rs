@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Contents, Texts, disk, not_understood};
 use crate::domain::inventory::{Obstacle, ObstacleKind};
+use crate::failpoint;
 use crate::pki::bundle::Bundle;
 use crate::store::StoreError;
 
@@ -236,11 +237,14 @@ impl Place {
         let draft = disk::beside(path, "certd-link")?;
         disk::remove_file(&draft)?;
         let folder = self.generations.file_name().expect("the folder of generations has a name");
+        failpoint::reached("generation_written");
         symlink(Path::new(folder).join(name), &draft).map_err(disk::failed("make the link", &draft))?;
+        failpoint::reached("link_drafted");
         if let Current::Empty(_) = self.current {
             fs::remove_dir(path).map_err(disk::failed("replace the empty directory", path))?;
         }
         fs::rename(&draft, path).map_err(disk::failed("switch", path))?;
+        failpoint::reached("link_switched");
         disk::sync(&self.parent)
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::domain::inventory::{Obstacle, ObstacleKind};
+use crate::failpoint;
 use crate::store::StoreError;
 
 /// In bytes. The CA bundle of an operating system has a fifth of it, and a key with its chain a hundredth.
@@ -132,12 +133,14 @@ impl Draft {
         // A draft left by a crash keeps its own mode, so it must go first.
         remove_file(&draft.path)?;
         write_new(&draft.path, text, replaced.as_ref())?;
+        failpoint::reached("file_drafted");
         Ok(draft)
     }
 
     pub(super) fn place(mut self) -> Result<(), StoreError> {
         fs::rename(&self.path, &self.target).map_err(failed("put in place", &self.target))?;
         self.placed = true;
+        failpoint::reached("file_renamed");
         sync(&ready_parent(&self.target)?)
     }
 }

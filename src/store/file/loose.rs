@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Contents, Texts, disk, not_understood};
 use crate::domain::inventory::Obstacle;
+use crate::failpoint;
 use crate::pki::bundle::Bundle;
 use crate::store::StoreError;
 
@@ -33,6 +34,7 @@ pub(super) fn replace(certificate: &Path, private_key: &Path, new: &Texts) -> Re
     let key = disk::Draft::new(private_key, &new.key)?;
     let chain = disk::Draft::new(certificate, &new.full_chain())?;
     key.place()?;
+    failpoint::reached("loose_key_placed");
     chain.place()
 }
 
