@@ -131,7 +131,7 @@ impl LocalCa {
         let leaf = params.signed_by(&public_key, &self.issuer).map_err(|e| unmade("sign a certificate", e))?;
         self.read_back(leaf.der())?;
         // From here on it is issued: an answer that gets lost is found again.
-        self.register.note(leaf.der(), &leaf.pem(), order.now)?;
+        self.register.note(leaf.der(), &leaf.pem(), order.now).map_err(may_be_noted)?;
         Ok(self.chain(leaf.der()))
     }
 
@@ -375,6 +375,14 @@ fn instant(at: Timestamp) -> Result<OffsetDateTime, IssuerError> {
 
 fn refused(message: impl Into<String>) -> IssuerError {
     IssuerError::Refused { message: message.into(), retry_after: None }
+}
+
+/// A disk that fails after the last step keeps it all the same.
+fn may_be_noted(error: IssuerError) -> IssuerError {
+    match error {
+        IssuerError::Unanswered { doing, source, .. } => IssuerError::Unanswered { doing, may_be_done: true, source },
+        other @ (IssuerError::Refused { .. } | IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
+    }
 }
 
 fn unmade(doing: &str, source: impl std::error::Error + Send + Sync + 'static) -> IssuerError {

@@ -17,7 +17,7 @@ use crate::failpoint;
 
 use claims::Claims;
 use event::{Entry, Event, InFlight, State};
-use pending::PendingKeys;
+use pending::{PendingKeys, remove_if_there, sync_directory};
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const EVENTS: TableDefinition<u64, &str> = TableDefinition::new("events");
@@ -61,11 +61,10 @@ impl Journal {
         let path = state_dir.join(FILE);
         let failed = |doing| failure(&path, doing);
         create_private_dir(state_dir).map_err(|e| failed("make the directory of")(e.into()))?;
-        make_private(&path).map_err(|e| failed("open")(e.into()))?;
-        let database = Database::create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => JournalError::InUse(path.clone()),
-            other => failed("open")(other.into()),
-        })?;
+        if !Self::exists(state_dir) {
+            create(&path)?;
+        }
+        let database = open_file(&path)?;
         prepare(&database, &path)?;
         let state = read_state(&database).map_err(failed("read"))?;
         let keys =
@@ -115,6 +114,31 @@ impl Journal {
 fn failure(path: &Path, doing: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> JournalError {
     let path = path.to_path_buf();
     move |source| JournalError::Failed { doing, path: path.clone(), source }
+}
+
+/// Made whole beside its name: a crash leaves either no journal or an empty one. A link, unlike a rename, replaces none
+/// that another certd has made meanwhile.
+fn create(path: &Path) -> Result<(), JournalError> {
+    let draft = path.with_extension("new");
+    let failed = |source: std::io::Error| failure(path, "make")(source.into());
+    remove_if_there(&draft).map_err(failed)?;
+    make_private(&draft).map_err(failed)?;
+    let database = open_file(&draft)?;
+    prepare(&database, &draft)?;
+    drop(database);
+    failpoint::reached("journal_made");
+    match std::fs::hard_link(&draft, path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    remove_if_there(&draft).and_then(|()| sync_directory(path.parent().unwrap_or(Path::new(".")))).map_err(failed)
+}
+
+fn open_file(path: &Path) -> Result<Database, JournalError> {
+    Database::create(path).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => JournalError::InUse(path.to_path_buf()),
+        other => failure(path, "open")(other.into()),
+    })
 }
 
 /// Reads the format number, or writes it into a new file.

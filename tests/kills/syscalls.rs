@@ -10,6 +10,8 @@ use crate::support::vault::{Vault, server};
 use crate::{AT_ONCE, is_full};
 
 const CALLS: [&str; 8] = ["rename", "renameat2", "fsync", "fdatasync", "write", "pwrite64", "linkat", "unlink"];
+/// An error of `write` meets the runtime's own pipes, too, and nothing goes on without those.
+const KILLED_ONLY: &str = "write";
 const FAULTS: [&str; 3] = ["signal=SIGKILL", "error=EIO", "error=ENOSPC"];
 
 /// Of the many writes, so many are chosen where not all are run.
@@ -66,7 +68,8 @@ async fn at_any_system_call_a_kill_or_a_disk_that_fails_loses_nothing() {
     for case in &cases {
         for (call, count) in counted(case, &vault).await {
             println!("{:?}: {call} {count} times", case.store);
-            let faults = FAULTS.iter().flat_map(|fault| chosen(count).into_iter().map(move |nth| (*fault, nth)));
+            let faults = FAULTS.iter().filter(|fault| call != KILLED_ONLY || fault.starts_with("signal"));
+            let faults = faults.flat_map(|fault| chosen(count).into_iter().map(move |nth| (*fault, nth)));
             all.extend(faults.map(|(fault, nth)| (case, call, fault, nth)));
         }
     }
