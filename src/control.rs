@@ -21,7 +21,7 @@ use crate::domain::plan::{Demand, JournalView};
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
-use crate::journal::event::Event;
+use crate::journal::event::{Entry, Event};
 
 /// A renewal waits for its whole turn, and a turn for its slowest endpoint.
 const LONGEST_ANSWER: Duration = Duration::from_secs(600);
@@ -66,6 +66,13 @@ pub struct PauseBody {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+struct LastBody {
+    most: usize,
+    /// `None` for all.
+    certificate: Option<CertName>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct RenewBody {
     requested: BTreeMap<CertName, Demand>,
 }
@@ -88,6 +95,8 @@ pub fn serve(
     let listener = bind(&socket(state_dir))?;
     let router = Router::new()
         .route("/journal", get(journal_view))
+        .route("/journal/last", post(last))
+        .route("/journal/acknowledge", post(acknowledge))
         .route("/pause", post(pause))
         .route("/renew", post(renew))
         .with_state(Shared { journal, renewals, now });
@@ -128,9 +137,23 @@ async fn journal_view(State(shared): State<Shared>) -> Json<JournalView> {
     Json(shared.journal.view())
 }
 
+async fn last(
+    State(shared): State<Shared>,
+    Json(body): Json<LastBody>,
+) -> Result<Json<Vec<Entry>>, (StatusCode, String)> {
+    shared.journal.last(body.most, body.certificate.as_ref()).map(Json).map_err(|error| failed(&error))
+}
+
+async fn acknowledge(State(shared): State<Shared>) -> Result<(), (StatusCode, String)> {
+    shared.journal.append((shared.now)(), None, Event::Acknowledged).map_err(|error| failed(&error))
+}
+
+fn failed(error: &dyn std::error::Error) -> (StatusCode, String) {
+    (StatusCode::INTERNAL_SERVER_ERROR, with_causes(error))
+}
+
 async fn pause(State(shared): State<Shared>, Json(body): Json<PauseBody>) -> Result<(), (StatusCode, String)> {
-    write_pause(&shared.journal, (shared.now)(), &body)
-        .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, with_causes(&error)))?;
+    write_pause(&shared.journal, (shared.now)(), &body).map_err(|error| failed(&error))?;
     // A turn now, so that the metrics show it and what waited for the end of a pause begins. Where the loop
     // has enough to do already, it will turn without this.
     let _ = shared.renewals.try_send(RenewCommand { requested: BTreeMap::new(), answer: oneshot::channel().0 });
@@ -194,6 +217,15 @@ impl Client {
 
     pub async fn journal(&self) -> Result<JournalView, ControlError> {
         self.answer(self.http.get("http://certd/journal")).await?.json().await.map_err(|e| self.unreachable(e))
+    }
+
+    pub async fn last(&self, most: usize, certificate: Option<CertName>) -> Result<Vec<Entry>, ControlError> {
+        let request = self.http.post("http://certd/journal/last").json(&LastBody { most, certificate });
+        self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
+    }
+
+    pub async fn acknowledge(&self) -> Result<(), ControlError> {
+        self.answer(self.http.post("http://certd/journal/acknowledge")).await.map(|_| ())
     }
 
     pub async fn pause(&self, body: &PauseBody) -> Result<(), ControlError> {

@@ -238,6 +238,7 @@ impl Cycle {
             act: self.setup.act,
             paused_until: journal.pause_at(taken_at),
             clock_doubt: sweep.clock_doubt,
+            journal_lost: journal.set_aside.clone(),
         }
     }
 

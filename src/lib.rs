@@ -90,7 +90,8 @@
 //! - No clock is trusted that a Vault's `Date`, the journal or the program itself contradicts (`domain::clock`).
 //! - The pages of the listener are rendered once a turn and shared, so a scrape never waits for a probe;
 //!   only the daemon's own counters are read at the scrape.
-//! - A journal that cannot be understood whole stops certd: an event that is passed over might be a pause.
+//! - A journal that cannot be understood whole is set aside, and said to be lost until a person acknowledges it: what is
+//!   due by what the stores show is still renewed, since an outage by expiry is worse than a pause forgotten and told.
 
 pub mod cli;
 pub mod config;

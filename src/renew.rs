@@ -9,6 +9,7 @@ mod outcome;
 use crate::domain::cap;
 use crate::domain::cert::{Certificate, Fingerprint, Trust};
 use crate::domain::inventory::Sighting;
+use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
 use crate::domain::plan::{Basis, Managed, Origin, Reason};
 use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed};
@@ -17,7 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::failpoint;
 use crate::issuer::Issuer;
 use crate::journal::Journal;
-use crate::journal::event::{Event, InFlight, Issued, Stage};
+use crate::journal::event::{Ask, Event, InFlight, Issued, Stage};
 use crate::pki;
 use crate::staging::{Staged, Staging, StagingError, Standing};
 use crate::store::{Note, Store};
@@ -82,11 +83,28 @@ impl Running<'_> {
                 failpoint::reached("resuming");
                 self.agree(*staged).map(|staged| Next::Step(Box::new(staged)))
             }
+            Standing::Key(key) => self.ask_about(key).map(|staged| Next::Step(Box::new(staged))),
             Standing::Free => match self.journal.in_flight(&self.managed.name) {
                 Some(open) if open.stage.rank() >= 2 => Ok(Next::Step(Box::new(Staged::without_key(open)))),
                 Some(_) | None => self.begin().await,
             },
         }
+    }
+
+    /// Any of the issuers may have signed for a key that is found alone.
+    fn ask_about(&self, key: PrivateKey) -> Result<Staged, Failure> {
+        let until = (self.now)();
+        let asks = self.issuers.iter().map(|(issuer, _)| Ask { issuer: issuer.clone(), until }).collect();
+        let open = InFlight {
+            reason: self.reason,
+            asked: self.asked(),
+            replaces: self.based_on.fingerprint,
+            key: Some(key.public),
+            names: cap::name_set(&self.managed.spec.names),
+            stage: Stage::Asked(asks),
+        };
+        self.append(Event::TakenUp(open.clone()))?;
+        Ok(Staged::found(open, key))
     }
 
     /// The journal and the staging place are not written in one step: what is further along is true.

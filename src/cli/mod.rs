@@ -5,6 +5,7 @@ mod config_check;
 pub mod diff;
 pub mod explain;
 pub mod history;
+mod journal;
 pub mod pause;
 pub mod plan;
 pub mod renew;
@@ -22,8 +23,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config, Level, LogFormat};
 use crate::control::{self, Client, PauseBody};
+use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
 use crate::domain::time::Timestamp;
+use crate::journal::event::{Entry, Event};
 use crate::journal::{Journal, JournalError};
 use crate::report::table::Look;
 
@@ -58,6 +61,8 @@ enum Command {
     Pause(pause::PauseArguments),
     /// End a pause
     Resume(pause::ResumeArguments),
+    /// What is in flight, and what was done last
+    Journal(journal::JournalArguments),
     /// The versions of a secret in a Vault's KV version 2 store, newest first
     History(history::HistoryArguments),
     /// What changed between two versions of a secret; shows no key and no other value
@@ -94,6 +99,7 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
         Command::Explain(arguments) => explain::run(arguments, now).await,
         Command::Pause(arguments) => pause::pause(arguments, now).await,
         Command::Resume(arguments) => pause::resume(arguments, now).await,
+        Command::Journal(arguments) => journal::run(arguments, now).await,
         Command::History(arguments) => history::run(arguments, now).await,
         Command::Diff(arguments) => diff::run(arguments).await,
         Command::Rollback(arguments) => rollback::run(arguments, now).await,
@@ -167,6 +173,21 @@ impl JournalAccess {
         match self {
             Self::Ours(journal) => control::write_pause(journal, now, body)?,
             Self::Daemon(client) => client.pause(body).await?,
+        }
+        Ok(())
+    }
+
+    async fn last(&self, most: usize, certificate: Option<CertName>) -> anyhow::Result<Vec<Entry>> {
+        match self {
+            Self::Ours(journal) => Ok(journal.last(most, certificate.as_ref())?),
+            Self::Daemon(client) => Ok(client.last(most, certificate).await?),
+        }
+    }
+
+    async fn acknowledge(&self, now: Timestamp) -> anyhow::Result<()> {
+        match self {
+            Self::Ours(journal) => journal.append(now, None, Event::Acknowledged)?,
+            Self::Daemon(client) => client.acknowledge().await?,
         }
         Ok(())
     }

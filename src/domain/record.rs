@@ -83,6 +83,9 @@ pub struct JournalView {
     /// When certificates of a set of names were issued within the last days, by `cap::name_set`.
     #[serde(default)]
     pub issued: BTreeMap<String, Vec<Timestamp>>,
+    /// What was lost with a damaged journal, until somebody acknowledges it.
+    #[serde(default)]
+    pub set_aside: Option<String>,
     /// The time of the last event.
     #[serde(default)]
     pub last_noted: Option<Timestamp>,

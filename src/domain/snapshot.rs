@@ -170,6 +170,8 @@ pub struct Snapshot {
     pub paused_until: Option<Timestamp>,
     /// Why this host's clock cannot be right, and with it all that was said of time.
     pub clock_doubt: Option<String>,
+    /// What was lost with a damaged journal, until somebody acknowledges it.
+    pub journal_lost: Option<String>,
 }
 
 impl Snapshot {
@@ -249,6 +251,7 @@ mod tests {
                 act: true,
                 paused_until: None,
                 clock_doubt: None,
+                journal_lost: None,
             }
             .worst()
         };

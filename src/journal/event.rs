@@ -92,6 +92,13 @@ pub enum Event {
         until: Timestamp,
     },
     Resumed,
+    /// The journal of before was damaged, and all that it held is forgotten.
+    SetAside {
+        file: String,
+        why: String,
+    },
+    /// A person knows of it.
+    Acknowledged,
 }
 
 /// A chain that an issuer signed.
@@ -189,6 +196,7 @@ pub struct State {
     issuers: BTreeMap<IssuerName, IssuerRecord>,
     issued: BTreeMap<String, Vec<Timestamp>>,
     last_noted: Option<Timestamp>,
+    set_aside: Option<String>,
 }
 
 impl State {
@@ -198,6 +206,10 @@ impl State {
             (Some(name), event) => self.fold_certificate(name, entry.at, event),
             (None, Event::Paused { until }) => self.paused_until = Some(until),
             (None, Event::Resumed) => self.paused_until = None,
+            (None, Event::SetAside { file, why }) => {
+                self.set_aside = Some(format!("a damaged journal was set aside: {file} ({why})"));
+            }
+            (None, Event::Acknowledged) => self.set_aside = None,
             // Only pauses concern all certificates; anything else without a name changes nothing.
             (None, _) => {}
         }
@@ -218,7 +230,7 @@ impl State {
             }
             Event::NotIssued { issuer } => self.amend(&name, |open| open.settle(&issuer)),
             // On record for people.
-            Event::Accepted { .. } => {}
+            Event::Accepted { .. } | Event::SetAside { .. } | Event::Acknowledged => {}
             Event::IssuerFailed { issuer, retry_after } => {
                 self.issuers.entry(issuer).or_default().fail(at, retry_after.map(Duration::from_secs));
             }
@@ -284,7 +296,14 @@ impl State {
             record.replaces = open.replaces;
         }
         let (issuers, issued) = (self.issuers.clone(), self.issued.clone());
-        JournalView { records, paused_until: self.paused_until, issuers, issued, last_noted: self.last_noted }
+        JournalView {
+            records,
+            paused_until: self.paused_until,
+            issuers,
+            issued,
+            last_noted: self.last_noted,
+            set_aside: self.set_aside.clone(),
+        }
     }
 }
 

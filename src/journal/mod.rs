@@ -2,6 +2,7 @@
 //! everything else is a fold over them. One process writes it, and keys never enter it.
 
 pub mod claims;
+mod damage;
 pub mod event;
 pub mod pending;
 
@@ -16,6 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::failpoint;
 
 use claims::Claims;
+use damage::Opened;
 use event::{Entry, Event, InFlight, State};
 use pending::{PendingKeys, remove_if_there, sync_directory};
 
@@ -64,14 +66,28 @@ impl Journal {
         if !Self::exists(state_dir) {
             create(&path)?;
         }
-        let database = open_file(&path)?;
-        prepare(&database, &path)?;
-        let state = read_state(&database).map_err(failed("read"))?;
+        let (database, state, lost) = match damage::open(&path)? {
+            Opened::Whole(database, state) => (database, state, None),
+            Opened::Damaged(why) => {
+                let (aside, at) = damage::set_aside(&path).map_err(|e| failed("set aside")(e.into()))?;
+                tracing::error!(
+                    aside = %aside.display(),
+                    "the journal was damaged and is set aside: pauses and attempts are forgotten ({why}); look into it, \
+                     pause again what was paused, then run `certd journal --acknowledge`"
+                );
+                create(&path)?;
+                (open_file(&path)?, State::default(), Some((aside, at, why)))
+            }
+        };
         let keys =
             PendingKeys::new(state_dir.join("pending")).map_err(|e| failed("make the key directory of")(e.into()))?;
         let claims =
             Claims::open(state_dir).map_err(|e| failed("read or make the name of this instance beside")(e.into()))?;
-        Ok(Self { database, path, state: Mutex::new(state), keys, claims })
+        let journal = Self { database, path, state: Mutex::new(state), keys, claims };
+        if let Some((aside, at, why)) = lost {
+            journal.append(at, None, Event::SetAside { file: aside.display().to_string(), why })?;
+        }
+        Ok(journal)
     }
 
     /// Durable when it returns.
@@ -94,6 +110,11 @@ impl Journal {
         transaction.commit()?;
         failpoint::reached("after_commit");
         Ok(())
+    }
+
+    /// The newest events, oldest of them first; of one certificate alone, where it is named.
+    pub fn last(&self, most: usize, certificate: Option<&CertName>) -> Result<Vec<Entry>, JournalError> {
+        last(&self.database, most, certificate).map_err(failure(&self.path, "read"))
     }
 
     /// What planning needs to know.
@@ -164,6 +185,26 @@ fn prepare(database: &Database, path: &Path) -> Result<(), JournalError> {
     Ok(())
 }
 
+fn last(
+    database: &Database,
+    most: usize,
+    certificate: Option<&CertName>,
+) -> Result<Vec<Entry>, Box<dyn std::error::Error + Send + Sync>> {
+    let transaction = database.begin_read()?;
+    let mut entries = Vec::new();
+    for row in transaction.open_table(EVENTS)?.iter()?.rev() {
+        let entry: Entry = serde_json::from_str(row?.1.value())?;
+        if certificate.is_none() || entry.certificate.as_ref() == certificate {
+            entries.push(entry);
+        }
+        if entries.len() == most {
+            break;
+        }
+    }
+    entries.reverse();
+    Ok(entries)
+}
+
 fn read_state(database: &Database) -> Result<State, Box<dyn std::error::Error + Send + Sync>> {
     let transaction = database.begin_read()?;
     let mut state = State::default();
@@ -227,11 +268,82 @@ mod tests {
         assert_eq!(found, FORMAT + 1);
     }
 
+    fn events(dir: &Path, many: i64) -> State {
+        let journal = Journal::open(dir).unwrap();
+        for second in 0..many {
+            let name = CertName(format!("web-{}", second % 7));
+            journal.append(Timestamp(second), Some(&name), begun()).unwrap();
+        }
+        drop(journal);
+        let opened = damage::open(&dir.join(FILE)).unwrap();
+        let Opened::Whole(_, state) = opened else { panic!("damaged") };
+        state
+    }
+
     #[test]
-    fn a_damaged_file_is_an_error_that_names_it() {
+    fn a_damaged_file_is_set_aside_under_a_name_of_its_own_and_told_until_somebody_knows() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("journal.redb"), b"this is no journal").unwrap();
+        for nth in 1..3 {
+            std::fs::write(dir.path().join(FILE), b"this is no journal").unwrap();
+            let journal = Journal::open(dir.path()).unwrap();
+            let aside = dir.path().join(format!("journal.redb.damaged-{nth}"));
+            assert_eq!(std::fs::read(&aside).unwrap(), b"this is no journal");
+            let told = journal.view().set_aside.unwrap();
+            assert!(told.contains(aside.to_str().unwrap()), "{told}");
+            drop(journal);
+            let journal = Journal::open(dir.path()).unwrap();
+            assert_eq!(journal.view().set_aside, Some(told), "after a restart, too");
+            journal.append(Timestamp(9), None, Event::Acknowledged).unwrap();
+            assert_eq!(journal.view().set_aside, None);
+        }
+    }
+
+    #[test]
+    fn wherever_a_byte_is_flipped_the_journal_is_the_same_or_set_aside() {
+        let whole = tempfile::tempdir().unwrap();
+        let written = format!("{:?}", events(whole.path(), 60).view());
+        let bytes = std::fs::read(whole.path().join(FILE)).unwrap();
+        let (mut same, mut aside) = (0, 0);
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        // The head with its two slots for commits byte by byte, then all over the file.
+        for offset in (0..320).chain((320..used).step_by(used / 150)) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut flipped = bytes.clone();
+            flipped[offset] ^= 0x20;
+            std::fs::write(dir.path().join(FILE), flipped).unwrap();
+            match damage::open(&dir.path().join(FILE)) {
+                Ok(Opened::Whole(_, state)) => {
+                    assert_eq!(format!("{:?}", state.view()), written, "silently another at {offset}");
+                    same += 1;
+                }
+                Ok(Opened::Damaged(_)) => aside += 1,
+                Err(error) => assert!(
+                    matches!(error, JournalError::Newer { .. } | JournalError::Failed { .. }),
+                    "{offset}: {error}"
+                ),
+            }
+        }
+        assert!(aside > 50 && same > 0, "{aside} {same}");
+    }
+
+    #[test]
+    fn wherever_it_is_cut_off_it_is_set_aside() {
+        let whole = tempfile::tempdir().unwrap();
+        events(whole.path(), 60);
+        let bytes = std::fs::read(whole.path().join(FILE)).unwrap();
+        for length in (0..bytes.len()).step_by(bytes.len() / 60) {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(FILE), &bytes[..length]).unwrap();
+            assert!(matches!(damage::open(&dir.path().join(FILE)), Ok(Opened::Damaged(_))), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(FILE)).unwrap();
         let error = Journal::open(dir.path()).err().unwrap();
         assert_eq!(error.to_string(), format!("could not open the journal: {}/journal.redb", dir.path().display()));
+        assert!(dir.path().join(FILE).is_dir());
     }
 }

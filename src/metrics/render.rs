@@ -252,6 +252,8 @@ fn acting<'a>(snapshot: &Snapshot, rows: impl Iterator<Item = (&'a Entry, &'a st
     Family::gauge(out, "certd_acting", help).series("", &[], u8::from(may_act));
     let help = "1 while this host's clock cannot be right: it differs from a Vault's, or shows a time that has passed.";
     Family::gauge(out, "certd_clock_doubtful", help).series("", &[], u8::from(snapshot.clock_doubt.is_some()));
+    let help = "1 since a damaged journal was set aside, until `certd journal --acknowledge`.";
+    Family::gauge(out, "certd_journal_set_aside", help).series("", &[], u8::from(snapshot.journal_lost.is_some()));
     let name = "certd_acting_paused_until_timestamp_seconds";
     let mut family = Family::gauge(out, name, "When the pause of all acting ends; absent without one.");
     if let Some(until) = paused {

@@ -51,6 +51,9 @@ fn stopped(snapshot: &Snapshot) -> String {
     if let Some(why) = &snapshot.clock_doubt {
         out.push_str(&format!("{}; nothing is renewed, and all that is said of time is in doubt\n", one_line(why)));
     }
+    if let Some(lost) = &snapshot.journal_lost {
+        out.push_str(&format!("{}; pauses and attempts are forgotten: certd journal\n", one_line(lost)));
+    }
     if !out.is_empty() {
         out.push('\n');
     }

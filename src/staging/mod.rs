@@ -45,6 +45,8 @@ pub(crate) enum Claim {
 pub enum Standing {
     Free,
     Ours(Box<Staged>),
+    /// A key, and no word of what it was for: the journal that knew is lost, or was not written any more.
+    Key(PrivateKey),
     /// Why this instance keeps off.
     Elsewhere(String),
 }
@@ -69,6 +71,11 @@ pub enum StagingError {
 
 impl Staged {
     /// What only the journal knows still.
+    /// What was found in the state directory.
+    pub fn found(open: InFlight, key: PrivateKey) -> Self {
+        Self { open, key: Some(key), claim: Claim::Local }
+    }
+
     pub fn without_key(open: InFlight) -> Self {
         Self { open, key: None, claim: Claim::Local }
     }
@@ -99,7 +106,8 @@ impl<'a> Staging<'a> {
                     (Some(open), Some(key)) => {
                         Standing::Ours(Box::new(Staged { open, key: Some(key), claim: Claim::Local }))
                     }
-                    (_, _) => Standing::Free,
+                    (None, Some(key)) => Standing::Key(key),
+                    (Some(_), None) | (None, None) => Standing::Free,
                 })
             }
             Self::VaultKv(staging) => staging.look().await,

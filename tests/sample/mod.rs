@@ -107,6 +107,7 @@ pub fn snapshot(entries: Vec<Entry>) -> Snapshot {
         act: true,
         paused_until: None,
         clock_doubt: None,
+        journal_lost: None,
     }
 }
 

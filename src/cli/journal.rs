@@ -1,0 +1,138 @@
+//! `certd journal`: what is in flight, what failed, and what was done last; of a certd that runs by its socket.
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::config;
+use crate::domain::name::CertName;
+use crate::domain::plan::{JournalView, Record};
+use crate::domain::text::one_line;
+use crate::domain::time::Timestamp;
+use crate::journal::Journal;
+use crate::journal::event::{Entry, Event};
+
+use super::{ConfigFile, JournalAccess};
+
+#[derive(Debug, Args)]
+pub struct JournalArguments {
+    /// Of one certificate alone
+    #[arg(long, value_name = "NAME")]
+    certificate: Option<String>,
+    /// So many events, the newest ones
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    last: usize,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: JournalFormat,
+    /// Say that you know of a journal that was damaged and set aside
+    #[arg(long)]
+    acknowledge: bool,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum JournalFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Told {
+    schema: u32,
+    #[serde(flatten)]
+    view: JournalView,
+    events: Vec<Entry>,
+}
+
+pub async fn run(arguments: JournalArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
+    let config = config::load(&arguments.file.config)?;
+    if !Journal::exists(&config.state_dir) {
+        super::print("there is no journal yet: certd has done nothing with this configuration\n")?;
+        return Ok(0);
+    }
+    let journal = JournalAccess::open(&config)?;
+    if arguments.acknowledge {
+        journal.acknowledge(now()).await?;
+    }
+    let certificate = arguments.certificate.map(CertName);
+    let mut view = journal.view().await.context("could not learn what was attempted so far")?;
+    view.records.retain(|name, _| certificate.as_ref().is_none_or(|wanted| wanted == name));
+    let events = journal.last(arguments.last, certificate).await?;
+    match arguments.format {
+        JournalFormat::Text => super::print(&text(&view, &events, now()))?,
+        JournalFormat::Json => {
+            let told = Told { schema: 1, view, events };
+            super::print(&(serde_json::to_string_pretty(&told)? + "\n"))?;
+        }
+    }
+    Ok(0)
+}
+
+fn text(view: &JournalView, events: &[Entry], now: Timestamp) -> String {
+    let mut out = String::new();
+    if let Some(lost) = &view.set_aside {
+        out.push_str(&format!("{}: look into it, then `certd journal --acknowledge`\n", one_line(lost)));
+    }
+    if let Some(until) = view.pause_at(now) {
+        out.push_str(&format!("acting is paused until {until}\n"));
+    }
+    for (issuer, record) in &view.issuers {
+        let until = record.open_until.filter(|until| now < *until);
+        let alone = until.map(|until| format!(", left alone until {until}")).unwrap_or_default();
+        out.push_str(&format!("issuer {issuer}: failed {} times in a row{alone}\n", record.consecutive_failures));
+    }
+    let open = view.records.iter().filter_map(|(name, record)| Some((name, standing(record, now)?)));
+    for (name, standing) in open {
+        out.push_str(&format!("{}: {standing}\n", one_line(&name.0)));
+    }
+    for entry in events {
+        let name = entry.certificate.as_ref().map_or("all", |name| name.0.as_str());
+        out.push_str(&format!("{}  {}  {}\n", entry.at, one_line(name), one_line(&words(&entry.event))));
+    }
+    out
+}
+
+/// `None` where nothing is open.
+fn standing(record: &Record, now: Timestamp) -> Option<String> {
+    let in_flight = record.in_flight.map(|reason| match record.issued {
+        true => format!("being renewed ({}), signed and not closed yet", reason.as_str()),
+        false => format!("being renewed ({})", reason.as_str()),
+    });
+    let failed = (record.consecutive_failures > 0).then(|| {
+        let next = record.retry_at.map(|at| format!(", next attempt from {at}")).unwrap_or_default();
+        let why = record.last_error.as_deref().map(one_line).unwrap_or_default();
+        format!("{} attempts failed{next}: {why}", record.consecutive_failures)
+    });
+    let paused = record.paused_until.filter(|until| now < *until).map(|until| format!("paused until {until}"));
+    let all: Vec<String> = [in_flight, paused, failed].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+fn words(event: &Event) -> String {
+    match event {
+        Event::Begun { reason, names, .. } => format!("began to renew ({}): {names}", reason.as_str()),
+        Event::TakenUp(open) => format!("took up a renewal ({}) that was begun before", open.reason.as_str()),
+        Event::Asked { issuer, .. } => format!("asked {issuer}"),
+        Event::NotIssued { issuer } => format!("{issuer} has signed nothing"),
+        Event::IssuerFailed { issuer, retry_after: Some(wait) } => format!("{issuer} failed and asks for {wait} s"),
+        Event::IssuerFailed { issuer, retry_after: None } => format!("{issuer} failed"),
+        Event::Issued(issued) => format!("{} signed", issued.issuer),
+        Event::Accepted { serial } => format!("accepted {serial}"),
+        Event::Rejected { serial, why } => format!("refused {serial}: {why}"),
+        Event::Written { version: Some(version) } => format!("wrote version {version}"),
+        Event::Written { version: None } => "wrote it".to_string(),
+        Event::Closed { not_after, .. } => format!("read back and closed, ends on {not_after}"),
+        Event::Superseded { why } => format!("given up, as it is not needed: {why}"),
+        Event::Failed { message, retry_at, .. } => format!("failed, next attempt from {retry_at}: {message}"),
+        Event::Paused { until } => format!("paused until {until}"),
+        Event::Resumed => "resumed".to_string(),
+        Event::SetAside { file, why } => format!("a damaged journal was set aside: {file} ({why})"),
+        Event::Acknowledged => "acknowledged".to_string(),
+    }
+}
