@@ -87,6 +87,11 @@ mod tests {
     }
 
     #[test]
+    fn no_issuer_is_taken_at_its_word_for_longer_than_a_day() {
+        assert_eq!(LONGEST_RETRY_AFTER.as_secs(), 86_400);
+    }
+
+    #[test]
     fn a_certificate_waits_only_where_all_of_its_issuers_are_left_alone() {
         let mut journal = JournalView::default();
         let mut managed = managed("a.example.org");

@@ -97,6 +97,16 @@ mod tests {
     }
 
     #[test]
+    fn each_doubt_says_which_clock_and_what_to_do() {
+        assert_eq!((TOLERANCE.as_secs(), FRESH.as_secs()), (300, 600));
+        let told = |doubt: Doubt| doubt.to_string();
+        assert!(told(Doubt::BeforeItWasWritten).contains("before this certd was written; set it"));
+        let vault = told(Doubt::Vault { heard: "main".into(), its: Timestamp(0) });
+        assert!(vault.contains("vault main differ, where it is 1970-01-01T00:00:00Z"), "{vault}");
+        assert!(told(Doubt::Journal { last: Timestamp(0) }).contains("certd resume"));
+    }
+
+    #[test]
     fn no_right_clock_shows_a_time_before_this_was_written() {
         let agrees = [heard(WRITTEN_AT.minus(SECOND), Duration::ZERO)];
         assert_eq!(doubt(WRITTEN_AT.minus(SECOND), &agrees, None), Some(Doubt::BeforeItWasWritten));

@@ -342,6 +342,7 @@ mod tests {
         sighting: Option<Sighting>,
         journal: JournalView,
         act: bool,
+        clock_doubt: Option<&'static str>,
         requested: BTreeMap<CertName, Demand>,
     }
 
@@ -352,6 +353,7 @@ mod tests {
                 sighting: Some(sighting),
                 journal: JournalView::default(),
                 act: true,
+                clock_doubt: None,
                 requested: BTreeMap::new(),
             }
         }
@@ -400,7 +402,7 @@ mod tests {
             let managed = std::slice::from_ref(&self.managed);
             let (journal, requested) = (&self.journal, &self.requested);
             let mut plan = plan(&World {
-                clock_doubt: None,
+                clock_doubt: self.clock_doubt,
                 now: NOW,
                 managed,
                 inventory: &inventory,
@@ -436,6 +438,50 @@ mod tests {
         assert_eq!(ending(30 * DAY + SECOND), Action::Keep { renew_at: NOW.plus(SECOND) });
         assert_eq!(ending(30 * DAY), renew(Reason::Due));
         assert_eq!(ending(30 * DAY - SECOND), renew(Reason::Due));
+    }
+
+    #[test]
+    fn nothing_is_decided_by_a_clock_that_cannot_be_right() {
+        let doubtful = Scene::due().asked(Demand::Force).change(|scene| scene.clock_doubt = Some("set it"));
+        assert_eq!(doubtful.action(), hold(Held::ClockDoubtful("set it".into())));
+    }
+
+    #[test]
+    fn a_wait_that_is_longer_than_any_was_noted_by_a_clock_that_was_wrong() {
+        let waiting = |until| Scene::due().record(Record { retry_at: Some(until), ..Record::default() }).action();
+        let longest = NOW.plus(policy::LONGEST_WAIT);
+        assert!(matches!(waiting(longest), Action::Defer { until, .. } if until == longest));
+        assert_eq!(waiting(longest.plus(SECOND)), renew(Reason::Due));
+    }
+
+    /// An issuer that is left alone, and two certificates of the names within the last days.
+    fn stopped_by(scene: &mut Scene, issuer_until: Option<Timestamp>, issued: usize) {
+        let record = breaker::IssuerRecord { consecutive_failures: 5, open_until: issuer_until };
+        scene.journal.issuers = scene.managed.issuers.iter().map(|issuer| (issuer.clone(), record.clone())).collect();
+        scene.journal.issued = [(cap::name_set(&scene.managed.spec.names), vec![NOW; issued])].into();
+    }
+
+    #[test]
+    fn an_issuer_that_is_left_alone_is_waited_for_unless_a_person_asks_or_it_has_signed() {
+        let until = NOW.plus(60 * SECOND);
+        let down = |scene: Scene| scene.change(|scene| stopped_by(scene, Some(until), 0));
+        let issuer = managed("a.example.org").issuers[0].clone();
+        let deferred = Action::Defer { until, reason: Deferral::IssuerDown { issuer }, renew: Reason::Due };
+        assert_eq!(down(Scene::due()).action(), deferred);
+        assert_eq!(down(Scene::due().asked(Demand::IfDue)).action(), renew(Reason::Due));
+        let signed = Record { in_flight: Some(Reason::Due), issued: true, ..Record::default() };
+        assert_eq!(down(Scene::due().record(signed)).action(), renew(Reason::Due));
+    }
+
+    #[test]
+    fn the_cap_of_a_name_set_stops_everybody_but_what_is_signed_already() {
+        let capped = |scene: Scene| scene.change(|scene| stopped_by(scene, None, 2)).action();
+        let until = NOW.plus(cap::WINDOW);
+        let deferred = |renew| Action::Defer { until, reason: Deferral::NameSetCap { issued: 2, most: 2 }, renew };
+        assert_eq!(capped(Scene::due()), deferred(Reason::Due));
+        assert_eq!(capped(Scene::fresh().asked(Demand::Force)), deferred(Reason::Forced));
+        let signed = Record { in_flight: Some(Reason::Due), issued: true, ..Record::default() };
+        assert_eq!(capped(Scene::due().record(signed)), renew(Reason::Due));
     }
 
     #[test]

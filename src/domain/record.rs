@@ -103,3 +103,38 @@ impl JournalView {
         [self.paused_until, own].into_iter().flatten().max().filter(|until| now < *until)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::sample::{NOW, SECOND};
+
+    #[test]
+    fn what_is_settled_keeps_what_it_wrote_and_forgets_what_failed() {
+        let kept = Record {
+            last_success: Some(NOW),
+            paused_until: Some(NOW),
+            wrote: Some(Fingerprint([1; 32])),
+            closed: vec![NOW],
+            ..Record::default()
+        };
+        let mut record = Record {
+            consecutive_failures: 3,
+            retry_at: Some(NOW),
+            last_error: Some("no".into()),
+            in_flight: Some(Reason::Due),
+            issued: true,
+            ..kept.clone()
+        };
+        record.settle();
+        assert_eq!(record, kept);
+    }
+
+    #[test]
+    fn a_pause_of_all_ends_at_its_instant() {
+        let view = JournalView { paused_until: Some(NOW), ..JournalView::default() };
+        assert_eq!(view.pause_at(NOW.minus(SECOND)), Some(NOW));
+        assert_eq!(view.pause_at(NOW), None);
+        assert_eq!(view.pause_at(NOW.plus(SECOND)), None);
+    }
+}

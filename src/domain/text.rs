@@ -50,6 +50,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_error_is_told_with_all_its_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("could not open")]
+        struct Outer(#[source] std::fmt::Error);
+        assert_eq!(with_causes(&Outer(std::fmt::Error)), format!("could not open: {}", std::fmt::Error));
+    }
+
+    #[test]
     fn escapes_what_would_move_a_cursor_and_keeps_the_rest() {
         assert_eq!(printable("plain ü text"), "plain ü text");
         assert_eq!(printable("a\u{1b}[31mb\nc"), "a\\u{1b}[31mb\\u{a}c");

@@ -80,6 +80,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_no_calendar_holds_is_shown_as_its_first_or_last_instant() {
+        assert_eq!(Timestamp(i64::MIN).to_string(), "-9999-01-01T00:00:00Z");
+        assert_eq!(Timestamp(i64::MAX).to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(Timestamp(-1).to_string(), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
     fn shows_the_years_that_certificates_use_and_reads_them_back() {
         for (second, text) in [
             (0, "1970-01-01T00:00:00Z"),
