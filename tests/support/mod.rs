@@ -3,6 +3,7 @@
 
 pub mod certificates;
 pub mod cluster;
+pub mod fault_proxy;
 pub mod scripted;
 pub mod server;
 pub mod tools;

@@ -16,6 +16,7 @@ mod declared;
 mod doctor;
 mod drift;
 mod failing;
+mod faults;
 mod instances;
 mod outage;
 mod policy;
