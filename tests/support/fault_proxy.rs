@@ -1,6 +1,7 @@
 //! A proxy on loopback that spoils one answer, for whatever HTTP/1.1 server stands behind it.
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +53,7 @@ pub struct FaultProxy {
     /// `http://HOST:PORT`.
     pub address: String,
     met: Arc<AtomicBool>,
+    tokens: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// What is done once to the first request that begins so, as in `POST /v1/pki`.
@@ -68,14 +70,26 @@ impl FaultProxy {
         let met = Arc::new(AtomicBool::new(false));
         let rule = Arc::new(Mutex::new(Rule { beginning: beginning.to_string(), fault, met: met.clone() }));
         let upstream = upstream.trim_start_matches("http://").to_string();
+        let tokens = Arc::new(Mutex::new(BTreeSet::new()));
+        let heard = tokens.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let (rule, upstream) = (rule.clone(), upstream.clone());
+                let (rule, upstream, heard) = (rule.clone(), upstream.clone(), heard.clone());
                 // A connection that ends in the middle is the end of its thread and of nothing else.
-                thread::spawn(move || drop(serve(client, &upstream, &rule)));
+                thread::spawn(move || drop(serve(client, &upstream, &rule, &heard)));
             }
         });
-        Self { address, met }
+        Self { address, met, tokens }
+    }
+
+    /// One that spoils nothing.
+    pub fn listening(upstream: &str) -> Self {
+        Self::new(upstream, "no request begins so", Fault::Lose)
+    }
+
+    /// Every token of Vault that went by.
+    pub fn tokens(&self) -> BTreeSet<String> {
+        self.tokens.lock().unwrap().clone()
     }
 
     /// Whether the request came.
@@ -91,10 +105,18 @@ impl Rule {
     }
 }
 
-fn serve(mut client: TcpStream, upstream: &str, rule: &Mutex<Rule>) -> std::io::Result<()> {
+fn serve(
+    mut client: TcpStream,
+    upstream: &str,
+    rule: &Mutex<Rule>,
+    heard: &Mutex<BTreeSet<String>>,
+) -> std::io::Result<()> {
     let mut server = TcpStream::connect(upstream)?;
     loop {
         let request = message(&mut client)?;
+        let head = String::from_utf8_lossy(&request[..head_of(&request)]).into_owned();
+        let token = head.lines().find_map(|line| line.strip_prefix("x-vault-token: "));
+        heard.lock().unwrap().extend(token.map(str::to_string));
         let fault = rule.lock().unwrap().takes(&request);
         match fault {
             Some(Fault::Refuse) => return Ok(()),

@@ -20,5 +20,6 @@ mod faults;
 mod instances;
 mod outage;
 mod policy;
+mod secrets;
 mod stopped;
 mod tokens;
