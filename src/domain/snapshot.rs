@@ -199,6 +199,15 @@ mod tests {
         Entry { managed: Some(managed), ..watched(Sighting::Found(Box::new(found(leaf(&["a"]))))) }
     }
 
+    #[test]
+    fn its_own_pause_lasts_until_its_instant() {
+        let record = Record { paused_until: Some(NOW), ..Record::default() };
+        let entry = kept(Action::Keep { renew_at: NOW });
+        let managed = ManagedEntry { record, ..entry.managed.unwrap() };
+        let paused = [NOW.minus(SECOND), NOW, NOW.plus(SECOND)].map(|at| managed.paused_until(at));
+        assert_eq!(paused, [Some(NOW), None, None]);
+    }
+
     fn with(mut entry: Entry, problem: ProblemKind) -> Entry {
         entry.problems.push(Problem { problem, severity: Severity::Critical, message: String::new() });
         entry
