@@ -43,7 +43,7 @@ enum Next {
     Done(Outcome),
 }
 
-/// A renewal that runs: where its key is kept, and how the place looked when it was decided on.
+/// A renewal that runs, and where its key is kept meanwhile.
 struct Running<'a> {
     renewal: &'a Renewal<'a>,
     staging: Staging<'a>,
@@ -95,14 +95,7 @@ impl Running<'_> {
     fn ask_about(&self, key: PrivateKey) -> Result<Staged, Failure> {
         let until = (self.now)();
         let asks = self.issuers.iter().map(|(issuer, _)| Ask { issuer: issuer.clone(), until }).collect();
-        let open = InFlight {
-            reason: self.reason,
-            asked: self.asked(),
-            replaces: self.based_on.fingerprint,
-            key: Some(key.public),
-            names: cap::name_set(&self.managed.spec.names),
-            stage: Stage::Asked(asks),
-        };
+        let open = self.open(&key, Stage::Asked(asks));
         self.append(Event::TakenUp(open.clone()))?;
         Ok(Staged::found(open, key))
     }
@@ -141,8 +134,7 @@ impl Running<'_> {
 
     /// Makes the key durable, if the place still looks as it did when the decision was made.
     async fn begin(&self) -> Result<Next, Failure> {
-        let seen = Basis::of(&self.read_before().await?);
-        if seen != self.based_on {
+        if Basis::of(&self.read_before().await?) != self.based_on {
             return Ok(self.changed());
         }
         self.store.rehearse().await.map_err(|e| fault(store_fault(&e), &e))?;
@@ -151,19 +143,8 @@ impl Running<'_> {
             .await
             .map_err(|e| fault(Fault::Journal, &e))?
             .map_err(|e| fault(Fault::Journal, &e))?;
-        let (reason, asked, replaces) = (self.reason, self.asked(), seen.fingerprint);
-        let names = cap::name_set(&self.managed.spec.names);
-        let open = InFlight {
-            reason,
-            asked: asked.clone(),
-            replaces,
-            key: Some(key.public),
-            names: names.clone(),
-            stage: Stage::Begun,
-        };
-        let key_digest = open.key;
         failpoint::reached("key_made");
-        let claimed = self.staging.claim(open, key).await.map_err(|e| staging_fault(&e))?;
+        let claimed = self.staging.claim(self.open(&key, Stage::Begun), key).await.map_err(|e| staging_fault(&e))?;
         let Some(staged) = claimed else {
             return Ok(Next::Done(Outcome::Superseded {
                 why: "another instance of certd has begun to renew it".into(),
@@ -176,9 +157,22 @@ impl Running<'_> {
             return Ok(self.changed());
         }
         failpoint::reached("basis_seen_again");
-        self.append(Event::Begun { reason, asked, replaces, key: key_digest, names })?;
+        let InFlight { reason, asked, replaces, key, names, .. } = staged.open.clone();
+        self.append(Event::Begun { reason, asked, replaces, key, names })?;
         failpoint::reached("begun");
         Ok(Next::Step(Box::new(staged)))
+    }
+
+    /// For this key, as it would be begun now.
+    fn open(&self, key: &PrivateKey, stage: Stage) -> InFlight {
+        InFlight {
+            reason: self.reason,
+            asked: self.asked(),
+            replaces: self.based_on.fingerprint,
+            key: Some(key.public),
+            names: cap::name_set(&self.managed.spec.names),
+            stage,
+        }
     }
 
     async fn read_before(&self) -> Result<Sighting, Failure> {

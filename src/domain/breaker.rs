@@ -34,7 +34,9 @@ impl IssuerRecord {
         let own = retry_after.map(|wait| at.plus(wait.min(LONGEST_RETRY_AFTER)));
         let surplus = self.consecutive_failures.checked_sub(FAILURES);
         let opened = surplus.map(|surplus| at.plus((FIRST * 2_u32.pow(surplus.min(6))).min(LONGEST)));
-        self.open_until = self.open_until.max(own).max(opened);
+        // What lies further ahead than any wait was noted by a clock that was wrong, and must not hide this one.
+        let before = self.open_until.filter(|until| at.until(*until) <= LONGEST_RETRY_AFTER);
+        self.open_until = before.max(own).max(opened);
     }
 }
 
@@ -113,5 +115,8 @@ mod tests {
         let open = |now| is_open(&journal, &"one".into(), now).is_some();
         assert!(open(NOW));
         assert!(!open(NOW.minus(SECOND)));
+        let mut record = failed(1, Some(Duration::MAX));
+        record.fail(NOW.minus(SECOND), Some(60 * SECOND));
+        assert_eq!(record.open_until, Some(NOW.plus(59 * SECOND)), "the wait of today counts");
     }
 }

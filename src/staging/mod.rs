@@ -70,12 +70,12 @@ pub enum StagingError {
 }
 
 impl Staged {
-    /// What only the journal knows still.
-    /// What was found in the state directory.
+    /// A key that was found in the state directory, and what it is taken to be for.
     pub fn found(open: InFlight, key: PrivateKey) -> Self {
         Self { open, key: Some(key), claim: Claim::Local }
     }
 
+    /// What only the journal knows still.
     pub fn without_key(open: InFlight) -> Self {
         Self { open, key: None, claim: Claim::Local }
     }
