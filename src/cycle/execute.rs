@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::breaker::{self, LONGEST_RETRY_AFTER};
+use crate::domain::cap;
 use crate::domain::inventory::Inventory;
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Action, Decision, Demand, Managed, Reason};
@@ -84,8 +85,11 @@ impl Execution<'_> {
     fn is_left_alone(&self, managed: &Managed, requested: &BTreeMap<CertName, Demand>) -> bool {
         let view = self.journal.view();
         let is_issued = view.records.get(&managed.name).is_some_and(|record| record.issued);
-        let open = breaker::open_until(&view, managed, (self.now)());
-        open.is_some() && !is_issued && !requested.contains_key(&managed.name)
+        let leaf = self.inventory.at(&managed.location).and_then(|seen| seen.sighting.leaf());
+        // Others of this turn may have the same names.
+        let is_capped = cap::reached(&view, &managed.spec, leaf, (self.now)()).is_some();
+        let is_open = breaker::open_until(&view, managed, (self.now)()).is_some();
+        !is_issued && (is_capped || (is_open && !requested.contains_key(&managed.name)))
     }
 
     /// `None` when it was left open because certd stops.
