@@ -128,6 +128,8 @@ impl Cycle {
         let (started, now) = (Instant::now(), (self.now)());
         let mut sweep = observe(&self.setup, now, &mut self.memory, on).await;
         // Roots of a local CA are known only once it is open, and it opens only on what the stores hold.
+        // By now the Vaults have said what time it is.
+        let may_create = may_create && self.clock_doubt(&JournalView::default()).is_none();
         if self.open_issuers(now, &sweep, may_create) {
             sweep = observe(&self.setup, now, &mut self.memory, on).await;
         }

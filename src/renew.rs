@@ -13,7 +13,7 @@ use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
 use crate::domain::plan::{Basis, Managed, Origin, Reason};
 use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed};
-use crate::domain::text::with_causes;
+use crate::domain::text::{one_line, with_causes};
 use crate::domain::time::Timestamp;
 use crate::failpoint;
 use crate::issuer::Issuer;
@@ -268,8 +268,10 @@ impl Running<'_> {
             return failure;
         }
         failpoint::reached("given_up");
+        // It names what somebody else put into a certificate.
+        let why = one_line(why);
         let message = format!("the signed certificate {serial} was refused: {why}");
-        match self.append(Event::Rejected { serial: serial.to_string(), why: why.to_string() }) {
+        match self.append(Event::Rejected { serial: serial.to_string(), why }) {
             Ok(()) => {
                 Failure { fault: Fault::Rejected, issuer: Some(issued.issuer.clone()), retry_after: None, message }
             }

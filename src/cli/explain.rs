@@ -11,6 +11,7 @@ use crate::domain::crl::Crl;
 use crate::domain::inventory::{Found, Sighting};
 use crate::domain::plan::Managed;
 use crate::domain::snapshot::{Entry, Snapshot};
+use crate::domain::text::one_line;
 use crate::domain::time::Timestamp;
 
 use super::{ConfigFile, journal_view, words};
@@ -70,7 +71,7 @@ fn explained(now: Timestamp, entry: &Entry, managed: Option<&Managed>) -> String
                 lines.push(("paused", format!("until {until}")));
             }
             if let Some(error) = &decided.record.last_error {
-                lines.push(("last error", error.clone()));
+                lines.push(("last error", one_line(error)));
             }
             if let Some(at) = decided.record.last_success {
                 lines.push(("renewed", at.to_string()));
@@ -110,7 +111,7 @@ fn seen_list(list: &Crl) -> Vec<(&'static str, String)> {
 
 fn wanted(managed: &Managed) -> String {
     let names: Vec<String> = managed.spec.names.iter().map(ToString::to_string).collect();
-    format!("{} with a new {} key", names.join(", "), managed.spec.key.key_type())
+    format!("{} with a new {} key", one_line(&names.join(", ")), managed.spec.key.key_type())
 }
 
 fn due(managed: &Managed, found: &Found) -> String {

@@ -30,6 +30,17 @@ impl San {
         }
     }
 
+    /// Whether it is one name and nothing else: Vault takes several in one text, separated by commas, so that a comma in
+    /// one would make two of it.
+    pub fn is_well_formed(&self) -> bool {
+        match self {
+            Self::Dns(name) => is_dns_name(name),
+            Self::Ip(_) => true,
+            Self::Email(text) | Self::Uri(text) => text.chars().all(|c| c.is_ascii_graphic() && c != ','),
+            Self::Other(_) => false,
+        }
+    }
+
     /// Whether this name stands for the host that a client asked for (RFC 6125, section 6.4.3:
     /// a wildcard is the whole leftmost label and stands for exactly one label).
     pub fn covers(&self, host: &str) -> bool {
@@ -39,6 +50,15 @@ impl San {
             Self::Email(_) | Self::Uri(_) | Self::Other(_) => false,
         }
     }
+}
+
+/// Labels of RFC 1034 with the underscore, and a wildcard as the whole leftmost one.
+pub fn is_dns_name(name: &str) -> bool {
+    let labels = name.strip_prefix("*.").unwrap_or(name);
+    let fits = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    name.len() <= 253 && labels.split('.').all(fits)
 }
 
 fn dns_covers(name: &str, host: &str) -> bool {
@@ -81,6 +101,7 @@ impl NamePattern {
 
     pub fn allows(&self, san: &San) -> bool {
         match san {
+            _ if !san.is_well_formed() => false,
             San::Dns(name) => self.allows_dns(name),
             San::Ip(ip) => self.0.parse::<IpAddr>().is_ok_and(|allowed| allowed == *ip),
             San::Email(email) => {
@@ -148,6 +169,23 @@ own_name! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Vault would take it for two names, of which the rule allows one.
+    #[test]
+    fn a_comma_within_a_name_is_allowed_by_no_rule() {
+        let allows = |pattern: &str, name: &str| NamePattern::new(pattern).unwrap().allows(&San::Dns(name.into()));
+        for pattern in ["*.example.org", "**.example.org"] {
+            for name in
+                ["localhost,x.example.org", "evil.com,x.example.org", "\u{1b}[2j.example.org", "a b.example.org"]
+            {
+                assert!(!allows(pattern, name), "{pattern} {name:?}");
+            }
+            assert!(allows(pattern, "my_host-1.example.org"));
+        }
+        let email = |text: &str| NamePattern::new("*@example.org").unwrap().allows(&San::Email(text.into()));
+        assert!(email("ops@example.org") && !email("root@evil.com,ops@example.org"));
+        assert!(!San::Uri("https://a,b".into()).is_well_formed() && San::Uri("https://a".into()).is_well_formed());
+    }
 
     #[test]
     fn a_name_covers_itself_and_a_wildcard_covers_one_label() {

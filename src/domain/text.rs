@@ -25,10 +25,11 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// An error and all its sources, in one line where each of them is.
+/// An error and all its sources, in one line, whatever certificates and servers put into it.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
-    std::iter::once(error).chain(causes).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let texts: Vec<String> = std::iter::once(error).chain(causes).map(ToString::to_string).collect();
+    one_line(&texts.join(": "))
 }
 
 fn push(out: &mut String, c: char) {
@@ -55,6 +56,11 @@ mod tests {
         #[error("could not open")]
         struct Outer(#[source] std::fmt::Error);
         assert_eq!(with_causes(&Outer(std::fmt::Error)), format!("could not open: {}", std::fmt::Error));
+
+        #[derive(Debug, thiserror::Error)]
+        #[error("refused: a\nINFO all is well\u{1b}[2J")]
+        struct Hostile;
+        assert_eq!(with_causes(&Hostile), "refused: a\\u{a}INFO all is well\\u{1b}[2J");
     }
 
     #[test]

@@ -344,21 +344,10 @@ fn common_name(name: &str) -> DistinguishedName {
 
 fn san(name: &San) -> Result<SanType, IssuerError> {
     let unfit = || refused(format!("not a name for a certificate: {}", printable(&name.to_string())));
-    match name {
-        San::Dns(dns) if !is_dns_name(dns) => Err(unfit()),
-        San::Dns(_) | San::Ip(_) | San::Email(_) | San::Uri(_) | San::Other(_) => {
-            csr::subject_alt_name(name).map_err(|_| unfit())
-        }
+    match name.is_well_formed() {
+        true => csr::subject_alt_name(name).map_err(|_| unfit()),
+        false => Err(unfit()),
     }
-}
-
-/// Labels of RFC 1034 with the underscore, and a wildcard as the whole leftmost one.
-fn is_dns_name(name: &str) -> bool {
-    let labels = name.strip_prefix("*.").unwrap_or(name);
-    let fits = |label: &str| {
-        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    name.len() <= 253 && labels.split('.').all(fits)
 }
 
 fn random_serial() -> Result<SerialNumber, IssuerError> {

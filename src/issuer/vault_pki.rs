@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 
 use super::{IssuerError, Order, Recovered};
 use crate::domain::cert::KeyDigest;
-use crate::domain::text::with_causes;
+use crate::domain::text::{printable, with_causes};
 use crate::domain::time::Timestamp;
 use crate::pki::bundle::Bundle;
 use crate::pki::{NotUnderstood, pem, read};
@@ -39,6 +39,10 @@ impl VaultPki {
 
     /// DER, leaf first, without a self-signed root.
     pub async fn sign(&self, order: &Order) -> Result<Vec<Vec<u8>>, IssuerError> {
+        if let Some(name) = order.names.iter().find(|name| !name.is_well_formed()) {
+            let message = format!("not a name that may be asked for: {}", printable(&name.to_string()));
+            return Err(IssuerError::Refused { message, retry_after: None });
+        }
         self.refuse_leases(order.now).await?;
         let signed = self.ask(order).await;
         if signed.is_err() {

@@ -8,7 +8,7 @@ use redb::{Database, DatabaseError, StorageError};
 
 use super::event::State;
 use super::pending::sync_directory;
-use super::{JournalError, failure, prepare, read_state};
+use super::{JournalError, failure, insist_on_format, read_state};
 use crate::domain::time::Timestamp;
 
 /// A journal that was read, or why its file is no journal any more.
@@ -40,7 +40,7 @@ fn open_whole(path: &Path) -> Result<Opened, JournalError> {
         Err(error @ DatabaseError::RepairAborted) => return Ok(Opened::Damaged(error.to_string())),
         Err(other) => return Err(failure(path, "open")(other.into())),
     };
-    match prepare(&database, path).and_then(|()| read_state(&database).map_err(failure(path, "read"))) {
+    match insist_on_format(&database, path).and_then(|()| read_state(&database).map_err(failure(path, "read"))) {
         Ok(state) => Ok(Opened::Whole(database, state)),
         Err(JournalError::Failed { source, .. }) if !is_of_the_disk(source.as_ref()) => {
             Ok(Opened::Damaged(source.to_string()))
@@ -67,8 +67,8 @@ fn is_of_the_disk(error: &(dyn std::error::Error + 'static)) -> bool {
     matches!(storage, Some(StorageError::Io(_) | StorageError::PreviousIo))
 }
 
-/// Beside its own name, under one that is free. Returns that name and when the file was written last.
-pub(super) fn set_aside(path: &Path) -> std::io::Result<(PathBuf, Timestamp)> {
+/// Under a second name that is free; it keeps its own until another takes it. Returns that name and when the file was written last.
+pub(super) fn keep_aside(path: &Path) -> std::io::Result<(PathBuf, Timestamp)> {
     let written = std::fs::metadata(path)?.modified()?;
     let written = written.duration_since(std::time::SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     for nth in 1.. {
@@ -78,7 +78,6 @@ pub(super) fn set_aside(path: &Path) -> std::io::Result<(PathBuf, Timestamp)> {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
             Ok(()) => {
-                std::fs::remove_file(path)?;
                 sync_directory(path.parent().unwrap_or(Path::new(".")))?;
                 return Ok((aside, Timestamp(i64::try_from(written).unwrap_or(0))));
             }

@@ -248,3 +248,16 @@ async fn of_two_hundred_exactly_the_five_that_are_due_are_written() {
     assert_eq!(standings.iter().filter(|(state, _)| state == "ok").count(), 200);
     assert_eq!(daemon.metric("certd_renewal_attempts_total", "result").await, [("renewed".into(), 5.0)]);
 }
+
+/// Vault takes names in one text, separated by commas: this one would be two of them, and one not the rule's.
+#[tokio::test]
+async fn a_name_with_a_comma_in_it_is_foreign_and_no_ca_is_asked() {
+    let home = Home::new(ADOPT).await;
+    home.put("tls/web", Leaf::due("localhost,x.example.org")).await;
+    let before = home.fields("tls/web").await;
+    home.certd(&["renew"]).await;
+    assert_eq!(home.plan().await, []);
+    assert_eq!(home.check().await[0].1.split(' ').next_back(), Some("foreign"));
+    assert_eq!((home.signed().await, home.version("tls/web").await), (0, 1));
+    assert_eq!(home.fields("tls/web").await["certificate"].get(), before["certificate"].get());
+}

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use rcgen::{CidrSubnet, GeneralSubtree, NameConstraints};
 
-use crate::domain::name::San;
+use crate::domain::name::{San, is_dns_name};
 use crate::domain::text::printable;
 use crate::issuer::IssuerError;
 
@@ -34,7 +34,7 @@ fn one(text: &str) -> Option<Permitted> {
         let prefix = prefix.map_or(Some(bits), |prefix| prefix.parse().ok())?;
         return (prefix <= bits).then_some(Permitted::Net(ip, prefix));
     }
-    super::is_dns_name(text).then(|| text.to_ascii_lowercase()).filter(|n| !n.starts_with('*')).map(Permitted::Dns)
+    is_dns_name(text).then(|| text.to_ascii_lowercase()).filter(|n| !n.starts_with('*')).map(Permitted::Dns)
 }
 
 fn bits(ip: IpAddr) -> u8 {
