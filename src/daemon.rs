@@ -276,6 +276,7 @@ impl Daemon {
         self.page.publish(render(&turn.snapshot, &about(setup)));
         let readiness = Readiness { last_completed: Some(turn.snapshot.taken_at), interval: setup.interval };
         self.page.completed(readiness);
+        self.page.doubts_clock(turn.snapshot.clock_doubt.clone());
         self.rollouts.follow(setup, turn);
         self.serve_newest();
         self.standing.follow(&turn.snapshot);

@@ -292,3 +292,16 @@ fn the_worst_state_is_the_exit_code() {
     assert_eq!(code(&[ok.clone(), warning.clone(), unknown.clone()]), 3);
     assert_eq!(code(&[ok, warning, unknown, critical]), 2);
 }
+
+#[test]
+fn a_clock_in_doubt_is_the_first_word_of_every_format_and_never_ok() {
+    let why = "this host's clock is 3 days behind that of vault main: set the wrong one";
+    let fine = entry(endpoint("www.example.org"), found(certificate("www.example.org", 60), vec![]));
+    let doubted = Snapshot { clock_doubt: Some(why.to_string()), ..snapshot(vec![fine]) };
+    let nagios = printed(Format::Nagios, &doubted);
+    assert!(nagios.starts_with(&format!("UNKNOWN: {why}; by it, 1 of 1 certificate ok | ok=1;;;0 ")), "{nagios}");
+    assert_eq!(json(&doubted)["clock_doubt"], why);
+    assert_eq!(holds(&json(&doubted)), Ok(()));
+    assert!(printed(Format::Table, &doubted).starts_with(why));
+    assert_eq!(json(&snapshot(vec![])).get("clock_doubt"), None);
+}

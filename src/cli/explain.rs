@@ -38,7 +38,7 @@ pub async fn run(arguments: ExplainArguments, now: fn() -> Timestamp) -> anyhow:
         bail!("{}", unseen(&snapshot, &arguments.name));
     };
     let managed = managed.iter().find(|managed| managed.location == entry.observation.location);
-    let banner = super::pause::banner(snapshot.act, snapshot.paused_until);
+    let banner = super::pause::banner(&snapshot);
     super::print(&(banner + &explained(snapshot.taken_at, entry, managed)))?;
     Ok(0)
 }

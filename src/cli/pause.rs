@@ -7,6 +7,8 @@ use crate::config::{self, Config};
 use crate::control::PauseBody;
 use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
+use crate::domain::snapshot::Snapshot;
+use crate::domain::text::one_line;
 use crate::domain::time::Timestamp;
 
 use super::{ConfigFile, JournalAccess, words};
@@ -111,12 +113,15 @@ fn until(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
 }
 
 /// Said wherever a state of things is shown; empty when certd may act.
-pub fn banner(act: bool, paused_until: Option<Timestamp>) -> String {
+pub fn banner(snapshot: &Snapshot) -> String {
     let mut out = String::new();
-    if !act {
+    if let Some(why) = &snapshot.clock_doubt {
+        out.push_str(&format!("{}: nothing will be renewed\n", one_line(why)));
+    }
+    if !snapshot.act {
         out.push_str("act = false: nothing will be renewed\n");
     }
-    if let Some(until) = paused_until {
+    if let Some(until) = snapshot.paused_until {
         out.push_str(&format!("acting is paused until {until}\n"));
     }
     out

@@ -38,6 +38,8 @@ struct Plan<'a> {
     planned_at: Timestamp,
     act: bool,
     paused_until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_doubt: Option<&'a str>,
     decisions: Vec<&'a Decision>,
 }
 
@@ -60,6 +62,7 @@ fn plan(snapshot: &Snapshot) -> Plan<'_> {
         planned_at: snapshot.taken_at,
         act: snapshot.act,
         paused_until: snapshot.paused_until,
+        clock_doubt: snapshot.clock_doubt.as_deref(),
         decisions: decisions(snapshot),
     }
 }
@@ -78,7 +81,7 @@ fn decisions(snapshot: &Snapshot) -> Vec<&Decision> {
 }
 
 fn text(snapshot: &Snapshot) -> String {
-    let mut out = super::pause::banner(snapshot.act, snapshot.paused_until);
+    let mut out = super::pause::banner(snapshot);
     let decisions = decisions(snapshot);
     for decision in &decisions {
         out.push_str(&format!("{}: {}\n", decision.certificate, words::action(&decision.action)));

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::adopt::{self, Adoption};
-use crate::domain::check::{self, Problem, ProblemKind, State};
+use crate::domain::check::{self, Problem, State};
 use crate::domain::drift::Drift;
 use crate::domain::inventory::{Location, Observation, Sighting};
 use crate::domain::name::CertName;
-use crate::domain::plan::{self, Action, Decision, Deferral, Demand, Held, JournalView, Managed, Record, World};
+use crate::domain::plan::{self, Action, Decision, Demand, Held, JournalView, Managed, Record, World};
 use crate::domain::shared_key::{self, SharedKeys};
 use crate::domain::snapshot::{Entry, ManagedEntry};
 use crate::domain::time::Timestamp;
@@ -115,13 +115,10 @@ fn entries(
         problems.extend(key_unchanged(setup, sweep, observation));
         let managed = acted_on.remove(&observation.location).map(|(managed, decision)| {
             problems.extend(drift.of(managed, &sweep.earlier, &sweep.issued));
-            problems.extend(contested(decision));
-            ManagedEntry {
-                origin: managed.origin,
-                owner: managed.owner.clone(),
-                decision: decision.clone(),
-                record: record(journal, &managed.name, &decision.action),
-            }
+            let record = record(journal, &managed.name, &decision.action);
+            problems.extend(check::renewal(&decision.action, &record));
+            let (origin, owner) = (managed.origin, managed.owner.clone());
+            ManagedEntry { origin, owner, decision: decision.clone(), record }
         });
         let state = State::of(observation, &problems);
         Entry { observation: observation.clone(), problems, state, managed }
@@ -133,12 +130,6 @@ fn key_unchanged(setup: &Setup, sweep: &Sweep, observation: &Observation) -> Opt
     let Sighting::Found(found) = &observation.sighting else { return None };
     let earlier = sweep.earlier.get(&observation.location.with_part(None))?;
     shared_key::unchanged(found, earlier, setup.same_key_renewals?)
-}
-
-fn contested(decision: &Decision) -> Option<Problem> {
-    let Action::Defer { until, reason: Deferral::Contested, .. } = &decision.action else { return None };
-    let why = format!("others keep replacing what certd stores there: find out who; certd waits until {until}");
-    Some(Problem::critical(ProblemKind::Contested, why))
 }
 
 /// Failures of a renewal that nothing asks for any more are history.

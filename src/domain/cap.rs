@@ -14,6 +14,9 @@ pub const WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Where neither what is found nor what is asked for tells a lifetime.
 const USUAL_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
+/// Also where a certificate would be due as soon as it is there, so that its interval implies nothing.
+const LEAST: usize = 2;
+
 /// Two entries with the same names, in whatever order, are one set.
 pub fn name_set(names: &[San]) -> String {
     let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -39,8 +42,11 @@ pub fn reached(
 }
 
 fn most_within(interval: Duration) -> usize {
+    if interval.is_zero() {
+        return LEAST;
+    }
     let implied = WINDOW.as_secs().div_ceil(interval.as_secs().max(1));
-    usize::try_from(2 * implied).unwrap_or(usize::MAX).max(2)
+    usize::try_from(2 * implied).unwrap_or(usize::MAX).max(LEAST)
 }
 
 /// From one renewal to the next.
@@ -54,6 +60,7 @@ fn interval(spec: &Spec, leaf: Option<&Certificate>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::policy::{RenewalPolicy, Threshold};
     use crate::domain::sample::{DAY, NOW, SECOND, leaf, sans, spec};
 
     const NAME: &str = "a.example.org";
@@ -74,6 +81,15 @@ mod tests {
     }
 
     #[test]
+    fn what_would_be_due_as_soon_as_it_is_there_implies_nothing_and_two_are_the_most() {
+        let at_once = RenewalPolicy(Some(Threshold::Left(400 * DAY)));
+        let spec = Spec { renewal: at_once, ..spec(&[NAME]) };
+        let journal = issued_ago(&[1, 3]);
+        let (_, reached) = super::reached(&journal, &spec, Some(&lasting(90 * DAY)), NOW).unwrap();
+        assert_eq!(reached, Deferral::NameSetCap { issued: 2, most: 2 });
+    }
+
+    #[test]
     fn two_within_seven_days_are_the_least_and_the_oldest_of_them_says_when_there_may_be_another() {
         assert_eq!(most(&issued_ago(&[]), None), None);
         assert_eq!(most(&issued_ago(&[1]), None), None);
@@ -91,7 +107,8 @@ mod tests {
         assert_eq!(most_within(interval), 6);
         assert_eq!(most_within(WINDOW), 2);
         assert_eq!(most_within(WINDOW - SECOND), 4);
-        assert_eq!(most_within(Duration::ZERO), 2 * 7 * 86_400);
+        assert_eq!(most_within(SECOND), 2 * 7 * 86_400);
+        assert_eq!(most_within(Duration::ZERO), 2);
         let asked = Spec { lifetime: Some(6 * DAY), ..spec(&[NAME]) };
         assert_eq!(super::interval(&asked, Some(&lasting(398 * DAY))), 3 * DAY, "what is asked for counts too");
     }

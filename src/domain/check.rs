@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::cert::{Certificate, KeyType, KeyUsage, Trust};
 use super::crl;
 use super::inventory::{Deletion, Found, Location, Observation, PkiObject, Sighting};
+use super::plan::{Action, Deferral, Record};
 use super::policy::Thresholds;
 use super::text::printable;
 use super::time::Timestamp;
@@ -54,10 +55,14 @@ pub enum ProblemKind {
     KeyUnchanged,
     /// Others keep replacing what certd stores.
     Contested,
+    /// As many certificates of its names were issued within a week as may be.
+    Capped,
+    /// What was issued for it last could not be used.
+    Rejected,
 }
 
 impl ProblemKind {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Missing,
         Self::Expired,
         Self::NotYetValid,
@@ -80,6 +85,8 @@ impl ProblemKind {
         Self::SharedKey,
         Self::KeyUnchanged,
         Self::Contested,
+        Self::Capped,
+        Self::Rejected,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -106,6 +113,8 @@ impl ProblemKind {
             Self::SharedKey => "shared_key",
             Self::KeyUnchanged => "key_unchanged",
             Self::Contested => "contested",
+            Self::Capped => "capped",
+            Self::Rejected => "rejected",
         }
     }
 }
@@ -285,6 +294,33 @@ fn deletion_ahead(found: &Found) -> Option<Problem> {
     Some(Problem::warning(ProblemKind::DeletionAhead, message))
 }
 
+/// What keeps going wrong with its renewal, whoever does it.
+pub fn renewal(action: &Action, record: &Record) -> Vec<Problem> {
+    let rejected = record.rejected.as_ref().map(|why| {
+        let message = format!("the certificate that was issued for it last could not be used: {why}");
+        Problem::critical(ProblemKind::Rejected, message)
+    });
+    stopped(action).into_iter().chain(rejected).collect()
+}
+
+fn stopped(action: &Action) -> Option<Problem> {
+    let Action::Defer { until, reason, .. } = action else { return None };
+    match reason {
+        Deferral::Contested => {
+            let why = format!("others keep replacing what certd stores there: find out who; certd waits until {until}");
+            Some(Problem::critical(ProblemKind::Contested, why))
+        }
+        Deferral::NameSetCap { issued, most } => {
+            let why = format!(
+                "{issued} certificates of these names were issued within 7 days, where {most} is the most: find out \
+                 why; certd waits until {until}"
+            );
+            Some(Problem::warning(ProblemKind::Capped, why))
+        }
+        Deferral::Backoff { .. } | Deferral::Cap | Deferral::IssuerDown { .. } => None,
+    }
+}
+
 /// The one word for a location, from worst to best: critical, unknown, warning, ok.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -333,6 +369,7 @@ mod tests {
 
     use super::*;
     use crate::domain::cert::{KeyDigest, SignatureAlgorithm};
+    use crate::domain::plan::Reason;
     use crate::domain::policy::Threshold;
     use crate::domain::sample::*;
 
@@ -357,6 +394,34 @@ mod tests {
 
     const CRITICAL: Severity = Severity::Critical;
     const WARNING: Severity = Severity::Warning;
+
+    fn of_renewal(reason: Option<Deferral>, rejected: Option<&str>) -> Vec<(ProblemKind, Severity, String)> {
+        let action = match reason {
+            Some(reason) => Action::Defer { until: NOW, reason, renew: Reason::Due },
+            None => Action::Renew { reason: Reason::Due },
+        };
+        let record = Record { rejected: rejected.map(str::to_string), ..Record::default() };
+        renewal(&action, &record).into_iter().map(|p| (p.problem, p.severity, p.message)).collect()
+    }
+
+    #[test]
+    fn a_renewal_that_others_undo_that_the_cap_stops_or_that_was_in_vain_is_a_problem() {
+        let told = |reason, rejected, words: &str| {
+            let problems = of_renewal(reason, rejected);
+            assert!(problems.len() == 1 && problems[0].2.contains(words), "{problems:?}");
+            (problems[0].0, problems[0].1)
+        };
+        let contested = told(Some(Deferral::Contested), None, "others keep replacing");
+        assert_eq!(contested, (ProblemKind::Contested, CRITICAL));
+        let most = Deferral::NameSetCap { issued: 3, most: 2 };
+        let capped = told(Some(most), None, "3 certificates of these names were issued within 7 days, where 2 is");
+        assert_eq!(capped, (ProblemKind::Capped, WARNING));
+        assert_eq!(told(None, Some("too short"), ": too short"), (ProblemKind::Rejected, CRITICAL));
+        assert_eq!(of_renewal(Some(Deferral::Cap), None), []);
+        assert_eq!(of_renewal(Some(Deferral::Backoff { failures: 1 }), None), []);
+        let issuer = "ca".into();
+        assert_eq!(of_renewal(Some(Deferral::IssuerDown { issuer }), None), []);
+    }
 
     #[test]
     fn a_sound_certificate_has_no_problem() {

@@ -37,8 +37,15 @@ impl Heard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Doubt {
     BeforeItWasWritten,
-    Vault { heard: VaultName, its: Timestamp },
-    Journal { last: Timestamp },
+    /// `behind` is what this host's clock is behind that of the Vault; else it is ahead.
+    Vault {
+        heard: VaultName,
+        apart: Duration,
+        behind: bool,
+    },
+    Journal {
+        last: Timestamp,
+    },
 }
 
 impl fmt::Display for Doubt {
@@ -47,8 +54,9 @@ impl fmt::Display for Doubt {
             Self::BeforeItWasWritten => {
                 write!(f, "this host's clock is wrong: it shows a time before this certd was written; set it")
             }
-            Self::Vault { heard, its } => {
-                write!(f, "this host's clock and that of vault {heard} differ, where it is {its}: set the wrong one")
+            Self::Vault { heard, apart, behind } => {
+                let (apart, where_to) = (about(*apart), if *behind { "behind" } else { "ahead of" });
+                write!(f, "this host's clock is {apart} {where_to} that of vault {heard}: set the wrong one")
             }
             Self::Journal { last } => write!(
                 f,
@@ -68,15 +76,30 @@ pub fn doubt(now: Timestamp, heard: &[Heard], last_noted: Option<Timestamp>) -> 
     let mut fresh = heard.iter().filter(|heard| heard.age < FRESH).peekable();
     if fresh.peek().is_some() {
         let other = fresh.find(|heard| !heard.agrees(now))?;
-        return Some(Doubt::Vault { heard: other.vault.clone(), its: other.now() });
+        let (apart, behind) = (apart(other.now(), now), now < other.now());
+        return Some(Doubt::Vault { heard: other.vault.clone(), apart, behind });
     }
-    let last = last_noted.filter(|last| now.until(*last) > TOLERANCE)?;
+    let last = last_noted.filter(|last| is_ahead(*last, now))?;
     Some(Doubt::Journal { last })
+}
+
+/// Later than clocks differ.
+pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    now.until(at) > TOLERANCE
 }
 
 /// An instant that certd noted for itself and that lies further ahead than `longest`: noted by a clock that was wrong.
 pub fn believable(at: Timestamp, now: Timestamp, longest: Duration) -> Option<Timestamp> {
     (now.until(at) <= longest).then_some(at)
+}
+
+/// In whole units that a second more or less does not change, so that one doubt is told once.
+fn about(apart: Duration) -> String {
+    match apart.as_secs() + 30 {
+        seconds @ 0..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..259_200 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
 }
 
 fn apart(a: Timestamp, b: Timestamp) -> Duration {
@@ -92,8 +115,8 @@ mod tests {
         Heard { vault: "main".into(), date, age }
     }
 
-    fn vault(its: Timestamp) -> Option<Doubt> {
-        Some(Doubt::Vault { heard: "main".into(), its })
+    fn vault(apart: Duration, behind: bool) -> Option<Doubt> {
+        Some(Doubt::Vault { heard: "main".into(), apart, behind })
     }
 
     #[test]
@@ -101,8 +124,14 @@ mod tests {
         assert_eq!((TOLERANCE.as_secs(), FRESH.as_secs()), (300, 600));
         let told = |doubt: Doubt| doubt.to_string();
         assert!(told(Doubt::BeforeItWasWritten).contains("before this certd was written; set it"));
-        let vault = told(Doubt::Vault { heard: "main".into(), its: Timestamp(0) });
-        assert!(vault.contains("vault main differ, where it is 1970-01-01T00:00:00Z"), "{vault}");
+        let vault = |seconds, behind| told(vault(Duration::from_secs(seconds), behind).unwrap());
+        assert_eq!(vault(301, true), "this host's clock is 5 min behind that of vault main: set the wrong one");
+        assert_eq!(vault(7_169, false), "this host's clock is 119 min ahead of that of vault main: set the wrong one");
+        let apart = [(7_170, "2 h"), (259_168, "71 h"), (259_170, "3 days"), (400 * 86_400, "400 days")];
+        for (seconds, told) in apart {
+            assert!(vault(seconds, true).contains(&format!(" {told} behind ")), "{seconds}");
+            assert!(vault(seconds + 1, true).contains(&format!(" {told} behind ")), "{seconds} and one");
+        }
         assert!(told(Doubt::Journal { last: Timestamp(0) }).contains("certd resume"));
     }
 
@@ -118,9 +147,9 @@ mod tests {
     fn a_vault_may_differ_by_five_minutes_and_no_second_more_in_either_direction() {
         let differing = |date| doubt(NOW, &[heard(date, Duration::ZERO)], None);
         assert_eq!(differing(NOW.plus(TOLERANCE)), None);
-        assert_eq!(differing(NOW.plus(TOLERANCE + SECOND)), vault(NOW.plus(TOLERANCE + SECOND)));
+        assert_eq!(differing(NOW.plus(TOLERANCE + SECOND)), vault(TOLERANCE + SECOND, true));
         assert_eq!(differing(NOW.minus(TOLERANCE)), None);
-        assert_eq!(differing(NOW.minus(TOLERANCE + SECOND)), vault(NOW.minus(TOLERANCE + SECOND)));
+        assert_eq!(differing(NOW.minus(TOLERANCE + SECOND)), vault(TOLERANCE + SECOND, false));
     }
 
     #[test]
@@ -134,7 +163,7 @@ mod tests {
     #[test]
     fn of_several_vaults_one_that_differs_is_a_doubt() {
         let all = [heard(NOW, Duration::ZERO), heard(NOW.plus(DAY), Duration::ZERO)];
-        assert_eq!(doubt(NOW, &all, None), vault(NOW.plus(DAY)));
+        assert_eq!(doubt(NOW, &all, None), vault(DAY, true));
     }
 
     #[test]

@@ -113,12 +113,14 @@ pub enum Reason {
     Untrusted,
     /// Its issuer revoked it.
     Revoked,
+    /// A clock that was wrong is in it: its time has not come.
+    NotYetValid,
     /// A person said so.
     Forced,
 }
 
 impl Reason {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Missing,
         Self::Due,
         Self::KeyMismatch,
@@ -126,6 +128,7 @@ impl Reason {
         Self::KeyTypeChanged,
         Self::Untrusted,
         Self::Revoked,
+        Self::NotYetValid,
         Self::Forced,
     ];
 
@@ -138,6 +141,7 @@ impl Reason {
             Self::KeyTypeChanged => "key_type_changed",
             Self::Untrusted => "untrusted",
             Self::Revoked => "revoked",
+            Self::NotYetValid => "not_yet_valid",
             Self::Forced => "forced",
         }
     }
@@ -240,6 +244,9 @@ fn reason(world: &World, managed: &Managed, found: &Found) -> Option<Reason> {
     if found.revoked_at.is_some() {
         return Some(Reason::Revoked);
     }
+    if clock::is_ahead(leaf.not_before, world.now) {
+        return Some(Reason::NotYetValid);
+    }
     if managed.spec.renewal.due_at(leaf) <= world.now {
         return Some(Reason::Due);
     }
@@ -265,7 +272,11 @@ fn permitted(world: &World, managed: &Managed, reason: Reason, leaf: Option<&Cer
     // What a CA has signed already goes on, and no person goes beyond the cap.
     let is_issued = record.is_some_and(|record| record.issued);
     if let Some((until, reached)) = cap::reached(world.journal, &managed.spec, leaf, world.now).filter(|_| !is_issued) {
-        return Action::Defer { until, reason: reached, renew: reason };
+        // Where the cap is low, it is reached before others have undone as much as `contested` waits for.
+        let found = leaf.map(|leaf| leaf.fingerprint);
+        let is_undone = record.is_some_and(|record| record.is_undone_again(found));
+        let stopped_by = if is_undone { Deferral::Contested } else { reached };
+        return Action::Defer { until, reason: stopped_by, renew: reason };
     }
     let is_requested = world.requested.contains_key(&managed.name);
     let nothing = Record::default();
@@ -438,6 +449,17 @@ mod tests {
         assert_eq!(ending(30 * DAY + SECOND), Action::Keep { renew_at: NOW.plus(SECOND) });
         assert_eq!(ending(30 * DAY), renew(Reason::Due));
         assert_eq!(ending(30 * DAY - SECOND), renew(Reason::Due));
+    }
+
+    #[test]
+    fn what_is_not_valid_for_longer_than_clocks_differ_is_renewed() {
+        let from = |ahead| {
+            let fresh = Certificate { not_before: NOW.plus(ahead), ..leaf(&["a.example.org"]) };
+            Scene::found(Certificate { not_after: fresh.not_before.plus(90 * DAY), ..fresh }).action()
+        };
+        assert!(matches!(from(300 * SECOND), Action::Keep { .. }));
+        assert_eq!(from(301 * SECOND), renew(Reason::NotYetValid));
+        assert_eq!(from(400 * DAY), renew(Reason::NotYetValid));
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub struct Record {
     /// When it did so the last few times, the oldest first.
     #[serde(default)]
     pub closed: Vec<Timestamp>,
+    /// Why the last certificate that was issued for it could not be used.
+    #[serde(default)]
+    pub rejected: Option<String>,
 }
 
 /// So many renewals may be undone by others within this time before certd waits.
@@ -61,6 +64,11 @@ impl Record {
     pub(super) fn goes_on(&self, leaf: &Certificate) -> Option<Reason> {
         let is_unchanged = || self.replaces == Some(leaf.fingerprint);
         self.in_flight.filter(|begun| self.issued || (*begun == Reason::Forced && is_unchanged()))
+    }
+
+    /// What certd stored last is gone again, and so was something before, or there would be no second.
+    pub(super) fn is_undone_again(&self, found: Option<Fingerprint>) -> bool {
+        self.wrote.is_some() && self.wrote != found && self.closed.len() > 1
     }
 
     /// Until when to wait because somebody keeps undoing what certd does.

@@ -222,9 +222,7 @@ impl State {
                 let begun = InFlight { reason, asked, replaces, key, names, stage: Stage::Begun };
                 self.in_flight.insert(name, begun);
             }
-            Event::TakenUp(open) => {
-                self.in_flight.insert(name, open);
-            }
+            Event::TakenUp(open) => self.take_up(name, at, open),
             Event::Asked { issuer, until } => {
                 self.amend(&name, |open| open.ask(issuer, until.unwrap_or(at.plus(LONGEST_ANSWER))));
             }
@@ -244,7 +242,8 @@ impl State {
                     open.stage = Stage::Written { issued: issued.clone(), version };
                 }
             }),
-            Event::Rejected { .. } => {
+            Event::Rejected { why, .. } => {
+                record.rejected = Some(why);
                 self.in_flight.remove(&name);
             }
             Event::Closed { fingerprint, .. } => {
@@ -269,10 +268,25 @@ impl State {
         }
     }
 
+    /// What another instance had issued, or this one before it could note it, counts as if it were noted.
+    fn take_up(&mut self, name: CertName, at: Timestamp, open: InFlight) {
+        let counts = |known: &InFlight| known.key == open.key && known.stage.rank() >= 2;
+        let is_counted = self.in_flight.get(&name).is_some_and(counts);
+        if open.stage.rank() >= 2 && !is_counted {
+            self.count(&open.names, at);
+        }
+        self.in_flight.insert(name, open);
+    }
+
     /// A chain that is written again, since it had vanished, was issued once.
     fn count_issued(&mut self, name: &CertName, at: Timestamp) {
         let Some(open) = self.in_flight.get(name).filter(|open| open.stage.rank() < 2) else { return };
-        let issued = self.issued.entry(open.names.clone()).or_default();
+        let names = open.names.clone();
+        self.count(&names, at);
+    }
+
+    fn count(&mut self, names: &str, at: Timestamp) {
+        let issued = self.issued.entry(names.to_string()).or_default();
         issued.retain(|before| before.until(at) < cap::WINDOW);
         issued.push(at);
     }
@@ -434,6 +448,29 @@ mod tests {
         let state = folded(vec![begun(), Event::TakenUp(open.clone())]);
         assert_eq!(state.in_flight(&name), Some(&open));
         assert_eq!(state.view().records[&name].in_flight, Some(Reason::Due));
+    }
+
+    #[test]
+    fn what_is_taken_up_with_its_chain_is_counted_once() {
+        let taken = |key: u8| {
+            let (stage, key) = (Stage::Issued(issued()), Some(KeyDigest([key; 32])));
+            let names = "a.b".to_string();
+            Event::TakenUp(InFlight { reason: Reason::Due, asked: "a".into(), replaces: None, key, names, stage })
+        };
+        let counted = |events| folded(events).view().issued.get("a.b").cloned().unwrap_or_default();
+        assert_eq!(counted(vec![begun(), taken(7)]), [Timestamp(1)]);
+        assert_eq!(counted(vec![begun(), Event::Issued(issued()), taken(7)]), [Timestamp(1)]);
+        assert_eq!(counted(vec![begun(), Event::Issued(issued()), taken(8)]), [Timestamp(1), Timestamp(2)]);
+    }
+
+    #[test]
+    fn what_was_issued_in_vain_is_told_until_a_renewal_is_closed() {
+        let name = CertName::from("web");
+        let told = |events| folded(events).view().records[&name].rejected.clone();
+        let rejected = || Event::Rejected { serial: "01".into(), why: "too short".into() };
+        assert_eq!(told(vec![begun(), rejected(), failed(60), begun()]), Some("too short".to_string()));
+        let closed = Event::Closed { fingerprint: F, not_after: Timestamp(9) };
+        assert_eq!(told(vec![begun(), rejected(), failed(60), begun(), closed]), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 
 use super::own::OwnMetrics;
@@ -36,6 +36,7 @@ pub struct Page {
     rendered: ArcSwap<Bytes>,
     readiness: ArcSwap<Readiness>,
     vaults: ArcSwap<Vec<Arc<Vault>>>,
+    clock_doubt: ArcSwapOption<String>,
     own: Arc<OwnMetrics>,
 }
 
@@ -46,6 +47,7 @@ impl Page {
             rendered: ArcSwap::from_pointee(Bytes::new()),
             readiness: ArcSwap::from_pointee(Readiness { last_completed: None, interval }),
             vaults: ArcSwap::default(),
+            clock_doubt: ArcSwapOption::default(),
             own,
         }
     }
@@ -53,6 +55,11 @@ impl Page {
     /// Shows what [`super::render::render`] made of the last turn.
     pub fn publish(&self, rendered: String) {
         self.rendered.store(Arc::new(rendered.into()));
+    }
+
+    /// What the last turn had against this host's clock.
+    pub fn doubts_clock(&self, why: Option<String>) {
+        self.clock_doubt.store(why.map(Arc::new));
     }
 
     pub fn completed(&self, readiness: Readiness) {
@@ -67,6 +74,9 @@ impl Page {
     /// `Err` says in one line why not.
     pub fn is_ready(&self, now: Timestamp) -> Result<(), String> {
         self.readiness().at(now)?;
+        if let Some(why) = self.clock_doubt.load().as_deref() {
+            return Err(why.clone());
+        }
         let vaults = self.vaults.load();
         match vaults.iter().find_map(|vault| Some((&vault.name, vault.token_ends_soon(now)?))) {
             None => Ok(()),
@@ -100,6 +110,16 @@ mod tests {
         assert_eq!(once.at(Timestamp(1_180)), Ok(()));
         let late = "the last turn was completed on 1970-01-01T00:16:40Z, but one is due every 60 s";
         assert_eq!(once.at(Timestamp(1_181)), Err(late.to_string()));
+    }
+
+    #[test]
+    fn is_not_ready_by_a_clock_that_cannot_be_right() {
+        let page = Page::new(Arc::new(OwnMetrics::new(Timestamp(0))), Duration::from_secs(60));
+        page.completed(Readiness { last_completed: Some(Timestamp(0)), interval: Duration::from_secs(60) });
+        page.doubts_clock(Some("set it".to_string()));
+        assert_eq!(page.is_ready(Timestamp(1)), Err("set it".to_string()));
+        page.doubts_clock(None);
+        assert_eq!(page.is_ready(Timestamp(1)), Ok(()));
     }
 
     #[test]

@@ -23,6 +23,9 @@ struct Report<'a> {
     checked_at: Timestamp,
     certificates: Vec<Line<'a>>,
     summary: Summary,
+    /// Where it is there, all that is said of time is in doubt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_doubt: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -74,6 +77,7 @@ pub fn render(snapshot: &Snapshot) -> String {
         checked_at: snapshot.taken_at,
         certificates: snapshot.entries.iter().map(|entry| line(entry, &mut taken)).collect(),
         summary: Summary::of(snapshot),
+        clock_doubt: snapshot.clock_doubt.as_deref(),
     };
     let text = serde_json::to_string_pretty(&report).expect("all of it is text and numbers under text keys");
     plain_ascii(&text) + "\n"

@@ -17,7 +17,11 @@ const LONGEST_SENTENCE: usize = 400;
 pub fn render(snapshot: &Snapshot) -> String {
     let summary = Summary::of(snapshot);
     let bad: Vec<&Entry> = worst_first(snapshot).into_iter().filter(|entry| entry.state != State::Ok).collect();
-    let headline = if bad.is_empty() { all_well(snapshot) } else { headline(snapshot, summary, &bad) };
+    let headline = match &snapshot.clock_doubt {
+        Some(why) => doubted(snapshot, summary, why),
+        None if bad.is_empty() => all_well(snapshot),
+        None => headline(snapshot, summary, &bad),
+    };
     let Summary { ok, warning, critical, unknown } = summary;
     let mut out =
         format!("{headline} | ok={ok};;;0 warning={warning};;;0 critical={critical};;;0 unknown={unknown};;;0\n");
@@ -50,6 +54,12 @@ fn all_well(snapshot: &Snapshot) -> String {
             harmless(&entry.observation.location.to_string())
         ),
     }
+}
+
+/// What was found may be as wrong as the clock is, so its reason comes first.
+fn doubted(snapshot: &Snapshot, summary: Summary, why: &str) -> String {
+    let (word, all) = (snapshot.worst().as_str().to_uppercase(), certificates(snapshot.entries.len()));
+    format!("{word}: {}; by it, {} of {all} ok", harmless(&super::one_line(why)), summary.ok)
 }
 
 fn headline(snapshot: &Snapshot, summary: Summary, bad: &[&Entry]) -> String {

@@ -74,13 +74,16 @@ fn a_jump_forward_renews_what_is_due_by_it_once_and_a_jump_back_renews_nothing()
 
     clock.jump("+0");
     assert_eq!((clock.renewals(), clock.is_doubtful()), (3, true));
+    let (status, why) = clock.certd.get("/readyz");
+    assert!(status == 503 && why.contains("this host's clock shows a time before"), "{status} {why}");
     clock.certd.logs(&["this host's clock shows a time before", "certd resume"]);
     let checked = String::from_utf8(clock.home.certd(&["check"]).stdout).unwrap();
     assert!(checked.contains("nothing is renewed, and all that is said of time is in doubt"), "{checked}");
     // By the right clock, which is what the command has.
     clock.home.says(&["resume"]);
     clock.turns(2);
-    assert_eq!((clock.renewals(), clock.is_doubtful()), (3, false), "no storm when it is put right");
+    assert_eq!((clock.renewals(), clock.is_doubtful()), (4, false), "what is valid in 400 days alone, and no storm");
+    clock.certd.logs(&["renewing", "not_yet_valid"]);
     assert_eq!(clock.certd.count(&["could not renew"]), 0);
 }
 
@@ -107,7 +110,10 @@ async fn a_vault_that_knows_the_time_holds_a_clock_that_jumps() {
         clock.jump(time);
         assert_eq!((clock.certd.count(&["renewing"]), clock.is_doubtful()), (1, true), "{time}");
     }
-    clock.certd.logs(&["and that of vault main differ"]);
+    clock.certd.logs(&["400 days ahead of that of vault main"]);
+    clock.certd.logs(&["60 min ahead of that of vault main"]);
+    let told = clock.certd.count(&["this host's clock is", "WARN"]);
+    assert_eq!(told, 6, "{}: one doubt is told once, however many turns meet it", clock.certd.log().join("\n"));
     clock.jump("+0");
     assert_eq!((clock.certd.count(&["renewing"]), clock.is_doubtful()), (1, false));
 }
