@@ -4,6 +4,7 @@ mod auth;
 pub mod build;
 mod error;
 mod file;
+mod kept;
 mod load;
 mod references;
 mod rules;

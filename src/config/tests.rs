@@ -323,6 +323,42 @@ fn no_two_certificates_share_a_name_or_a_place() {
 }
 
 #[test]
+fn one_place_is_one_place_however_it_is_written() {
+    let same = |vault: &str, first: &str, second: &str| {
+        let kept = |name: &str, store: &str| certificate(&format!("name = '{name}'\nstore.{store}"));
+        let said =
+            load_files(&[("certd.toml", &format!("{AROUND}{vault}\n{}{}", kept("a", first), kept("b", second)))]);
+        let said = said.map_or_else(|said| said, |_| String::new());
+        assert!(
+            said.is_empty() || said.contains("kept where \"a\" is kept") || said.contains("kept where \"b\" is kept"),
+            "{said}"
+        );
+        !said.is_empty()
+    };
+    let secret = |vault: &str, path: &str| format!("vault_kv = {{ vault = '{vault}', path = '{path}' }}");
+    let bundle = |path: &str| format!("file.bundle = '{path}'");
+    let other = |address: &str| format!("vault.other = {{ address = '{address}', token_file = 't' }}");
+    let web = secret("main", "secret/web");
+    assert!(same(&other("https://V:8200/"), &web, &secret("other", "secret/web")));
+    assert!(!same(&other("https://v:8201"), &web, &secret("other", "secret/web")));
+    let default = "vault.one = { address = 'https://w', token_file = 't' }\nvault.two = { address = 'https://w:443', token_file = 't' }";
+    assert!(same(default, &secret("one", "secret/web"), &secret("two", "secret/web")));
+    let team = "vault.team = { address = 'https://v:8200', token_file = 't', namespace = 'team' }";
+    assert!(same(team, &secret("main", "team/secret/web"), &secret("team", "secret/web")));
+    assert!(!same(team, &web, &secret("team", "secret/web")));
+    assert!(same("", &secret("main", "secret/all"), &secret("main", "secret/all#web")));
+    assert!(same("", &secret("main", "secret/all#web"), &secret("main", "secret/all")));
+    assert!(!same("", &secret("main", "secret/all#web"), &secret("main", "secret/all#api")));
+    assert!(same("", &bundle("tls/../web.pem"), &bundle("./web.pem")));
+    assert!(!same("", &bundle("web.pem"), &bundle("web.pem2")));
+    let directory = "file.directory = 'web'".to_string();
+    assert!(same("", &directory, &bundle("web/privkey.pem")));
+    assert!(same("", &bundle("web/privkey.pem"), &directory));
+    let loose = "file = { certificate = 'c.pem', private_key = 'k.pem', torn_reads = true }";
+    assert!(same("", loose, &bundle("k.pem")));
+}
+
+#[test]
 fn a_rule_adopts_only_what_it_can_judge() {
     let rule = |names: &str, roots: &str, paths: &str| {
         format!(

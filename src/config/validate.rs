@@ -4,7 +4,6 @@ mod vaults;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -308,56 +307,11 @@ impl Mistakes<'_> {
         }
     }
 
-    fn one_store_each(&mut self) {
-        let mut seen: HashMap<Kept, &Declared<Certificate>> = HashMap::new();
-        for certificate in &self.config.certificates {
-            for kept in self.kept(certificate.store.get_ref()) {
-                let Some(first) = seen.insert(kept, certificate) else { continue };
-                let what = format!("kept where {:?} is kept", first.name.get_ref());
-                let hint = format!("give each its own store; the other: {}", self.place(first, first.store.span()));
-                self.say(certificate.file, certificate.store.span(), what, hint);
-            }
-        }
-    }
-
-    /// Two names for one Vault are one place.
-    fn kept(&self, store: &Store) -> Vec<Kept> {
-        match store {
-            Store::VaultKv(kv) => {
-                let Some(vault) = self.config.vaults.get(kv.vault.get_ref()) else { return Vec::new() };
-                let namespace = vault.namespace.as_ref().map(|it| it.get_ref().clone()).unwrap_or_default();
-                let kept = |address| Kept::Secret {
-                    address: same_address(address),
-                    namespace: namespace.clone(),
-                    path: kv.path.get_ref().clone(),
-                };
-                vault.address.iter().map(kept).collect()
-            }
-            Store::File(FileStore::Bundle(path) | FileStore::Directory(path)) => {
-                vec![Kept::File(self.config.path(path))]
-            }
-            Store::File(FileStore::Loose { certificate, private_key }) => {
-                [certificate, private_key].map(|path| Kept::File(self.config.path(path))).into()
-            }
-        }
-    }
-
-    fn place<T>(&self, table: &Declared<T>, span: Range<usize>) -> String {
+    pub fn place<T>(&self, table: &Declared<T>, span: Range<usize>) -> String {
         let read = &self.config.files[table.file];
         let (line, column) = super::error::line_and_column(&read.text, span.start);
         format!("{}:{line}:{column}", read.path.display())
     }
-}
-
-#[derive(PartialEq, Eq, Hash)]
-enum Kept {
-    Secret { address: String, namespace: String, path: String },
-    File(PathBuf),
-}
-
-/// As it is compared.
-fn same_address(address: &Spanned<String>) -> String {
-    address.get_ref().trim_end_matches('/').to_ascii_lowercase()
 }
 
 fn name_pattern(text: &str) -> Result<(), Fault> {

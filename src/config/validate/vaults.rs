@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Mistakes, same_address};
+use super::Mistakes;
+use crate::config::kept::same_address;
 use crate::config::rules;
 use crate::config::{Auth, Declared, Vault};
 
