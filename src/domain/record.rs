@@ -80,7 +80,7 @@ impl Record {
 }
 
 /// The fold over the journal's events that planning needs.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalView {
     pub records: BTreeMap<CertName, Record>,
     /// All acting stops until then.

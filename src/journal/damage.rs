@@ -8,7 +8,8 @@ use redb::{Database, DatabaseError, StorageError};
 
 use super::event::State;
 use super::pending::sync_directory;
-use super::{JournalError, failure, insist_on_format, read_state};
+use super::table::read_state;
+use super::{JournalError, failure, insist_on_format};
 use crate::domain::time::Timestamp;
 
 /// A journal that was read, or why its file is no journal any more.

@@ -188,7 +188,7 @@ impl InFlight {
 const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 
 /// All events, folded.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
     records: BTreeMap<CertName, Record>,
     in_flight: BTreeMap<CertName, InFlight>,
@@ -295,6 +295,15 @@ impl State {
         if let Some(open) = self.in_flight.get_mut(name) {
             change(open);
         }
+    }
+
+    /// What no rule looks at any more.
+    pub fn forget_past(&mut self) {
+        let Some(now) = self.last_noted else { return };
+        for issued in self.issued.values_mut() {
+            issued.retain(|at| at.until(now) < cap::WINDOW);
+        }
+        self.issued.retain(|_, issued| !issued.is_empty());
     }
 
     pub fn in_flight(&self, name: &CertName) -> Option<&InFlight> {

@@ -5,11 +5,12 @@ pub mod claims;
 mod damage;
 pub mod event;
 pub mod pending;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError};
 
 use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
@@ -20,14 +21,9 @@ use claims::Claims;
 use damage::Opened;
 use event::{Entry, Event, InFlight, State};
 use pending::{PendingKeys, remove_if_there, sync_directory};
-
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-const EVENTS: TableDefinition<u64, &str> = TableDefinition::new("events");
+use table::{FORMAT, MOST_EVENTS};
 
 const FILE: &str = "journal.redb";
-
-/// Raised when an older certd could not understand what is written.
-const FORMAT: u64 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -76,6 +72,7 @@ impl Journal {
                 }
             }
         };
+        table::bring_up_to_date(&database).map_err(failed("bring to its newest format"))?;
         let keys =
             PendingKeys::new(state_dir.join("pending")).map_err(|e| failed("make the key directory of")(e.into()))?;
         let claims =
@@ -87,7 +84,7 @@ impl Journal {
     pub fn append(&self, at: Timestamp, certificate: Option<&CertName>, event: Event) -> Result<(), JournalError> {
         let entry = Entry { at, certificate: certificate.cloned(), event };
         failpoint::reached("before_commit");
-        write(&self.database, &entry).map_err(failure(&self.path, "write"))?;
+        table::write(&self.database, &entry, MOST_EVENTS).map_err(failure(&self.path, "write"))?;
         failpoint::reached("after_commit");
         self.locked().fold(entry);
         Ok(())
@@ -95,7 +92,7 @@ impl Journal {
 
     /// The newest events, oldest of them first; of one certificate alone, where it is named.
     pub fn last(&self, most: usize, certificate: Option<&CertName>) -> Result<Vec<Entry>, JournalError> {
-        last(&self.database, most, certificate).map_err(failure(&self.path, "read"))
+        table::last(&self.database, most, certificate).map_err(failure(&self.path, "read"))
     }
 
     /// What planning needs to know.
@@ -116,18 +113,6 @@ impl Journal {
 fn failure(path: &Path, doing: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> JournalError {
     let path = path.to_path_buf();
     move |source| JournalError::Failed { doing, path: path.clone(), source }
-}
-
-fn write(database: &Database, entry: &Entry) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let text = serde_json::to_string(entry)?;
-    let transaction = database.begin_write()?;
-    {
-        let mut events = transaction.open_table(EVENTS)?;
-        let next = events.last()?.map_or(0, |(last, _)| last.value() + 1);
-        events.insert(next, text.as_str())?;
-    }
-    transaction.commit()?;
-    Ok(())
 }
 
 /// In place of a damaged one, which is kept beside it. The new one says so from its beginning: a crash at any moment leaves
@@ -153,8 +138,8 @@ fn draft(path: &Path, first: Option<&Entry>) -> Result<PathBuf, JournalError> {
     remove_if_there(&draft).map_err(failed)?;
     make_private(&draft).map_err(failed)?;
     let database = open_file(&draft)?;
-    prepare(&database)
-        .and_then(|()| first.map_or(Ok(()), |entry| write(&database, entry)))
+    table::prepare(&database)
+        .and_then(|()| first.map_or(Ok(()), |entry| table::write(&database, entry, MOST_EVENTS)))
         .map_err(failure(path, "make"))?;
     failpoint::reached("journal_made");
     Ok(draft)
@@ -179,55 +164,12 @@ fn open_file(path: &Path) -> Result<Database, JournalError> {
     })
 }
 
-/// What every journal has from its beginning.
-fn prepare(database: &Database) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(META)?.insert("format", FORMAT)?;
-    transaction.open_table(EVENTS)?;
-    transaction.commit()?;
-    Ok(())
-}
-
 fn insist_on_format(database: &Database, path: &Path) -> Result<(), JournalError> {
-    let format = (|| {
-        let transaction = database.begin_read()?;
-        let format = transaction.open_table(META)?.get("format")?.map(|found| found.value());
-        format.ok_or_else(|| "it has no format number".into())
-    })()
-    .map_err(failure(path, "read"))?;
+    let format = table::format(database).map_err(failure(path, "read"))?;
     match format > FORMAT {
         true => Err(JournalError::Newer { path: path.to_path_buf(), found: format }),
         false => Ok(()),
     }
-}
-
-fn last(
-    database: &Database,
-    most: usize,
-    certificate: Option<&CertName>,
-) -> Result<Vec<Entry>, Box<dyn std::error::Error + Send + Sync>> {
-    let transaction = database.begin_read()?;
-    let mut entries = Vec::new();
-    for row in transaction.open_table(EVENTS)?.iter()?.rev() {
-        let entry: Entry = serde_json::from_str(row?.1.value())?;
-        if certificate.is_none() || entry.certificate.as_ref() == certificate {
-            entries.push(entry);
-        }
-        if entries.len() == most {
-            break;
-        }
-    }
-    entries.reverse();
-    Ok(entries)
-}
-
-fn read_state(database: &Database) -> Result<State, Box<dyn std::error::Error + Send + Sync>> {
-    let transaction = database.begin_read()?;
-    let mut state = State::default();
-    for row in transaction.open_table(EVENTS)?.iter()? {
-        state.fold(serde_json::from_str(row?.1.value())?);
-    }
-    Ok(state)
 }
 
 /// The database would take the mode of the umask.
@@ -277,7 +219,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::create(dir.path().join("journal.redb")).unwrap();
         let transaction = database.begin_write().unwrap();
-        transaction.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+        transaction.open_table(table::META).unwrap().insert("format", FORMAT + 1).unwrap();
         transaction.commit().unwrap();
         drop(database);
         let Err(JournalError::Newer { found, .. }) = Journal::open(dir.path()) else { panic!("opened") };
