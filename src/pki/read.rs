@@ -1,6 +1,6 @@
 //! One certificate from DER, by x509-parser. It reads and does not verify: trust is `roots`.
 
-use x509_parser::asn1_rs::Tag;
+use x509_parser::asn1_rs::{Oid, Tag, oid};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 use x509_parser::public_key::PublicKey;
@@ -185,28 +185,53 @@ pub(super) fn common_name(dn: &X509Name) -> Option<String> {
     dn.iter_common_name().last().and_then(text)
 }
 
+const EC_PUBLIC_KEY: Oid = oid!(1.2.840.10045.2.1);
+
+const CURVES: [(Oid, KeyType); 3] = [
+    (oid!(1.2.840.10045.3.1.7), KeyType::EcdsaP256),
+    (oid!(1.3.132.0.34), KeyType::EcdsaP384),
+    (oid!(1.3.132.0.35), KeyType::EcdsaP521),
+];
+
+const OTHER_CURVES: [(Oid, &str); 2] = [(oid!(1.3.132.0.33), "ecdsa-p224"), (oid!(1.2.840.10045.3.1.1), "ecdsa-p192")];
+
+const RSA_KEYS: [Oid; 2] = [oid!(1.2.840.113549.1.1.1), oid!(1.2.840.113549.1.1.10)];
+
+const ED25519: Oid = oid!(1.3.101.112);
+
+const OTHER_KEYS: [(Oid, &str); 2] = [(oid!(1.3.101.113), "ed448"), (oid!(1.2.840.10040.4.1), "dsa")];
+
 fn key_type(spki: &SubjectPublicKeyInfo) -> KeyType {
-    let algorithm = spki.algorithm.algorithm.to_id_string();
-    let curve = || spki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok()).map(|oid| oid.to_id_string());
-    match algorithm.as_str() {
-        "1.2.840.113549.1.1.1" | "1.2.840.113549.1.1.10" => match spki.parsed() {
+    let algorithm = &spki.algorithm.algorithm;
+    if *algorithm == EC_PUBLIC_KEY {
+        return curve(spki);
+    }
+    if RSA_KEYS.contains(algorithm) {
+        return match spki.parsed() {
             Ok(PublicKey::RSA(rsa)) => KeyType::Rsa(modulus_bits(rsa.modulus)),
             _ => KeyType::Other("rsa-unreadable".to_string()),
-        },
-        "1.2.840.10045.2.1" => match curve().as_deref() {
-            Some("1.2.840.10045.3.1.7") => KeyType::EcdsaP256,
-            Some("1.3.132.0.34") => KeyType::EcdsaP384,
-            Some("1.3.132.0.35") => KeyType::EcdsaP521,
-            Some("1.3.132.0.33") => KeyType::Other("ecdsa-p224".to_string()),
-            Some("1.2.840.10045.3.1.1") => KeyType::Other("ecdsa-p192".to_string()),
-            Some(other) => KeyType::Other(format!("ecdsa-{other}")),
-            None => KeyType::Other("ecdsa-explicit".to_string()),
-        },
-        "1.3.101.112" => KeyType::Ed25519,
-        "1.3.101.113" => KeyType::Other("ed448".to_string()),
-        "1.2.840.10040.4.1" => KeyType::Other("dsa".to_string()),
-        other => KeyType::Other(other.to_string()),
+        };
     }
+    if *algorithm == ED25519 {
+        return KeyType::Ed25519;
+    }
+    KeyType::Other(named(&OTHER_KEYS, algorithm).map_or_else(|| algorithm.to_id_string(), str::to_string))
+}
+
+fn curve(spki: &SubjectPublicKeyInfo) -> KeyType {
+    let Some(curve) = spki.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok()) else {
+        return KeyType::Other("ecdsa-explicit".to_string());
+    };
+    if let Some((_, known)) = CURVES.iter().find(|(oid, _)| *oid == curve) {
+        return known.clone();
+    }
+    let named = named(&OTHER_CURVES, &curve).map(str::to_string);
+    KeyType::Other(named.unwrap_or_else(|| format!("ecdsa-{}", curve.to_id_string())))
+}
+
+/// Compared as they are encoded: to write one out takes longer than to read the rest of a certificate's numbers.
+fn named(known: &[(Oid<'static>, &'static str)], oid: &Oid) -> Option<&'static str> {
+    known.iter().find(|(known, _)| known == oid).map(|(_, name)| *name)
 }
 
 fn modulus_bits(modulus: &[u8]) -> u32 {
@@ -215,28 +240,29 @@ fn modulus_bits(modulus: &[u8]) -> u32 {
     u32::try_from(bits).unwrap_or(u32::MAX)
 }
 
+const SIGNATURES: [(Oid, &str); 19] = [
+    (oid!(1.2.840.113549.1.1.2), "rsa-md2"),
+    (oid!(1.2.840.113549.1.1.3), "rsa-md4"),
+    (oid!(1.2.840.113549.1.1.4), "rsa-md5"),
+    (oid!(1.2.840.113549.1.1.5), "rsa-sha1"),
+    (oid!(1.3.14.3.2.29), "rsa-sha1"),
+    (oid!(1.2.840.113549.1.1.14), "rsa-sha224"),
+    (oid!(1.2.840.113549.1.1.11), "rsa-sha256"),
+    (oid!(1.2.840.113549.1.1.12), "rsa-sha384"),
+    (oid!(1.2.840.113549.1.1.13), "rsa-sha512"),
+    (oid!(1.2.840.113549.1.1.10), "rsa-pss"),
+    (oid!(1.2.840.10045.4.1), "ecdsa-sha1"),
+    (oid!(1.2.840.10045.4.3.1), "ecdsa-sha224"),
+    (oid!(1.2.840.10045.4.3.2), "ecdsa-sha256"),
+    (oid!(1.2.840.10045.4.3.3), "ecdsa-sha384"),
+    (oid!(1.2.840.10045.4.3.4), "ecdsa-sha512"),
+    (oid!(1.2.840.10040.4.3), "dsa-sha1"),
+    (oid!(2.16.840.1.101.3.4.3.2), "dsa-sha256"),
+    (oid!(1.3.101.112), "ed25519"),
+    (oid!(1.3.101.113), "ed448"),
+];
+
 pub(super) fn signature_algorithm(identifier: &AlgorithmIdentifier) -> SignatureAlgorithm {
-    let oid = identifier.algorithm.to_id_string();
-    let name = match oid.as_str() {
-        "1.2.840.113549.1.1.2" => "rsa-md2",
-        "1.2.840.113549.1.1.3" => "rsa-md4",
-        "1.2.840.113549.1.1.4" => "rsa-md5",
-        "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" => "rsa-sha1",
-        "1.2.840.113549.1.1.14" => "rsa-sha224",
-        "1.2.840.113549.1.1.11" => "rsa-sha256",
-        "1.2.840.113549.1.1.12" => "rsa-sha384",
-        "1.2.840.113549.1.1.13" => "rsa-sha512",
-        "1.2.840.113549.1.1.10" => "rsa-pss",
-        "1.2.840.10045.4.1" => "ecdsa-sha1",
-        "1.2.840.10045.4.3.1" => "ecdsa-sha224",
-        "1.2.840.10045.4.3.2" => "ecdsa-sha256",
-        "1.2.840.10045.4.3.3" => "ecdsa-sha384",
-        "1.2.840.10045.4.3.4" => "ecdsa-sha512",
-        "1.2.840.10040.4.3" => "dsa-sha1",
-        "2.16.840.1.101.3.4.3.2" => "dsa-sha256",
-        "1.3.101.112" => "ed25519",
-        "1.3.101.113" => "ed448",
-        _ => return SignatureAlgorithm(oid),
-    };
-    SignatureAlgorithm(name.to_string())
+    let oid = &identifier.algorithm;
+    SignatureAlgorithm(named(&SIGNATURES, oid).map_or_else(|| oid.to_id_string(), str::to_string))
 }

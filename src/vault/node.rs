@@ -178,11 +178,12 @@ impl Node {
 
     /// `sent.target` is below the path of the address.
     pub async fn send(&self, sent: Sent<'_>) -> Result<Answered, Lost> {
-        let base = self.url.as_str().trim_end_matches('/');
-        match Url::parse(&format!("{base}{}", sent.target)) {
-            Ok(url) => self.send_to(url, sent).await,
-            Err(_) => Err(Lost { error: VaultError::Path(printable(sent.target)), heard: false }),
-        }
+        let (path, query) =
+            sent.target.split_once('?').map_or((sent.target, None), |(path, query)| (path, Some(query)));
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));
+        url.set_query(query);
+        self.send_to(url, sent).await
     }
 
     /// To the path and the query that a redirect named.
@@ -194,8 +195,10 @@ impl Node {
     }
 
     async fn send_to(&self, url: Url, sent: Sent<'_>) -> Result<Answered, Lost> {
-        let request = self.http.request(sent.method.clone(), url).headers(sent.headers).body(sent.body.to_vec()).send();
-        let mut response = request.await.map_err(|source| self.lost(source))?;
+        let mut request = reqwest::Request::new(sent.method.clone(), url);
+        *request.headers_mut() = sent.headers;
+        *request.body_mut() = Some(sent.body.to_vec().into());
+        let mut response = self.http.execute(request).await.map_err(|source| self.lost(source))?;
         let said = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         let mut body = Zeroizing::new(Vec::with_capacity(said.min(LIKELY_ANSWER)));
         while let Some(chunk) = response.chunk().await.map_err(|source| self.lost(source))? {

@@ -17,15 +17,29 @@ pub(super) struct Built {
 }
 
 pub(super) fn built<E: Endpoint>(endpoint: &E) -> Result<Built, ClientError> {
-    let mut url = Url::parse(ANYWHERE).expect("it is one");
     let path = endpoint.path();
-    if let Ok(mut segments) = url.path_segments_mut() {
-        // vaultrs begins the paths of logins with a slash, and Vault would redirect from the empty segment.
-        segments.extend(path.strip_prefix('/').unwrap_or(&path).split('/'));
-    }
-    url.set_query(endpoint.query()?.as_deref());
-    let target = url[Position::BeforePath..Position::AfterQuery].to_string();
+    // vaultrs begins the paths of logins with a slash, and Vault would redirect from the empty segment.
+    let path = path.strip_prefix('/').unwrap_or(&path);
+    let target = match endpoint.query()? {
+        None if is_plain(path) => format!("/v1/{path}"),
+        query => encoded(path, query.as_deref()),
+    };
     Ok(Built { method: endpoint.method().into(), target, body: endpoint.body()?.unwrap_or_default() })
+}
+
+/// Nothing in it would be encoded or resolved: nearly every path there is.
+fn is_plain(path: &str) -> bool {
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/');
+    path.bytes().all(is_unreserved) && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+fn encoded(path: &str, query: Option<&str>) -> String {
+    let mut url = Url::parse(ANYWHERE).expect("it is one");
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.extend(path.split('/'));
+    }
+    url.set_query(query);
+    url[Position::BeforePath..Position::AfterQuery].to_string()
 }
 
 #[cfg(test)]
@@ -43,7 +57,9 @@ mod tests {
 
     #[test]
     fn a_request_goes_where_rustify_would_send_it() {
-        for path in ["secret/data/tls/web", "secret/metadata/", "a/b c/\u{fc}?x#y%2f", "pki/cert/1f:a0"] {
+        for path in
+            ["secret/data/tls/web", "secret/metadata/", "a/./b", "a//b_~.-", "a/b c/\u{fc}?x#y%2f", "pki/cert/1f:a0"]
+        {
             let at = At { path: path.to_string() };
             let (built, theirs) = (built(&at).unwrap(), at.request(ANYWHERE).unwrap());
             assert_eq!(built.target, theirs.uri().path_and_query().unwrap().as_str());
