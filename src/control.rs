@@ -1,4 +1,4 @@
-//! The daemon's 0600 socket in the state directory: what `renew`, `pause` and `plan` ask of a certd that
+//! The daemon's 0600 socket in the state directory: what `renew`, `revoke`, `pause` and `plan` ask of a certd that
 //! runs, because one process alone writes the journal. JSON over HTTP/1.1.
 
 use std::collections::BTreeMap;
@@ -22,12 +22,25 @@ use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use crate::journal::event::{Entry, Event};
+use crate::revoke::{Ended, Wanted};
 
 /// A renewal waits for its whole turn, and a turn for its slowest endpoint.
 const LONGEST_ANSWER: Duration = Duration::from_secs(600);
 
 pub fn socket(state_dir: &Path) -> PathBuf {
     state_dir.join("control.sock")
+}
+
+/// What people ask of the daemon's loop.
+pub enum Command {
+    Renew(RenewCommand),
+    Revoke(RevokeCommand),
+}
+
+/// Asks for a revocation, which goes on beside the turns.
+pub struct RevokeCommand {
+    pub wanted: Wanted,
+    pub answer: oneshot::Sender<Ended>,
 }
 
 /// Asks the daemon's loop for a turn with these renewals; the answer is a line each.
@@ -80,7 +93,7 @@ struct RenewBody {
 #[derive(Clone)]
 struct Shared {
     journal: Arc<Journal>,
-    renewals: mpsc::Sender<RenewCommand>,
+    commands: mpsc::Sender<Command>,
     now: fn() -> Timestamp,
 }
 
@@ -89,7 +102,7 @@ struct Shared {
 pub fn serve(
     state_dir: &Path,
     journal: Arc<Journal>,
-    renewals: mpsc::Sender<RenewCommand>,
+    commands: mpsc::Sender<Command>,
     now: fn() -> Timestamp,
 ) -> io::Result<()> {
     let listener = bind(&socket(state_dir))?;
@@ -99,7 +112,8 @@ pub fn serve(
         .route("/journal/acknowledge", post(acknowledge))
         .route("/pause", post(pause))
         .route("/renew", post(renew))
-        .with_state(Shared { journal, renewals, now });
+        .route("/revoke", post(revoke))
+        .with_state(Shared { journal, commands, now });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!("the control socket ended: {error}");
@@ -156,7 +170,8 @@ async fn pause(State(shared): State<Shared>, Json(body): Json<PauseBody>) -> Res
     write_pause(&shared.journal, (shared.now)(), &body).map_err(|error| failed(&error))?;
     // A turn now, so that the metrics show it and what waited for the end of a pause begins. Where the loop
     // has enough to do already, it will turn without this.
-    let _ = shared.renewals.try_send(RenewCommand { requested: BTreeMap::new(), answer: oneshot::channel().0 });
+    let nothing = RenewCommand { requested: BTreeMap::new(), answer: oneshot::channel().0 };
+    let _ = shared.commands.try_send(Command::Renew(nothing));
     Ok(())
 }
 
@@ -175,12 +190,22 @@ async fn renew(
     State(shared): State<Shared>,
     Json(body): Json<RenewBody>,
 ) -> Result<Json<Vec<Answer>>, (StatusCode, String)> {
-    let stopping = || (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_string());
     let (answer, answered) = oneshot::channel();
-    let command = RenewCommand { requested: body.requested, answer };
-    shared.renewals.send(command).await.map_err(|_| stopping())?;
+    let command = Command::Renew(RenewCommand { requested: body.requested, answer });
+    shared.commands.send(command).await.map_err(|_| stopping())?;
     let broken = |_| (StatusCode::INTERNAL_SERVER_ERROR, "the turn ended before its time: see the log".to_string());
     answered.await.map(Json).map_err(broken)
+}
+
+async fn revoke(State(shared): State<Shared>, Json(wanted): Json<Wanted>) -> Result<Json<Ended>, (StatusCode, String)> {
+    let (answer, answered) = oneshot::channel();
+    let command = Command::Revoke(RevokeCommand { wanted, answer });
+    shared.commands.send(command).await.map_err(|_| stopping())?;
+    answered.await.map(Json).map_err(|_| stopping())
+}
+
+fn stopping() -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_string())
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -234,6 +259,11 @@ impl Client {
 
     pub async fn renew(&self, requested: BTreeMap<CertName, Demand>) -> Result<Vec<Answer>, ControlError> {
         let request = self.http.post("http://certd/renew").json(&RenewBody { requested });
+        self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
+    }
+
+    pub async fn revoke(&self, wanted: &Wanted) -> Result<Ended, ControlError> {
+        let request = self.http.post("http://certd/revoke").json(wanted);
         self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
     }
 

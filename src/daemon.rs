@@ -21,7 +21,7 @@ use tokio_cron_scheduler::JobSchedulerError;
 
 use crate::cli::words::did_you_mean;
 use crate::config::{self, Config, ConfigErrors};
-use crate::control::{self, Answer, RenewCommand, Upshot};
+use crate::control::{self, Answer, Command, RenewCommand, RevokeCommand, Upshot};
 use crate::cycle::setup::Setup;
 use crate::cycle::{Cycle, Turn};
 use crate::domain::name::CertName;
@@ -38,6 +38,7 @@ use crate::metrics::served::Reload;
 use crate::pulse;
 use crate::renew;
 use crate::report::Summary;
+use crate::revoke::{self, Ended};
 
 use rollout::Rollouts;
 use schedule::Schedule;
@@ -72,8 +73,8 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
     let page = Arc::new(Page::new(own.clone(), setup.interval));
     page.depends_on(setup.vaults.values().cloned().collect());
     let listener = listen(&config, &page)?;
-    let (renewals, commands) = mpsc::channel(16);
-    control::serve(&config.state_dir, journal.clone(), renewals, now)
+    let (sender, commands) = mpsc::channel(16);
+    control::serve(&config.state_dir, journal.clone(), sender, now)
         .map_err(|source| DaemonError::Control(config.state_dir.clone(), source))?;
     announce::up(path, &config, &setup, listener.as_ref());
     let daemon = Daemon {
@@ -175,11 +176,7 @@ struct Waiting {
 }
 
 impl Daemon {
-    async fn run(
-        mut self,
-        mut signals: Signals,
-        mut commands: mpsc::Receiver<RenewCommand>,
-    ) -> Result<(), DaemonError> {
+    async fn run(mut self, mut signals: Signals, mut commands: mpsc::Receiver<Command>) -> Result<(), DaemonError> {
         let (tick, mut ticks) = mpsc::channel(1);
         let mut cron = schedule::ticker(tick).await?;
         let mut watchdog = tokio::time::interval(systemd::watchdog_period());
@@ -196,7 +193,7 @@ impl Daemon {
                         self.retire(former);
                     }
                 }
-                Some(command) = commands.recv() => self.note(command),
+                Some(command) = commands.recv() => self.take(command),
                 Some(()) = ticks.recv() => {}
                 _ = second.tick() => {}
                 ended = finished(&mut worker) => self.finish(ended),
@@ -214,6 +211,23 @@ impl Daemon {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Renew(command) => self.note(command),
+            Command::Revoke(command) => self.revoke(command),
+        }
+    }
+
+    /// Beside the turns, so that none waits for what a person looks for.
+    fn revoke(&self, RevokeCommand { wanted, answer }: RevokeCommand) {
+        let (setup, journal, now) = (self.setup.clone(), self.journal.clone(), self.now);
+        tokio::spawn(async move {
+            let revoked = revoke::revoke(setup, &journal, &wanted, now).await;
+            // Who asked may have gone meanwhile.
+            let _ = answer.send(Ended::from(revoked));
+        });
     }
 
     fn note(&mut self, command: RenewCommand) {

@@ -47,6 +47,7 @@
 //! | [`journal`] | what was intended and attempted; survives kill -9 |
 //! | [`staging`] | where the key of a renewal in flight is kept, and which instance may go on with it |
 //! | [`renew`] | one renewal over its journal entry |
+//! | [`revoke`] | one revocation that a person asks for |
 //! | [`vault`] | the one Vault client, and the layouts of secrets |
 //! | [`rights`] | what a configuration needs to be allowed in a Vault, and the least policy |
 //! | [`failpoint`] | where tests end the process; nothing in a release |
@@ -108,6 +109,7 @@ pub mod pki;
 pub mod pulse;
 pub mod renew;
 pub mod report;
+pub mod revoke;
 pub mod rights;
 pub mod source;
 pub mod staging;

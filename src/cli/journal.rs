@@ -132,6 +132,11 @@ fn words(event: &Event) -> String {
         Event::Failed { message, retry_at, .. } => format!("failed, next attempt from {retry_at}: {message}"),
         Event::Paused { until } => format!("paused until {until}"),
         Event::Resumed => "resumed".to_string(),
+        Event::Revoking { issuer, serial, reason, forced } => {
+            let by_force = if *forced { ", although it is served or may be" } else { "" };
+            format!("asked {issuer} to revoke {serial} ({}){by_force}", reason.as_str())
+        }
+        Event::Revoked { issuer, serial } => format!("{issuer} has revoked {serial}"),
         Event::SetAside { file, why } => format!("a damaged journal was set aside: {file} ({why})"),
         Event::Acknowledged => "acknowledged".to_string(),
     }

@@ -9,6 +9,7 @@ mod journal;
 pub mod pause;
 pub mod plan;
 pub mod renew;
+mod revoke;
 pub mod rollback;
 mod secret;
 pub mod vault;
@@ -55,6 +56,8 @@ enum Command {
     Plan(plan::PlanArguments),
     /// Renew now: the certificates named, or all that are due; exit 0 done, 1 held or put off, 2 failed or unknown
     Renew(renew::RenewArguments),
+    /// Have the issuer revoke a certificate that nothing serves any more: exit 0 done, 1 refused, 2 failed
+    Revoke(revoke::RevokeArguments),
     /// When a certificate is renewed, why, and from what that follows
     Explain(explain::ExplainArguments),
     /// Stop all acting, or that on one certificate, until a time
@@ -96,6 +99,7 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
         Command::Run(file) => daemon(&file.config, now).await,
         Command::Plan(arguments) => plan::run(arguments, now).await,
         Command::Renew(arguments) => renew::run(arguments, now).await,
+        Command::Revoke(arguments) => revoke::run(arguments, now).await,
         Command::Explain(arguments) => explain::run(arguments, now).await,
         Command::Pause(arguments) => pause::pause(arguments, now).await,
         Command::Resume(arguments) => pause::resume(arguments, now).await,

@@ -11,8 +11,8 @@ use toml::Spanned;
 use super::references;
 use super::rules::{self, Fault};
 use super::{
-    Adopt, Certificate, Config, ConfigError, Declared, Environment, FilePath, FileStore, Found, Issuer, Listen, Period,
-    Roots, Source, Store,
+    Adopt, Certificate, Config, ConfigError, Declared, Environment, FilePath, Found, Issuer, Listen, Period, Roots,
+    Source, Store,
 };
 use crate::domain::inventory::Location;
 use crate::domain::name::NamePattern;

@@ -17,6 +17,7 @@ pub mod policy;
 pub mod rate;
 pub mod record;
 pub mod renewal;
+pub mod revocation;
 #[cfg(test)]
 pub mod sample;
 pub mod shared_key;
@@ -29,6 +30,7 @@ mod tests {
     use super::check::{ProblemKind, State};
     use super::inventory::{ObstacleKind, Part};
     use super::plan::Reason;
+    use super::revocation::RevocationReason;
     use super::snapshot::{Phase, Standing};
 
     fn written<T: serde::Serialize>(words: impl IntoIterator<Item = (T, &'static str)>) {
@@ -41,6 +43,7 @@ mod tests {
     fn what_metrics_call_a_thing_is_what_json_calls_it() {
         written(ProblemKind::ALL.map(|kind| (kind, kind.as_str())));
         written(ObstacleKind::ALL.map(|kind| (kind, kind.as_str())));
+        written(RevocationReason::ALL.map(|reason| (reason, reason.as_str())));
         written(Reason::ALL.map(|reason| (reason, reason.as_str())));
         written([State::Ok, State::Warning, State::Unknown, State::Critical].map(|state| (state, state.as_str())));
     }

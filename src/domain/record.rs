@@ -36,6 +36,9 @@ pub struct Record {
     /// When it did so the last few times, the oldest first.
     #[serde(default)]
     pub closed: Vec<Timestamp>,
+    /// How often in a row an issuer was asked, was not heard to answer, and had signed nothing.
+    #[serde(default)]
+    pub unheard: u32,
     /// Why the last certificate that was issued for it could not be used.
     #[serde(default)]
     pub rejected: Option<String>,
@@ -69,6 +72,11 @@ impl Record {
     /// What certd stored last is gone again, and so was something before, or there would be no second.
     pub(super) fn is_undone_again(&self, found: Option<Fingerprint>) -> bool {
         self.wrote.is_some() && self.wrote != found && self.closed.len() > 1
+    }
+
+    /// Whoever asks and never lives to hear the answer waits as after any failure, or a crash loop would ask for ever.
+    pub fn asks_in_vain(&self) -> bool {
+        self.unheard > 1
     }
 
     /// Until when to wait because somebody keeps undoing what certd does.

@@ -116,6 +116,29 @@ impl Issuer {
         }
     }
 
+    /// The certificate of this serial number, where the issuer keeps one and could revoke it.
+    pub async fn registered(&self, serial: &str) -> Result<Option<Registered>, IssuerError> {
+        match self {
+            Self::LocalCa(_) => Ok(None),
+            Self::VaultPki { pki, .. } => pki.registered(serial).await,
+        }
+    }
+
+    /// Returns when the issuer says that it was revoked: read back, and not taken from the answer.
+    pub async fn revoke(&self, serial: &str) -> Result<Timestamp, IssuerError> {
+        match self {
+            Self::LocalCa(_) => Err(IssuerError::Stopped("a CA of certd's own keeps no revocation list".to_string())),
+            Self::VaultPki { pki, .. } => pki.revoke(serial).await,
+        }
+    }
+
+    /// Whether what it is told of why a certificate is revoked is kept.
+    pub fn keeps_reasons(&self) -> bool {
+        match self {
+            Self::LocalCa(_) | Self::VaultPki { .. } => false,
+        }
+    }
+
     /// After so long an order that was sent is answered or given up, on both sides.
     pub fn answers_within(&self) -> Duration {
         match self {
@@ -175,6 +198,13 @@ pub enum Recovered {
     NoRecord,
     /// Why it could not be asked.
     Unknown(String),
+}
+
+/// A certificate as its issuer keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub leaf: Certificate,
+    pub revoked_at: Option<Timestamp>,
 }
 
 #[derive(Debug, thiserror::Error)]

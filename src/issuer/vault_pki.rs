@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 
-use super::{IssuerError, Order, Recovered};
+use super::{IssuerError, Order, Recovered, Registered};
 use crate::domain::cert::KeyDigest;
 use crate::domain::text::{printable, with_causes};
 use crate::domain::time::Timestamp;
@@ -132,6 +132,33 @@ impl VaultPki {
             self.others.lock().expect("nothing panics with it").insert(serial);
         }
         Ok(None)
+    }
+
+    pub async fn registered(&self, serial: &str) -> Result<Option<Registered>, IssuerError> {
+        let doing = || format!("look for serial {serial} in {}", self.place());
+        let failed = |error| not_asked(in_words(doing(), error));
+        self.vault.catch_up(Instant::now()).await.map_err(failed)?;
+        let Some(kept) = self.vault.pki_certificate(&self.mount, serial).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let ders = Bundle::parse(kept.pem.as_bytes()).map_err(|why| not_understood(doing(), why, false))?.certificates;
+        let Some(der) = ders.first() else { return Ok(None) };
+        let leaf = read::certificate(der).map_err(|why| not_understood(doing(), why, false))?;
+        Ok(Some(Registered { leaf, revoked_at: kept.revoked_at }))
+    }
+
+    /// An answer that was lost is of no account: what the mount shows afterwards is.
+    pub async fn revoke(&self, serial: &str) -> Result<Timestamp, IssuerError> {
+        let asked = self.vault.pki_revoke(&self.mount, serial).await;
+        match (self.registered(serial).await, asked) {
+            (Ok(Some(Registered { revoked_at: Some(at), .. })), _) => Ok(at),
+            (_, Err(error)) => Err(in_words(format!("have {serial} revoked by {}", self.place()), error)),
+            (Err(error), Ok(())) => Err(error),
+            (Ok(_), Ok(())) => {
+                let why = format!("{} said that it revoked {serial}, and does not show it: look there", self.place());
+                Err(IssuerError::Stopped(why))
+            }
+        }
     }
 
     /// The CA certificates of every issuer of the mount: the one that signed is among them.

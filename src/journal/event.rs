@@ -10,6 +10,7 @@ use crate::domain::cap;
 use crate::domain::cert::{Fingerprint, KeyDigest};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{JournalView, Reason, Record};
+use crate::domain::revocation::RevocationReason;
 use crate::domain::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +93,19 @@ pub enum Event {
         until: Timestamp,
     },
     Resumed,
+    /// A person has an issuer revoke it: it may be revoked from here on.
+    Revoking {
+        issuer: IssuerName,
+        serial: String,
+        reason: RevocationReason,
+        /// Although an endpoint serves it, or may.
+        forced: bool,
+    },
+    /// The issuer shows it as revoked.
+    Revoked {
+        issuer: IssuerName,
+        serial: String,
+    },
     /// The journal of before was damaged, and all that it held is forgotten.
     SetAside {
         file: String,
@@ -226,9 +240,13 @@ impl State {
             Event::Asked { issuer, until } => {
                 self.amend(&name, |open| open.ask(issuer, until.unwrap_or(at.plus(LONGEST_ANSWER))));
             }
-            Event::NotIssued { issuer } => self.amend(&name, |open| open.settle(&issuer)),
+            Event::NotIssued { issuer } => {
+                record.unheard = record.unheard.saturating_add(1);
+                self.amend(&name, |open| open.settle(&issuer));
+            }
             // On record for people.
             Event::Accepted { .. } | Event::SetAside { .. } | Event::Acknowledged => {}
+            Event::Revoking { .. } | Event::Revoked { .. } => {}
             Event::IssuerFailed { issuer, retry_after } => {
                 self.issuers.entry(issuer).or_default().fail(at, retry_after.map(Duration::from_secs));
             }
@@ -258,6 +276,7 @@ impl State {
                 self.in_flight.remove(&name);
             }
             Event::Failed { message, retry_at, held } => {
+                record.unheard = 0;
                 record.unwritable = held.then(|| message.clone());
                 record.consecutive_failures = record.consecutive_failures.saturating_add(1);
                 record.retry_at = Some(retry_at);
@@ -470,6 +489,16 @@ mod tests {
         assert_eq!(counted(vec![begun(), taken(7)]), [Timestamp(1)]);
         assert_eq!(counted(vec![begun(), Event::Issued(issued()), taken(7)]), [Timestamp(1)]);
         assert_eq!(counted(vec![begun(), Event::Issued(issued()), taken(8)]), [Timestamp(1), Timestamp(2)]);
+    }
+
+    #[test]
+    fn asking_again_and_again_without_hearing_an_answer_is_in_vain_until_it_counts_as_a_failure() {
+        let name = CertName::from("web");
+        let in_vain = |events| folded(events).view().records[&name].asks_in_vain();
+        let none = || Event::NotIssued { issuer: "ca".into() };
+        assert!(!in_vain(vec![begun(), none()]));
+        assert!(in_vain(vec![begun(), none(), none()]));
+        assert!(!in_vain(vec![begun(), none(), none(), failed(60)]));
     }
 
     #[test]

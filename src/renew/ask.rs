@@ -10,6 +10,7 @@ use crate::domain::breaker;
 use crate::domain::cert::KeyDigest;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
+use crate::domain::record::Record;
 use crate::domain::text::with_causes;
 use crate::failpoint;
 use crate::issuer::{Issuer, IssuerError, Order, Recovered};
@@ -181,6 +182,9 @@ impl Running<'_> {
             }
         }
         failpoint::reached("settled");
+        if self.journal.view().records.get(&self.managed.name).is_some_and(Record::asks_in_vain) {
+            return Err(fault(Fault::Issuer, &Unheard));
+        }
         // A changed configuration asks for something else, and with another key.
         if !self.is_of_now(&staged.open) && staged.open.stage == Stage::Begun {
             return self.begin_anew(staged).await;
@@ -214,6 +218,10 @@ impl Running<'_> {
 #[derive(Debug, thiserror::Error)]
 #[error("no issuer is configured for it")]
 struct NoIssuer;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the issuer was asked twice, certd ended before an answer came, and nothing was signed")]
+struct Unheard;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the issuer may have signed already and cannot be asked about it now, so it is not asked again")]

@@ -95,6 +95,17 @@ pub fn needs(setup: &Setup, vault: &Vault, mounts: &Mounts) -> Vec<Need> {
     list.all
 }
 
+/// What `certd revoke` needs beside it: a right that a certd which only renews has no use for.
+pub fn revocation(setup: &Setup, vault: &Vault) -> Vec<Need> {
+    let need = |(name, pki): (&IssuerName, &VaultPki)| Need {
+        pattern: Pattern::new(format!("{}/revoke", pki.mount)),
+        capabilities: BTreeSet::from([Update]),
+        weight: Weight::Required,
+        why: format!("issuer {name} revokes"),
+    };
+    issuers(setup, &vault.name).map(need).collect()
+}
+
 /// All that is asked at one path.
 pub fn at<'n>(needs: &'n [Need], path: &str) -> impl Iterator<Item = &'n Need> {
     needs.iter().filter(move |need| need.pattern.matches(path))

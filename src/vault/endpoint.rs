@@ -40,6 +40,15 @@ pub(super) struct CaChain {
     pub mount: String,
 }
 
+/// `POST /:mount/revoke`. There is no reason in it.
+#[derive(Endpoint)]
+#[endpoint(path = "{self.mount}/revoke", method = "POST")]
+pub(super) struct RevokeCertificate {
+    #[endpoint(skip)]
+    pub mount: String,
+    pub serial_number: String,
+}
+
 /// `GET /auth/token/lookup-self`.
 #[derive(Endpoint)]
 #[endpoint(path = "auth/token/lookup-self")]

@@ -6,7 +6,7 @@ use rustify::endpoint::Endpoint;
 use rustify_derive::Endpoint;
 use serde::Deserialize;
 
-use super::endpoint::ListAnswer;
+use super::endpoint::{ListAnswer, RevokeCertificate};
 use super::transport::{Operation, Reply, locked};
 use super::{Mount, Vault, VaultError, checked};
 use crate::domain::inventory::with_colons;
@@ -97,6 +97,12 @@ impl Vault {
         let CertificateAnswer { certificate, revocation_time } = self.data(&reply)?;
         let revoked_at = (revocation_time != 0).then_some(Timestamp(revocation_time));
         Ok(Some(PkiCertificate { pem: certificate, revoked_at }))
+    }
+
+    /// A certificate that is revoked already stays as it is. That one is revoked now is read back, by whoever asks for it.
+    pub async fn pki_revoke(&self, mount: &str, serial: &str) -> Result<(), VaultError> {
+        let endpoint = RevokeCertificate { mount: checked(mount)?.to_string(), serial_number: with_colons(serial) };
+        self.pki(mount, Operation::RevokeCertificate, endpoint).await.map(|_| ())
     }
 
     /// What is mounted there is a PKI, as far as certd may know.

@@ -50,6 +50,7 @@ pub(super) enum Operation {
     Login,
     Renew,
     Revoke,
+    RevokeCertificate,
     Unwrap,
     CatchUp,
     Health,
@@ -72,6 +73,7 @@ impl Operation {
             Self::Login => "login",
             Self::Renew => "renew",
             Self::Revoke => "revoke",
+            Self::RevokeCertificate => "revoke_certificate",
             Self::Unwrap => "unwrap",
             Self::CatchUp => "catch_up",
             Self::Health => "health",
@@ -87,6 +89,7 @@ impl Operation {
             Self::Health | Self::Capabilities | Self::Role => true,
             Self::Write | Self::Note | Self::Delete | Self::CatchUp => false,
             Self::Sign | Self::Login | Self::Renew | Self::Revoke | Self::Unwrap => false,
+            Self::RevokeCertificate => false,
         }
     }
 
@@ -112,6 +115,9 @@ impl Operation {
             Self::Note => "`patch`",
             Self::List => "`list`",
             Self::Delete | Self::Sign | Self::Renew | Self::Revoke | Self::Unwrap | Self::Capabilities => "`update`",
+            Self::RevokeCertificate => {
+                return format!("give certd `update` on {}: `certd vault policy --revoke` prints it", printable(path));
+            }
             Self::Login => return "check what certd logs in with, and the role that it names".to_string(),
         };
         format!("give certd {capability} on {}, with a token that has not ended", printable(path))

@@ -43,3 +43,22 @@ async fn killed_after_the_write_it_reads_back_and_closes() {
     let (home, version) = killed_before(&["POST SECRET", "GET SECRET"]).await;
     assert_eq!((version, home.version("tls/web").await, home.signed().await), (1, 1, 1));
 }
+
+#[tokio::test]
+async fn a_certd_that_ends_each_time_it_asks_waits_as_after_a_failure() {
+    let home = Home::new(&declared("web")).await;
+    for _ in 0..2 {
+        let gate = Gate::before(&home.house.admin.address, &["POST /v1/pki-"]);
+        home.configure_by(&gate.address, &declared("web"));
+        let daemon = home.start();
+        gate.wait();
+        daemon.kill();
+        gate.shut();
+    }
+    home.configure(&declared("web"));
+    let daemon = home.run().await;
+    assert_eq!((home.plan().await, home.signed().await), (rows(&[("web", "defer backoff")]), 0));
+    assert_eq!(daemon.metric("certd_renewal_consecutive_failures", "cert").await, [("web".into(), 1.0)]);
+    assert_eq!(home.certd(&["renew", "--due", "web"]).await.code, 0);
+    assert_eq!((home.version("tls/web").await, home.signed().await), (1, 1));
+}

@@ -9,11 +9,11 @@ use crate::leaves::Leaf;
 use crate::served::Served;
 
 /// `web`, declared, served by these targets.
-fn served_by(targets: &[String]) -> String {
+pub fn served_by(targets: &[String]) -> String {
     declared("web") + &format!("serves = {targets:?}\n")
 }
 
-async fn stored(home: &Home, path: &str) -> Value {
+pub async fn stored(home: &Home, path: &str) -> Value {
     home.house.admin.get(&home.house.kv, path).await.0
 }
 

@@ -20,6 +20,7 @@ mod faults;
 mod instances;
 mod outage;
 mod policy;
+mod revoke;
 mod secrets;
 mod stopped;
 mod tokens;

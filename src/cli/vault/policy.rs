@@ -18,6 +18,9 @@ Examples:
 pub struct PolicyArguments {
     #[command(flatten)]
     chosen: Chosen,
+    /// With what `certd revoke` needs
+    #[arg(long)]
+    revoke: bool,
 }
 
 pub async fn run(arguments: PolicyArguments) -> anyhow::Result<u8> {
@@ -27,14 +30,14 @@ pub async fn run(arguments: PolicyArguments) -> anyhow::Result<u8> {
         if !out.is_empty() {
             out.push('\n');
         }
-        out.push_str(&text(&setup, vault).await);
+        out.push_str(&text(&setup, vault, arguments.revoke).await);
     }
     setup.close().await;
     crate::cli::print(&out)?;
     Ok(0)
 }
 
-async fn text(setup: &Setup, vault: &Vault) -> String {
+async fn text(setup: &Setup, vault: &Vault, revoke: bool) -> String {
     let mounts = Mounts::ask(vault, &rights::paths(setup, &vault.name)).await;
     let namespace = vault.namespace().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
     let mut out = format!(
@@ -49,5 +52,9 @@ async fn text(setup: &Setup, vault: &Vault) -> String {
     if mounts.assumed().next().is_some() {
         out.push_str("# Print it again once the token has these rights: Vault then says what each mount is.\n");
     }
-    out + &policy::hcl(&policy::least(&rights::needs(setup, vault, &mounts)))
+    let mut needs = rights::needs(setup, vault, &mounts);
+    if revoke {
+        needs.extend(rights::revocation(setup, vault));
+    }
+    out + &policy::hcl(&policy::least(&needs))
 }
