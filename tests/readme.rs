@@ -61,6 +61,8 @@ fn every_metric_that_it_names_is_one_that_certd_has() {
 struct Stage {
     dir: tempfile::TempDir,
     address: String,
+    /// Of what is served nowhere that the configuration knows, and kept no more.
+    serial: String,
     vault: support::vault::Vault,
 }
 
@@ -79,15 +81,17 @@ impl Stage {
         write("token", &vault.root_token);
         let fields = json!({ "certificate": leaf, "private_key": pki::key::to_pem(&key).as_str() });
         vault.put("secret", "tls/web", fields).await;
-        let stage = Self { dir, address, vault };
+        let der = CertificateDer::from_pem_slice(leaf.as_bytes()).unwrap();
+        let serial = pki::read::certificate(&der).unwrap().serial;
+        let stage = Self { dir, address, serial, vault };
         stage.configure(&ca);
         stage.grant().await;
         stage
     }
 
-    /// What the README's own command says, and no more.
+    /// What the README's own commands say, and no more.
     async fn grant(&self) {
-        let (code, policy) = self.run("certd vault policy");
+        let (code, policy) = self.run("certd vault policy --revoke");
         assert_eq!(code, Some(0), "{policy}");
         self.vault.admin("PUT", "sys/policies/acl/certd", json!({ "policy": policy })).await;
         let asked = json!({ "policies": ["certd"], "no_default_policy": true, "no_parent": true, "ttl": "1h" });
@@ -114,6 +118,7 @@ impl Stage {
     fn run(&self, example: &str) -> (Option<i32>, String) {
         let line = example
             .replacen("certd", env!("CARGO_BIN_EXE_certd"), 1)
+            .replace("1f:a0:03:5c", &self.serial)
             .replace("www.example.org:443", &format!("'{} sni=www.example.org'", self.address))
             .replace("/etc/ssl/private/", &format!("{}/", self.dir.path().display()));
         let line = if example.starts_with("certd check") { line } else { format!("{line} --config certd.toml") };

@@ -484,6 +484,23 @@ mod tests {
     }
 
     #[test]
+    fn where_the_cap_comes_first_what_others_undo_is_contested_all_the_same() {
+        let stopped = |closed: usize, wrote| {
+            let record = Record { wrote, closed: vec![NOW; closed], ..Record::default() };
+            match Scene::due().record(record).change(|scene| stopped_by(scene, None, 2)).action() {
+                Action::Defer { until, reason, .. } if until == NOW.plus(7 * DAY) => reason,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (found, other) = (Some(Fingerprint([0; 32])), Some(Fingerprint([5; 32])));
+        let capped = Deferral::NameSetCap { issued: 2, most: 2 };
+        assert_eq!(stopped(2, other), Deferral::Contested);
+        assert_eq!(stopped(1, other), capped, "once may be somebody who knew better");
+        assert_eq!(stopped(2, found), capped);
+        assert_eq!(stopped(2, None), capped);
+    }
+
+    #[test]
     fn an_issuer_that_is_left_alone_is_waited_for_unless_a_person_asks_or_it_has_signed() {
         let until = NOW.plus(60 * SECOND);
         let down = |scene: Scene| scene.change(|scene| stopped_by(scene, Some(until), 0));

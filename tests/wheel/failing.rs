@@ -128,3 +128,33 @@ async fn config_check_tells_of_a_role_that_keeps_no_record_of_what_it_signs() {
     let ran = home.certd(&["config", "check"]).await;
     assert!(ran.code == 0 && ran.out.contains(told), "{ran:?}");
 }
+
+#[tokio::test]
+async fn somebody_who_keeps_replacing_what_is_stored_is_told_and_certd_stops() {
+    let home = Home::new(ADOPT).await;
+    home.put("tls/web", Leaf::due("web.example.org")).await;
+    for _ in 0..2 {
+        assert_eq!(home.certd(&["renew"]).await.code, 0);
+        home.put("tls/web", Leaf::due("web.example.org")).await;
+    }
+    assert_eq!(home.plan().await, rows(&[("tls/web", "defer contested")]));
+    let version = home.version("tls/web").await;
+    assert_eq!(home.certd(&["renew", &home.location("tls/web")]).await.code, 1, "not for a person, either");
+    assert_eq!((home.version("tls/web").await, home.signed().await), (version, 2));
+    let checked = home.certd(&["check"]).await;
+    assert!(checked.code == 2 && checked.out.contains("others keep replacing what certd stores there"), "{checked:?}");
+}
+
+#[tokio::test]
+async fn what_is_issued_in_vain_is_a_problem_until_a_renewal_succeeds() {
+    let home = Home::new(&format!("{}lifetime = \"30d\"\n", declared("web"))).await;
+    home.change_role(json!({ "max_ttl": "24h" })).await;
+    assert_eq!(home.certd(&["renew"]).await.code, 2);
+    let told = |checked: &str| checked.contains("could not be used: its lifetime is");
+    let checked = home.certd(&["check"]).await;
+    assert!(checked.code == 2 && told(&checked.out), "{checked:?}");
+    home.change_role(json!({ "max_ttl": "2160h" })).await;
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    let checked = home.certd(&["check"]).await;
+    assert!(checked.code == 0 && !told(&checked.out), "{checked:?}");
+}
