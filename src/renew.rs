@@ -326,7 +326,10 @@ impl Running<'_> {
         };
         let signer = self.issuers.iter().find(|(name, _)| *name == issued.issuer);
         let roots = match signer {
-            Some((_, issuer)) => issuer.roots().await.map_err(|e| failure(issued, Fault::Issuer, &e))?,
+            Some((_, issuer)) => issuer
+                .roots()
+                .await
+                .map_err(|e| Failure { retry_after: e.retry_after(), ..failure(issued, Fault::Issuer, &e) })?,
             None => {
                 return Err(self.given_up(staged, issued, &chain.leaf.serial, &IssuerGone.to_string()).await);
             }

@@ -155,6 +155,38 @@ async fn each_fault_has_a_word_of_its_own_and_names_the_address() {
     }
 }
 
+#[tokio::test]
+async fn how_long_a_busy_server_asks_to_be_left_alone_is_heard_and_told() {
+    let busy = json!({ "errors": ["rate limit quota exceeded"] }).to_string();
+    for (head, body, expected) in [
+        ("429 x\r\nRetry-After: 90", busy.as_str(), Some((90, false))),
+        ("503 x\r\nRetry-After: 90", &busy, Some((90, false))),
+        ("503 x\r\nRetry-After: 100000", &busy, Some((86_400, true))),
+        // By the server's own clock, whatever this host's says.
+        (
+            "503 x\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:59:37 GMT",
+            &busy,
+            Some((600, false)),
+        ),
+        ("503 x\r\nRetry-After: Sun, 06 Nov 1994 08:59:37 GMT", &busy, Some((0, false))),
+        // A proxy whose Vault is being replaced.
+        ("503 x\r\nRetry-After: 30", "<html>back soon</html>", Some((30, false))),
+        ("429 x", &busy, None),
+        ("429 x\r\nRetry-After: soon", &busy, None),
+        ("500 x\r\nRetry-After: 90", &busy, None),
+    ] {
+        let answered = answer(head, "application/json", body);
+        let (address, _heard) = that_answers(move |_| answered.clone()).await;
+        let error = vault(&[&address], "t").kv_read("secret/x").await.unwrap_err();
+        let asked = error.retry_after().map(|asked| (asked.wait.as_secs(), asked.is_capped));
+        assert_eq!(asked, expected, "{head}: {error}");
+        let told = error.to_string();
+        assert_eq!(told.contains("; it asks to be left alone for "), expected.is_some(), "{told}");
+        // What a quota refused was never begun; of what a server in trouble did, nobody knows.
+        assert_eq!(error.may_be_done(), !head.starts_with("429"), "{head}: {error}");
+    }
+}
+
 fn redirect(status: &str, to: &str) -> String {
     format!("HTTP/1.1 {status}\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }

@@ -17,6 +17,7 @@ pub mod policy;
 pub mod rate;
 pub mod record;
 pub mod renewal;
+pub mod retry_after;
 pub mod revocation;
 #[cfg(test)]
 pub mod sample;

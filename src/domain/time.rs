@@ -22,6 +22,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(seconds(span)))
     }
 
+    /// As HTTP writes it, in any of its three forms (RFC 9110, section 5.6.7). No date before 1970 is one.
+    pub fn from_http_date(text: &str) -> Option<Self> {
+        let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(Self(seconds(since)))
+    }
+
     /// How long until `later`; zero when it has passed.
     pub fn until(self, later: Self) -> Duration {
         Duration::from_secs(later.0.saturating_sub(self.0).try_into().unwrap_or(0))

@@ -369,11 +369,13 @@ fn refused(message: impl Into<String>) -> IssuerError {
 /// A disk that fails after the last step keeps it all the same.
 fn may_be_noted(error: IssuerError) -> IssuerError {
     match error {
-        IssuerError::Unanswered { doing, source, .. } => IssuerError::Unanswered { doing, may_be_done: true, source },
+        IssuerError::Unanswered { doing, retry_after, source, .. } => {
+            IssuerError::Unanswered { doing, may_be_done: true, retry_after, source }
+        }
         other @ (IssuerError::Refused { .. } | IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
     }
 }
 
 fn unmade(doing: &str, source: impl std::error::Error + Send + Sync + 'static) -> IssuerError {
-    IssuerError::Unanswered { doing: doing.into(), may_be_done: false, source: Box::new(source) }
+    IssuerError::Unanswered { doing: doing.into(), may_be_done: false, retry_after: None, source: Box::new(source) }
 }

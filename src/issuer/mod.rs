@@ -217,6 +217,7 @@ pub enum IssuerError {
         doing: String,
         /// Whether it may have signed all the same.
         may_be_done: bool,
+        retry_after: Option<Duration>,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -232,8 +233,8 @@ impl IssuerError {
     /// What the issuer asked for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Refused { retry_after, .. } => *retry_after,
-            Self::Unanswered { .. } | Self::Stopped(_) | Self::SignedInVain(_) => None,
+            Self::Refused { retry_after, .. } | Self::Unanswered { retry_after, .. } => *retry_after,
+            Self::Stopped(_) | Self::SignedInVain(_) => None,
         }
     }
 }

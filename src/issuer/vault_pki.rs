@@ -184,23 +184,26 @@ impl VaultPki {
 }
 
 fn in_words(doing: String, error: VaultError) -> IssuerError {
+    let retry_after = error.retry_after().map(|asked| asked.wait);
     match error {
         VaultError::Leased { .. } => IssuerError::SignedInVain(error.to_string()),
         VaultError::Path(_) => IssuerError::Stopped(error.to_string()),
-        _ if error.is_decided() => IssuerError::Refused { message: with_hint(error.to_string()), retry_after: None },
-        _ => IssuerError::Unanswered { doing, may_be_done: error.may_be_done(), source: Box::new(error) },
+        _ if error.is_decided() => IssuerError::Refused { message: with_hint(error.to_string()), retry_after },
+        _ => IssuerError::Unanswered { doing, may_be_done: error.may_be_done(), retry_after, source: Box::new(error) },
     }
 }
 
 fn not_asked(error: IssuerError) -> IssuerError {
     match error {
-        IssuerError::Unanswered { doing, source, .. } => IssuerError::Unanswered { doing, may_be_done: false, source },
+        IssuerError::Unanswered { doing, retry_after, source, .. } => {
+            IssuerError::Unanswered { doing, may_be_done: false, retry_after, source }
+        }
         other @ (IssuerError::Refused { .. } | IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
     }
 }
 
 fn not_understood(doing: String, why: NotUnderstood, may_be_done: bool) -> IssuerError {
-    IssuerError::Unanswered { doing, may_be_done, source: Box::new(why) }
+    IssuerError::Unanswered { doing, may_be_done, retry_after: None, source: Box::new(why) }
 }
 
 /// Vault's role has `require_cn` set by default, and certd asks for no common name unless told to.

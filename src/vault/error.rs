@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use crate::domain::inventory::{Obstacle, ObstacleKind};
+use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::printable;
 
 #[derive(Debug, thiserror::Error)]
@@ -116,10 +117,13 @@ pub enum VaultError {
     Redirected { address: String, to: String },
     #[error("Vault refused with status {status}: {words}")]
     Refused { status: u16, words: String },
-    #[error("Vault at {address} answered with status {status}: {words}")]
-    Server { address: String, status: u16, words: String },
-    #[error("what answers at {address} is not Vault, or not its API (status {status}): check the address")]
-    NotVault { address: String, status: u16 },
+    #[error("Vault at {address} answered with status {status}: {words}{}", asked(.retry_after))]
+    Server { address: String, status: u16, words: String, retry_after: Option<RetryAfter> },
+    #[error(
+        "what answers at {address} is not Vault, or not its API (status {status}): check the address{}",
+        asked(.retry_after)
+    )]
+    NotVault { address: String, status: u16, retry_after: Option<RetryAfter> },
     #[error("the answer of Vault is larger than {limit} bytes")]
     TooLarge { limit: usize },
     /// What was signed is to be revoked by a person.
@@ -166,7 +170,9 @@ impl VaultError {
             Self::Sealed { .. } | Self::NotInitialised { .. } | Self::Standby { .. } | Self::Behind { .. } => false,
             Self::Redirected { .. } | Self::MayBeStale { .. } => false,
             Self::Shared(error) => error.may_be_done(),
-            Self::Timeout { .. } | Self::Server { .. } | Self::NotVault { .. } | Self::TooLarge { .. } => true,
+            // A quota refuses a request before anything is done with it.
+            Self::Server { status, .. } => *status != 429,
+            Self::Timeout { .. } | Self::NotVault { .. } | Self::TooLarge { .. } => true,
             Self::Leased { .. } | Self::NotNoted => true,
             Self::Denied { .. } | Self::CasMismatch { .. } | Self::Refused { .. } => false,
             Self::NoMount { .. } | Self::NoPki { .. } | Self::Path(_) | Self::Password { .. } => false,
@@ -175,6 +181,24 @@ impl VaultError {
                 false
             }
             Self::Unwrap { .. } | Self::Login { .. } | Self::ShortLived { .. } => false,
+        }
+    }
+
+    /// How long it asks to be left alone.
+    pub fn retry_after(&self) -> Option<RetryAfter> {
+        match self {
+            Self::Server { retry_after, .. } | Self::NotVault { retry_after, .. } => *retry_after,
+            Self::Unwrap { source, .. } | Self::Password { source, .. } | Self::MayBeStale { source, .. } => {
+                source.retry_after()
+            }
+            Self::Login { source, .. } => source.retry_after(),
+            Self::Shared(error) => error.retry_after(),
+            Self::Address { .. } | Self::Roots { .. } | Self::ClientCertificate { .. } | Self::Path(_) => None,
+            Self::Token { .. } | Self::TokenFile { .. } | Self::CredentialFile { .. } | Self::Credential { .. } => None,
+            Self::ShortLived { .. } | Self::Unreachable { .. } | Self::Timeout { .. } | Self::Sealed { .. } => None,
+            Self::NotInitialised { .. } | Self::Standby { .. } | Self::Behind { .. } | Self::Redirected { .. } => None,
+            Self::Denied { .. } | Self::CasMismatch { .. } | Self::Refused { .. } | Self::TooLarge { .. } => None,
+            Self::NoMount { .. } | Self::NoPki { .. } | Self::NotNoted | Self::Leased { .. } => None,
         }
     }
 
@@ -238,6 +262,10 @@ impl VaultError {
 /// The text of the last error in the chain of sources, which is the one that names the fault.
 pub(super) fn innermost(error: &(dyn Error + 'static)) -> Option<String> {
     causes(error).last().map(|cause| printable(&cause.to_string()))
+}
+
+fn asked(wait: &Option<RetryAfter>) -> String {
+    wait.map(|wait| format!("; {wait}")).unwrap_or_default()
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -230,9 +230,7 @@ impl Vault {
     /// What it last said of the time, and how long ago.
     pub fn heard(&self) -> Option<Heard> {
         let (date, at) = locked(&self.transport.date).clone()?;
-        let date = httpdate::parse_http_date(date.to_str().ok()?).ok()?;
-        let since = date.duration_since(std::time::SystemTime::UNIX_EPOCH).ok()?;
-        let date = Timestamp(i64::try_from(since.as_secs()).ok()?);
+        let date = Timestamp::from_http_date(date.to_str().ok()?)?;
         Some(Heard { vault: self.name.clone(), date, age: at.elapsed() })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use rustify::endpoint::Endpoint;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,9 @@ use super::request::{Built, built};
 use super::session::Session;
 use super::token::Token;
 use super::{ClientCertificate, Settings};
+use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::printable;
+use crate::domain::time::Timestamp;
 
 /// For a cluster that elects its active node: 2 s on one host, and ten or more where it is told to be patient.
 const ELECTION: Duration = Duration::from_secs(15);
@@ -130,6 +132,7 @@ pub(super) struct Reply {
     address: String,
     status: u16,
     body: Zeroizing<Vec<u8>>,
+    retry_after: Option<RetryAfter>,
 }
 
 impl Reply {
@@ -139,7 +142,7 @@ impl Reply {
     }
 
     pub fn not_vault(&self) -> VaultError {
-        VaultError::NotVault { address: self.address.clone(), status: self.status }
+        VaultError::NotVault { address: self.address.clone(), status: self.status, retry_after: self.retry_after }
     }
 }
 
@@ -352,7 +355,7 @@ impl Transport {
 
     /// Of the address that is asked first.
     pub fn not_vault(&self) -> VaultError {
-        VaultError::NotVault { address: self.nodes.address().to_string(), status: 200 }
+        VaultError::NotVault { address: self.nodes.address().to_string(), status: 200, retry_after: None }
     }
 
     /// An answer of any kind is an item finished; so is a deadline that passed.
@@ -389,7 +392,8 @@ fn judge(request: &Request, node: &Node, answer: Answered) -> Result<Reply, Vaul
         let to = target(&headers).map(|to| printable(&to.origin().ascii_serialization()));
         return Err(VaultError::Redirected { address, to: to.unwrap_or_else(|| "(not said)".to_string()) });
     }
-    let reply = Reply { found: (200..300).contains(&status), address, status, body };
+    let retry_after = retry_after(status, &headers);
+    let reply = Reply { found: (200..300).contains(&status), address, status, body, retry_after };
     if reply.found {
         return Ok(reply);
     }
@@ -398,12 +402,13 @@ fn judge(request: &Request, node: &Node, answer: Answered) -> Result<Reply, Vaul
         // Nothing at the path, or only deleted versions.
         (404, Words { errors: Some(errors), .. }) if errors.is_empty() => Ok(reply),
         (404, Words { data: Some(_), .. }) => Ok(reply),
-        (_, Words { errors: Some(errors), .. }) => Err(failure(request, reply.address, status, &errors)),
+        (_, Words { errors: Some(errors), .. }) => Err(failure(request, reply, &errors)),
         (_, Words { errors: None, .. }) => Err(reply.not_vault()),
     }
 }
 
-fn failure(request: &Request, address: String, status: u16, errors: &[String]) -> VaultError {
+fn failure(request: &Request, reply: Reply, errors: &[String]) -> VaultError {
+    let Reply { address, status, retry_after, .. } = reply;
     let words = printable(&errors.join("; "));
     let path = &request.path;
     let says = |text: &str| errors.iter().any(|error| error.contains(text));
@@ -420,10 +425,23 @@ fn failure(request: &Request, address: String, status: u16, errors: &[String]) -
         // OpenBao's word for 412; it gives no reason then.
         429 if words.is_empty() => VaultError::Behind { address },
         // A quota on requests: it was not carried out, yet nothing is wrong with it.
-        429 => VaultError::Server { address, status, words },
+        429 => VaultError::Server { address, status, words, retry_after },
         400..=499 => VaultError::Refused { status, words },
-        _ => VaultError::Server { address, status, words },
+        _ => VaultError::Server { address, status, words, retry_after },
     }
+}
+
+/// A date in it is of the clock that wrote the answer's own date.
+fn retry_after(status: u16, headers: &HeaderMap) -> Option<RetryAfter> {
+    let said = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let value = said(RETRY_AFTER).filter(|_| matches!(status, 429 | 503))?;
+    RetryAfter::parse(value, said(DATE).and_then(Timestamp::from_http_date).unwrap_or_else(here))
+}
+
+/// By the clock of this host.
+fn here() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp(0).plus(since.unwrap_or_default())
 }
 
 /// Where a redirect leads.

@@ -158,3 +158,25 @@ async fn what_is_issued_in_vain_is_a_problem_until_a_renewal_succeeds() {
     let checked = home.certd(&["check"]).await;
     assert!(checked.code == 0 && !told(&checked.out), "{checked:?}");
 }
+
+#[tokio::test]
+async fn a_ca_that_asks_for_patience_is_left_alone_for_as_long_by_all_that_it_signs_for() {
+    let home = Home::new(&format!("{}{}", declared("api"), declared("web"))).await;
+    let (admin, sign) = (&home.house.admin, format!("{}/sign/{}", home.house.ca.mount, home.house.ca.role));
+    admin.admin("POST", "sys/quotas/config", json!({ "enable_rate_limit_response_headers": true })).await;
+    let quota = json!({ "path": sign, "rate": 1, "interval": "2h" });
+    admin.admin("POST", &format!("sys/quotas/rate-limit/{}", home.house.ca.mount), quota).await;
+    // The one request that it allows in two hours.
+    assert_eq!(admin.call(&admin.root_token, "POST", &sign, json!({})).await.0, 400);
+    let daemon = home.run().await;
+    assert_eq!(home.plan().await, rows(&[("api", "defer backoff"), ("web", "defer issuer_down")]));
+    let told = home.certd(&["journal"]).await.out;
+    let waits: Vec<&str> = told.split("internal failed and asks for ").skip(1).collect();
+    assert_eq!(waits.len(), 1, "one attempt tells for all: {told}");
+    let wait: u64 = waits[0].split(' ').next().unwrap().parse().unwrap();
+    assert!((7_100..=7_200).contains(&wait), "{told}");
+    let until = daemon.metric("certd_issuer_backoff_until_timestamp_seconds", "issuer").await;
+    let ahead = until[0].1 - crate::house::now().0 as f64;
+    assert!((7_000.0..=7_200.0).contains(&ahead), "{until:?}");
+    assert_eq!(home.signed().await, 0);
+}

@@ -81,5 +81,5 @@ fn keep_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 
 fn failed(doing: &str, path: &Path, source: io::Error) -> IssuerError {
     let doing = format!("{doing} {}", path.display());
-    IssuerError::Unanswered { doing, may_be_done: false, source: Box::new(source) }
+    IssuerError::Unanswered { doing, may_be_done: false, retry_after: None, source: Box::new(source) }
 }
