@@ -344,7 +344,10 @@ impl Daemon {
                     "reloaded; `listen`, `log` and `state_dir` change with a restart only"
                 );
             }
-            Err(errors) => tracing::error!("the new configuration is refused and the old one stays:\n{errors}"),
+            Err(ConfigErrors(mistakes)) => {
+                tracing::error!("the new configuration is refused and the old one stays");
+                mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
+            }
         }
         systemd::ready();
         former

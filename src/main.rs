@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use certd::cli::{self, Arguments};
+use certd::domain::text;
 use certd::domain::time::Timestamp;
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -15,11 +16,15 @@ const UNKNOWN: u8 = 3;
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             // There is nobody to tell when the terminal is gone.
             let _ = error.print();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return ExitCode::from(if asked { 0 } else { UNKNOWN });
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            // A shell may have put the name of a file where an option is looked for.
+            let _ = write!(std::io::stderr(), "{}", text::lines(&error.render().to_string()));
+            return ExitCode::from(UNKNOWN);
         }
     };
     match start(arguments) {

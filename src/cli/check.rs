@@ -175,5 +175,9 @@ fn show(progress: &ProgressBar) {
 }
 
 fn print(arguments: &CheckArguments, setup: &Setup, snapshot: &Snapshot) -> anyhow::Result<()> {
-    super::print(&report::render(arguments.format, snapshot, super::look(), &about(setup)))
+    let text = report::render(arguments.format, snapshot, super::look(), &about(setup));
+    match arguments.format {
+        Format::Table => super::print_painted(&text),
+        Format::Json | Format::Nagios | Format::Prometheus => super::print(&text),
+    }
 }

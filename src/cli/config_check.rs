@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::{self, Config};
 use crate::cycle::setup::Setup;
+use crate::domain::text::message;
 use crate::issuer::Issuer;
 use crate::issuer::vault_pki::VaultPki;
 use crate::vault::VaultError;
@@ -17,14 +18,14 @@ pub async fn run(path: &Path) -> anyhow::Result<u8> {
     let setup = config::build::build(&config)?;
     let unreadable = tokens(&config);
     let (certificates, rules) = (setup.declared.len(), setup.adopted.len());
-    println!(
-        "{}: ok; sources: {}, issuers: {}, certificates: {certificates}, adopt rules: {rules}",
+    super::print(&format!(
+        "{}: ok; sources: {}, issuers: {}, certificates: {certificates}, adopt rules: {rules}\n",
         path.display(),
         setup.sources.len(),
         setup.issuers.len(),
-    );
+    ))?;
     if !config.vaults.is_empty() {
-        println!("whether its Vaults grant what it needs: certd vault doctor");
+        super::print("whether its Vaults grant what it needs: certd vault doctor\n")?;
     }
     if !unreadable {
         records(&setup).await;
@@ -56,7 +57,10 @@ async fn records(setup: &Setup) {
                 "issuer {name}: its role keeps no record of what it signs (no_store), so where an answer is lost certd \
                  asks again, and it may sign twice: set no_store=false on it"
             ),
-            Ok(Err(error)) => eprintln!("certd: could not ask whether issuer {name} keeps what it signs: {error}"),
+            Ok(Err(error)) => {
+                let why = message(&error.to_string());
+                eprintln!("certd: could not ask whether issuer {name} keeps what it signs: {why}");
+            }
             Err(_) => eprintln!("certd: issuer {name} did not say in time whether it keeps what it signs"),
         }
     }

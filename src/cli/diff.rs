@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::domain::cert::{Certificate, KeyUsage};
-use crate::domain::text::one_line;
+use crate::domain::text::message;
 use crate::pki::bundle::{Bundle, Kept};
 use crate::vault::Fields;
 use crate::vault::layout::Layout;
@@ -120,13 +120,13 @@ pub(super) fn aspects(old: &Kept, new: &Kept) -> Vec<(&'static str, String)> {
 
 fn changed(old: &str, new: &str) -> String {
     match old == new {
-        true => format!("the same: {}", one_line(old)),
-        false => format!("{} → {}", one_line(old), one_line(new)),
+        true => format!("the same: {}", message(old)),
+        false => format!("{} → {}", message(old), message(new)),
     }
 }
 
 fn set(old: &BTreeSet<String>, new: &BTreeSet<String>) -> String {
-    let listed = |names: &BTreeSet<String>| names.iter().map(|name| one_line(name)).collect::<Vec<_>>().join(", ");
+    let listed = |names: &BTreeSet<String>| message(&names.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
     if old == new {
         return format!("the same: {}", listed(old));
     }
@@ -176,7 +176,7 @@ fn chain(old: &Kept, new: &Kept) -> String {
     };
     let prints = |kept: &Kept| kept.chain.intermediates.iter().map(|ca| ca.fingerprint).collect::<Vec<_>>();
     let same = prints(old) == prints(new);
-    let (was, is) = (one_line(&subjects(old)), one_line(&subjects(new)));
+    let (was, is) = (message(&subjects(old)), message(&subjects(new)));
     match (same, was == is) {
         (true, _) => format!("the same: {is}"),
         (false, true) => format!("other certificates of the same names: {is}"),
@@ -187,7 +187,7 @@ fn chain(old: &Kept, new: &Kept) -> String {
 /// By name alone: any of them may hold a secret. Those that hold the certificate or its key have been told of.
 pub(super) fn fields(old: &Fields, new: &Fields) -> String {
     let only = |here: &Fields, there: &Fields| -> Vec<String> {
-        here.keys().filter(|name| !there.contains_key(*name)).map(|name| one_line(name)).collect()
+        here.keys().filter(|name| !there.contains_key(*name)).cloned().collect()
     };
     let differs = |name: &&String| {
         let (was, is) = (&old[*name], new.get(*name));
@@ -196,10 +196,10 @@ pub(super) fn fields(old: &Fields, new: &Fields) -> String {
     let parts = [
         ("added", only(new, old)),
         ("removed", only(old, new)),
-        ("changed", old.keys().filter(differs).map(|name| one_line(name)).collect()),
+        ("changed", old.keys().filter(differs).cloned().collect()),
     ];
     let parts = parts.iter().filter(|(_, names)| !names.is_empty());
-    let parts: Vec<String> = parts.map(|(what, names)| format!("{what}: {}", names.join(", "))).collect();
+    let parts: Vec<String> = parts.map(|(what, names)| format!("{what}: {}", message(&names.join(", ")))).collect();
     if parts.is_empty() { "no other changed".to_string() } else { parts.join("; ") }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::crl::Crl;
 use crate::domain::inventory::{Found, Sighting};
 use crate::domain::plan::Managed;
 use crate::domain::snapshot::{Entry, Snapshot};
-use crate::domain::text::one_line;
+use crate::domain::text::{message, printable};
 use crate::domain::time::Timestamp;
 
 use super::{ConfigFile, journal_view, words};
@@ -71,7 +71,7 @@ fn explained(now: Timestamp, entry: &Entry, managed: Option<&Managed>) -> String
                 lines.push(("paused", format!("until {until}")));
             }
             if let Some(error) = &decided.record.last_error {
-                lines.push(("last error", one_line(error)));
+                lines.push(("last error", error.clone()));
             }
             if let Some(at) = decided.record.last_success {
                 lines.push(("renewed", at.to_string()));
@@ -82,7 +82,7 @@ fn explained(now: Timestamp, entry: &Entry, managed: Option<&Managed>) -> String
     if let (Some(managed), Sighting::Found(found)) = (managed, &entry.observation.sighting) {
         lines.push(("due", due(managed, found)));
     }
-    lines.iter().map(|(what, text)| format!("{what:<11} {text}\n")).collect()
+    lines.iter().map(|(what, text)| format!("{what:<11} {}\n", message(text))).collect()
 }
 
 fn seen(found: &Found) -> Vec<(&'static str, String)> {
@@ -96,7 +96,7 @@ fn seen(found: &Found) -> Vec<(&'static str, String)> {
         ("valid", format!("from {} to {}{revoked}", leaf.not_before, leaf.not_after)),
     ]
     .into_iter()
-    .map(|(what, text)| (what, crate::domain::text::printable(&text)))
+    .map(|(what, text)| (what, printable(&text)))
     .collect()
 }
 
@@ -104,14 +104,14 @@ fn seen_list(list: &Crl) -> Vec<(&'static str, String)> {
     let next = list.next_update.map_or("no end".to_string(), |next| next.to_string());
     vec![
         ("seen", format!("a revocation list of {} certificates", list.revoked)),
-        ("issuer", crate::domain::text::printable(&list.issuer)),
+        ("issuer", printable(&list.issuer)),
         ("valid", format!("from {} to {next}", list.this_update)),
     ]
 }
 
 fn wanted(managed: &Managed) -> String {
     let names: Vec<String> = managed.spec.names.iter().map(ToString::to_string).collect();
-    format!("{} with a new {} key", one_line(&names.join(", ")), managed.spec.key.key_type())
+    format!("{} with a new {} key", names.join(", "), managed.spec.key.key_type())
 }
 
 fn due(managed: &Managed, found: &Found) -> String {

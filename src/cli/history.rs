@@ -9,9 +9,10 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::domain::cert::Certificate;
-use crate::domain::text::{one_line, printable};
+use crate::domain::text::{message, one_line, printable};
 use crate::domain::time::Timestamp;
 use crate::pki::NotUnderstood;
+use crate::report::json;
 use crate::source::vault_kv::CONCURRENCY;
 use crate::vault::note_name;
 use crate::vault::versions::{History, Version};
@@ -93,7 +94,7 @@ pub async fn run(arguments: HistoryArguments, now: fn() -> Timestamp) -> anyhow:
     let told = told?;
     match arguments.format {
         HistoryFormat::Table => super::print(&text(&told))?,
-        HistoryFormat::Json => super::print(&(serde_json::to_string_pretty(&told)? + "\n"))?,
+        HistoryFormat::Json => super::print(&json::text(&told))?,
     }
     Ok(0)
 }
@@ -194,8 +195,8 @@ fn cells(row: &Row) -> [String; 9] {
         row.written_at.to_string(),
         row.by.clone().unwrap_or_else(dash),
         of(|leaf| leaf.serial.clone()),
-        of(|leaf| leaf.names.join(", ")),
-        of(|leaf| leaf.issuer.clone()),
+        of(|leaf| message(&leaf.names.join(", "))),
+        of(|leaf| message(&leaf.issuer)),
         of(|leaf| format!("from {} to {}", leaf.not_before, leaf.not_after)),
         row.note.clone().unwrap_or_default(),
     ]

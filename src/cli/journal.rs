@@ -7,10 +7,11 @@ use serde::Serialize;
 use crate::config;
 use crate::domain::name::CertName;
 use crate::domain::plan::{JournalView, Record};
-use crate::domain::text::one_line;
+use crate::domain::text::{message, one_line};
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use crate::journal::event::{Entry, Event};
+use crate::report::json;
 
 use super::{ConfigFile, JournalAccess};
 
@@ -67,8 +68,7 @@ pub async fn run(arguments: JournalArguments, now: fn() -> Timestamp) -> anyhow:
     match arguments.format {
         JournalFormat::Text => super::print(&text(&view, &events, now()))?,
         JournalFormat::Json => {
-            let told = Told { schema: 1, view, events };
-            super::print(&(serde_json::to_string_pretty(&told)? + "\n"))?;
+            super::print(&json::text(&Told { schema: 1, view, events }))?;
         }
     }
     Ok(0)
@@ -77,7 +77,7 @@ pub async fn run(arguments: JournalArguments, now: fn() -> Timestamp) -> anyhow:
 fn text(view: &JournalView, events: &[Entry], now: Timestamp) -> String {
     let mut out = String::new();
     if let Some(lost) = &view.set_aside {
-        out.push_str(&format!("{}: look into it, then `certd journal --acknowledge`\n", one_line(lost)));
+        out.push_str(&format!("{}: look into it, then `certd journal --acknowledge`\n", message(lost)));
     }
     if let Some(until) = view.pause_at(now) {
         out.push_str(&format!("acting is paused until {until}\n"));
@@ -93,7 +93,7 @@ fn text(view: &JournalView, events: &[Entry], now: Timestamp) -> String {
     }
     for entry in events {
         let name = entry.certificate.as_ref().map_or("all", |name| name.0.as_str());
-        out.push_str(&format!("{}  {}  {}\n", entry.at, one_line(name), one_line(&words(&entry.event))));
+        out.push_str(&format!("{}  {}  {}\n", entry.at, one_line(name), message(&words(&entry.event))));
     }
     out
 }
@@ -106,7 +106,7 @@ fn standing(record: &Record, now: Timestamp) -> Option<String> {
     });
     let failed = (record.consecutive_failures > 0).then(|| {
         let next = record.retry_at.map(|at| format!(", next attempt from {at}")).unwrap_or_default();
-        let why = record.last_error.as_deref().map(one_line).unwrap_or_default();
+        let why = record.last_error.as_deref().map(message).unwrap_or_default();
         format!("{} attempts failed{next}: {why}", record.consecutive_failures)
     });
     let paused = record.paused_until.filter(|until| now < *until).map(|until| format!("paused until {until}"));

@@ -6,6 +6,7 @@ pub mod diff;
 pub mod explain;
 pub mod history;
 mod journal;
+mod log;
 pub mod pause;
 pub mod plan;
 pub mod renew;
@@ -20,12 +21,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Config, Level, LogFormat};
+use crate::config::{self, Config};
 use crate::control::{self, Client, PauseBody};
 use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
+use crate::domain::text;
 use crate::domain::time::Timestamp;
 use crate::journal::event::{Entry, Event};
 use crate::journal::{Journal, JournalError};
@@ -114,7 +115,7 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
 
 async fn daemon(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(path)?;
-    log_to_stderr(config.log.format, config.log.level);
+    log::to_stderr(config.log.format, config.log.level);
     // In the log, in its format: the words of the standard library would go between its lines.
     std::panic::set_hook(Box::new(|panic| tracing::error!("a bug in certd: {panic}")));
     crate::daemon::run(path, config, now).await?;
@@ -130,31 +131,20 @@ fn look() -> Look {
     }
 }
 
-/// To the standard output, whoever has stopped reading it.
+/// To the standard output. Whatever is in it, nothing but newlines moves a cursor.
 fn print(text: &str) -> anyhow::Result<()> {
+    print_painted(&text::lines(text))
+}
+
+/// The same for a table, which colours its lines and lets no other control character through; whoever has stopped
+/// reading it.
+fn print_painted(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         // `certd check | head` is no failure of ours, and the exit code still tells the state.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(error).context("could not print the report")
         }
         _ => Ok(()),
-    }
-}
-
-/// Other crates speak only of warnings, because some of them put what they send into their logs.
-fn log_to_stderr(format: LogFormat, level: Level) {
-    let level = match level {
-        Level::Error => "error",
-        Level::Warn => "warn",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    };
-    let filter = EnvFilter::new(format!("error,certd={level}"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    match format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).init(),
     }
 }
 

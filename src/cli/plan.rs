@@ -9,7 +9,9 @@ use crate::config;
 use crate::cycle::Cycle;
 use crate::domain::plan::{Action, Decision};
 use crate::domain::snapshot::Snapshot;
+use crate::domain::text::one_line;
 use crate::domain::time::Timestamp;
+use crate::report::json;
 
 use super::{ConfigFile, journal_view, words};
 
@@ -51,7 +53,7 @@ pub async fn run(arguments: PlanArguments, now: fn() -> Timestamp) -> anyhow::Re
     setup.close().await;
     match arguments.format {
         PlanFormat::Text => super::print(&text(&snapshot))?,
-        PlanFormat::Json => super::print(&(serde_json::to_string_pretty(&plan(&snapshot))? + "\n"))?,
+        PlanFormat::Json => super::print(&json::text(&plan(&snapshot)))?,
     }
     Ok(0)
 }
@@ -84,11 +86,11 @@ fn text(snapshot: &Snapshot) -> String {
     let mut out = super::pause::banner(snapshot);
     let decisions = decisions(snapshot);
     for decision in &decisions {
-        out.push_str(&format!("{}: {}\n", decision.certificate, words::action(&decision.action)));
+        out.push_str(&format!("{}: {}\n", one_line(&decision.certificate.0), words::action(&decision.action)));
     }
     for managed in snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref()) {
         if let Some(until) = managed.paused_until(snapshot.taken_at) {
-            out.push_str(&format!("{} is paused until {until}\n", managed.decision.certificate));
+            out.push_str(&format!("{} is paused until {until}\n", one_line(&managed.decision.certificate.0)));
         }
     }
     let renewals = decisions.iter().filter(|d| matches!(d.action, Action::Renew { .. })).count();

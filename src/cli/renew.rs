@@ -14,6 +14,7 @@ use crate::cycle::setup::Setup;
 use crate::daemon;
 use crate::domain::name::CertName;
 use crate::domain::plan::Demand;
+use crate::domain::text::{self, one_line};
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 
@@ -45,7 +46,7 @@ pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::R
     setup.close().await;
     let answers = answers?;
     for Answer { certificate, message, .. } in answers.iter().filter(|answer| !all || answer.upshot != Upshot::NotDue) {
-        super::print(&format!("{certificate}: {message}\n"))?;
+        super::print(&format!("{}: {}\n", one_line(&certificate.0), text::message(message)))?;
     }
     if all {
         let tried = answers.iter().filter(|answer| matches!(answer.upshot, Upshot::Done | Upshot::Failed)).count();
@@ -96,7 +97,7 @@ async fn by_ourselves(
     demand: Demand,
     now: fn() -> Timestamp,
 ) -> anyhow::Result<Vec<Answer>> {
-    super::log_to_stderr(
+    super::log::to_stderr(
         LogFormat::Human,
         if config.log.level == Level::Info { Level::Warn } else { config.log.level },
     );

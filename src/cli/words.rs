@@ -1,19 +1,32 @@
 //! Decisions and errors as a person reads them.
 
-use crate::config;
+use crate::config::{self, ConfigErrors};
+use crate::daemon::DaemonError;
 use crate::domain::plan::{Action, Deferral, Held};
 use crate::domain::text;
 
 /// An error and its causes, each said once and safe for a terminal. A list of mistakes keeps its lines.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut said: Vec<String> = Vec::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain().map(cause) {
         if said.last() != Some(&cause) {
             said.push(cause);
         }
     }
-    let lines: Vec<String> = said.join(": ").lines().map(text::one_line).collect();
-    lines.join("\n")
+    said.join(": ")
+}
+
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mistakes = match error.downcast_ref::<DaemonError>() {
+        Some(DaemonError::Config(mistakes)) => Some(mistakes),
+        _ => error.downcast_ref::<ConfigErrors>(),
+    };
+    match mistakes {
+        Some(ConfigErrors(all)) => {
+            all.iter().map(|mistake| text::message(&mistake.to_string())).collect::<Vec<_>>().join("\n")
+        }
+        None => text::message(&error.to_string()),
+    }
 }
 
 /// For the end of a message about a name that nothing has; empty where nothing is like it.
@@ -26,15 +39,16 @@ pub fn did_you_mean<'a>(name: &str, names: impl Iterator<Item = &'a String> + Cl
     }
 }
 
+/// In one line, whoever made the words in it.
 pub fn action(action: &Action) -> String {
-    match action {
+    text::message(&match action {
         Action::Keep { renew_at } => format!("keep, due on {renew_at}"),
         Action::Renew { reason } => format!("renew: {}", reason.as_str()),
         Action::Defer { until, reason, renew } => {
             format!("defer until {until}: {}, {}", renew.as_str(), deferral(reason))
         }
         Action::Hold { held: why } => format!("hold: {}", held(why)),
-    }
+    })
 }
 
 fn deferral(reason: &Deferral) -> String {
@@ -69,6 +83,35 @@ fn held(held: &Held) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::inventory::{Obstacle, ObstacleKind};
+
+    const FORGED: &str = "a\nINFO all is well\u{1b}[2J\u{202e}";
+    const ESCAPED: &str = "a\\u{a}INFO all is well\\u{1b}[2J\\u{202e}";
+
+    #[test]
+    fn a_decision_is_one_line_whatever_was_met() {
+        let obstacle = Obstacle { obstacle: ObstacleKind::Server, message: FORGED.into() };
+        for held in [
+            Held::Obstacle(obstacle),
+            Held::ClockDoubtful(FORGED.into()),
+            Held::TwoRules(vec![FORGED.into()]),
+            Held::UnsupportedKey(FORGED.into()),
+            Held::Unwritable(FORGED.into()),
+        ] {
+            let told = action(&Action::Hold { held });
+            assert!(told.starts_with("hold: ") && told.ends_with(ESCAPED), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_line_and_a_list_of_mistakes_one_line_each() {
+        assert_eq!(one_line(&anyhow::anyhow!("{FORGED}").context("could not")), format!("could not: {ESCAPED}"));
+        let mistake = || config::ConfigError { file: "a".into(), line: 0, column: 0, what: FORGED.into(), hint: None };
+        let mistakes = || ConfigErrors(vec![mistake(), mistake()]);
+        let told = format!("a: {ESCAPED}\na: {ESCAPED}");
+        assert_eq!(one_line(&mistakes().into()), told);
+        assert_eq!(one_line(&DaemonError::Config(mistakes()).into()), told);
+    }
 
     #[test]
     fn a_name_that_is_almost_there_is_offered() {

@@ -9,7 +9,7 @@ use super::crl;
 use super::inventory::{Deletion, Found, Location, Observation, PkiObject, Sighting};
 use super::plan::{Action, Deferral, Record};
 use super::policy::Thresholds;
-use super::text::printable;
+use super::text::{self, printable};
 use super::time::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -129,11 +129,11 @@ pub struct Problem {
 
 impl Problem {
     pub fn warning(problem: ProblemKind, message: impl Into<String>) -> Self {
-        Self { problem, severity: Severity::Warning, message: message.into() }
+        Self { problem, severity: Severity::Warning, message: text::message(&message.into()) }
     }
 
     pub fn critical(problem: ProblemKind, message: impl Into<String>) -> Self {
-        Self { problem, severity: Severity::Critical, message: message.into() }
+        Self { problem, severity: Severity::Critical, message: text::message(&message.into()) }
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::cert::{Certificate, Chain, Fingerprint, KeyDigest, Trust};
 use super::crl::Crl;
 use super::name::{SourceName, VaultName};
-use super::text::{one_line, printable};
+use super::text::{self, one_line, printable};
 use super::time::Timestamp;
 
 /// A place, and a part of it where it holds several certificates. Displays as one unique line.
@@ -261,13 +261,8 @@ pub struct Obstacle {
 
 impl Obstacle {
     pub fn new(obstacle: ObstacleKind, message: impl fmt::Display) -> Self {
-        Self { obstacle, message: printable_line(&message.to_string()) }
+        Self { obstacle, message: text::message(&message.to_string()) }
     }
-}
-
-/// Messages may be longer than one foreign text, yet each must stay one safe line.
-fn printable_line(message: &str) -> String {
-    message.split_inclusive(' ').map(printable).collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -3,6 +3,9 @@
 /// The most bytes that one piece of foreign text may take.
 pub const LONGEST_TEXT: usize = 256;
 
+/// The most bytes of one message, which may be made of several: what a person reads of it, a log and a journal keep.
+pub const LONGEST_MESSAGE: usize = 4_096;
+
 /// Control and direction-changing characters escaped, nothing cut: for what must stay distinct.
 pub fn one_line(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
@@ -25,11 +28,34 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// Longer than one foreign text, yet one line: each word as [`printable`] has it, the whole cut at [`LONGEST_MESSAGE`]
+/// bytes.
+pub fn message(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(LONGEST_MESSAGE));
+    for word in text.split_inclusive(' ').map(printable) {
+        if out.len() + word.len() > LONGEST_MESSAGE - CUT.len() {
+            out.push_str(CUT);
+            break;
+        }
+        out.push_str(&word);
+    }
+    out
+}
+
+/// For a terminal: the lines are certd's own, and nothing else in them moves the cursor.
+pub fn lines(text: &str) -> String {
+    text.split_inclusive('\n').fold(String::with_capacity(text.len()), |mut out, line| {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        line.chars().for_each(|c| push(&mut out, c));
+        out + end
+    })
+}
+
 /// An error and all its sources, in one line, whatever certificates and servers put into it.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     let texts: Vec<String> = std::iter::once(error).chain(causes).map(ToString::to_string).collect();
-    one_line(&texts.join(": "))
+    message(&texts.join(": "))
 }
 
 fn push(out: &mut String, c: char) {
@@ -39,6 +65,8 @@ fn push(out: &mut String, c: char) {
         out.push(c);
     }
 }
+
+const CUT: &str = "…";
 
 /// Characters that move the cursor, hide text or turn its direction (Unicode UTR 36, section 3.1).
 fn is_hostile(c: char) -> bool {
@@ -75,6 +103,26 @@ mod tests {
         assert_eq!(printable(&"a".repeat(300)).len(), LONGEST_TEXT);
         assert_eq!(printable(&"ü".repeat(300)).len(), LONGEST_TEXT);
         assert_eq!(printable(&format!("{}\n", "a".repeat(255))), "a".repeat(255));
+    }
+
+    #[test]
+    fn a_message_is_one_line_of_many_words_and_never_without_end() {
+        let long = "word ".repeat(200);
+        assert_eq!(message(&long), long);
+        assert_eq!(message("a\nb\u{1b}[2J c"), "a\\u{a}b\\u{1b}[2J c");
+        assert_eq!(message(&"x".repeat(1 << 20)), "x".repeat(LONGEST_TEXT));
+        for word in ["word ", "ü ", "\u{202e} "] {
+            let shown = message(&word.repeat(1 << 20));
+            assert!(shown.ends_with(" …") && shown.len() <= LONGEST_MESSAGE, "{}", shown.len());
+            assert!(shown.len() > LONGEST_MESSAGE - 16, "{}", shown.len());
+        }
+    }
+
+    #[test]
+    fn lines_stay_lines_and_nothing_else_moves_the_cursor() {
+        assert_eq!(lines("a\r\nb\u{1b}[2J\n\nc\u{202e}"), "a\\u{d}\nb\\u{1b}[2J\n\nc\\u{202e}");
+        assert_eq!(lines("\n"), "\n");
+        assert_eq!(lines(""), "");
     }
 
     #[test]

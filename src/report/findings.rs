@@ -50,7 +50,7 @@ fn row(finding: &Finding) -> [String; 5] {
 /// In the order of Vaults.
 pub fn json(findings: &[Finding]) -> String {
     let report = Report { schema: SCHEMA, findings, summary: summary(findings) };
-    serde_json::to_string_pretty(&report).expect("all of it is text and numbers under text keys") + "\n"
+    super::json::text(&report)
 }
 
 fn summary(findings: &[Finding]) -> Summary {

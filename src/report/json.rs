@@ -79,7 +79,12 @@ pub fn render(snapshot: &Snapshot) -> String {
         summary: Summary::of(snapshot),
         clock_doubt: snapshot.clock_doubt.as_deref(),
     };
-    let text = serde_json::to_string_pretty(&report).expect("all of it is text and numbers under text keys");
+    text(&report)
+}
+
+/// Whatever certd prints as JSON.
+pub fn text(value: &impl Serialize) -> String {
+    let text = serde_json::to_string_pretty(value).expect("all of it is text and numbers under text keys");
     plain_ascii(&text) + "\n"
 }
 
@@ -149,7 +154,7 @@ impl<'a> From<&'a Crl> for ShownCrl<'a> {
 
 /// Escapes all but plain ASCII, which JSON allows in every string: no certificate can steer the terminal
 /// of whoever prints the report, and no program reads anything else than before.
-fn plain_ascii(json: &str) -> String {
+pub(crate) fn plain_ascii(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         match c {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::domain::check::State;
 use crate::domain::inventory::Sighting;
 use crate::domain::snapshot::{Entry, Snapshot};
-use crate::domain::text::printable;
+use crate::domain::text::message;
 use crate::domain::time::Timestamp;
 use crate::metrics::render::About;
 
@@ -93,12 +93,7 @@ pub fn complaints(entry: &Entry) -> Vec<String> {
         Sighting::Absent | Sighting::Deleted(_) | Sighting::Found(_) | Sighting::Crl(_) => None,
     };
     let problems = entry.problems.iter().map(|problem| problem.message.as_str());
-    obstacle.into_iter().chain(problems).map(one_line).collect()
-}
-
-/// Foreign text as one line that moves no cursor.
-fn one_line(text: &str) -> String {
-    text.split_inclusive(' ').map(printable).collect()
+    obstacle.into_iter().chain(problems).map(message).collect()
 }
 
 /// `in 12 days` or `3 h ago`.
@@ -141,12 +136,5 @@ mod tests {
         ] {
             assert_eq!(relative(now, Timestamp(now.0 + away)), text);
         }
-    }
-
-    #[test]
-    fn a_message_stays_one_line_however_long_it_is() {
-        let long = "word ".repeat(200);
-        assert_eq!(one_line(&long), long);
-        assert_eq!(one_line("a\nb\u{1b}[2J c"), "a\\u{a}b\\u{1b}[2J c");
     }
 }

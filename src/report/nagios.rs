@@ -4,6 +4,7 @@
 use super::{Summary, complaints, not_after, relative, worst_first};
 use crate::domain::check::State;
 use crate::domain::snapshot::{Entry, Snapshot};
+use crate::domain::text::message;
 
 /// Named in the first line, which lands in a text message.
 const MOST_NAMED: usize = 3;
@@ -38,7 +39,7 @@ pub fn render(snapshot: &Snapshot) -> String {
 
 /// When there was nothing to report on.
 pub fn failed(why: &str) -> String {
-    let lines: Vec<String> = why.lines().map(|line| harmless(&super::one_line(line.trim()))).collect();
+    let lines: Vec<String> = why.lines().map(|line| harmless(&message(line.trim()))).collect();
     format!("UNKNOWN: {}\n", lines.join("; "))
 }
 

@@ -2,11 +2,12 @@
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::NOTHING};
 
-use super::{Summary, complaints, not_after, one_line, relative, worst_first};
+use super::{Summary, complaints, not_after, relative, worst_first};
 use crate::domain::check::State;
 use crate::domain::inventory::Sighting;
 use crate::domain::plan::{Action, Deferral, Held};
 use crate::domain::snapshot::{Entry, ManagedEntry, Snapshot};
+use crate::domain::text::{message, one_line};
 use crate::domain::time::Timestamp;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,10 +50,10 @@ fn stopped(snapshot: &Snapshot) -> String {
         out.push_str(&format!("acting is paused until {until}, {}\n", relative(snapshot.taken_at, until)));
     }
     if let Some(why) = &snapshot.clock_doubt {
-        out.push_str(&format!("{}; nothing is renewed, and all that is said of time is in doubt\n", one_line(why)));
+        out.push_str(&format!("{}; nothing is renewed, and all that is said of time is in doubt\n", message(why)));
     }
     if let Some(lost) = &snapshot.journal_lost {
-        out.push_str(&format!("{}; pauses and attempts are forgotten: certd journal\n", one_line(lost)));
+        out.push_str(&format!("{}; pauses and attempts are forgotten: certd journal\n", message(lost)));
     }
     if !out.is_empty() {
         out.push('\n');
@@ -106,10 +107,10 @@ fn names(entry: &Entry) -> String {
 fn issuer(entry: &Entry) -> String {
     match &entry.observation.sighting {
         Sighting::Absent | Sighting::Deleted(_) | Sighting::Unknown(_) => String::new(),
-        Sighting::Crl(list) => one_line(list.issuer_cn.as_deref().unwrap_or(&list.issuer)),
+        Sighting::Crl(list) => message(list.issuer_cn.as_deref().unwrap_or(&list.issuer)),
         Sighting::Found(found) => {
             let leaf = found.leaf();
-            one_line(leaf.issuer_cn.as_deref().unwrap_or(&leaf.issuer))
+            message(leaf.issuer_cn.as_deref().unwrap_or(&leaf.issuer))
         }
     }
 }
@@ -129,7 +130,7 @@ fn what(now: Timestamp, entry: &Entry) -> String {
 
 fn failures(managed: &ManagedEntry) -> Option<String> {
     let record = &managed.record;
-    let why = record.last_error.as_deref().map(|error| format!(": {}", one_line(error))).unwrap_or_default();
+    let why = record.last_error.as_deref().map(|error| format!(": {}", message(error))).unwrap_or_default();
     match record.consecutive_failures {
         0 => None,
         1 => Some(format!("the last renewal failed{why}")),
@@ -168,19 +169,20 @@ fn pause(now: Timestamp, managed: &ManagedEntry) -> Option<String> {
 fn on_hold(held: &Held) -> Option<String> {
     match held {
         Held::Obstacle(_) => None,
-        Held::ClockDoubtful(why) => Some(one_line(why)),
+        Held::ClockDoubtful(why) => Some(message(why)),
         Held::ActIsOff => Some("act = false".to_string()),
         Held::Paused { until } => Some(format!("paused until {until}")),
-        Held::TwoRules(rules) => Some(format!("two rules name it: {}", one_line(&rules.join(", ")))),
-        Held::UnsupportedKey(key) => Some(format!("certd makes no keys of its kind: {}", one_line(key))),
+        Held::TwoRules(rules) => Some(format!("two rules name it: {}", message(&rules.join(", ")))),
+        Held::UnsupportedKey(key) => Some(format!("certd makes no keys of its kind: {}", message(key))),
         Held::SeveralCertificates => Some("several certificates are kept in one place".to_string()),
-        Held::Unwritable(why) => Some(one_line(why)),
+        Held::Unwritable(why) => Some(message(why)),
         Held::NotObserved => Some("there is nothing to renew".to_string()),
     }
 }
 
-/// Only the first word of a row is coloured, once the columns are laid out.
+/// Only the first word of a row is coloured, once the columns are laid out. Nothing else leaves as a control character.
 pub(super) fn painted(line: &str, color: bool) -> String {
+    let line = one_line(line);
     let states = [(State::Critical, "1;31"), (State::Unknown, "35"), (State::Warning, "33"), (State::Ok, "32")];
     let state = states.iter().find(|(state, _)| line.split(' ').next() == Some(state.as_str()));
     match state {
@@ -188,6 +190,6 @@ pub(super) fn painted(line: &str, color: bool) -> String {
             let word = state.as_str();
             format!("\u{1b}[{code}m{word}\u{1b}[0m{}", &line[word.len()..])
         }
-        _ => line.to_string(),
+        _ => line,
     }
 }

@@ -35,7 +35,7 @@ pub async fn run(arguments: DoctorArguments, now: fn() -> Timestamp) -> anyhow::
     setup.close().await;
     let found: Vec<Finding> = found.into_iter().flatten().collect();
     match arguments.format {
-        DoctorFormat::Table => crate::cli::print(&findings::table(&found, crate::cli::look()))?,
+        DoctorFormat::Table => crate::cli::print_painted(&findings::table(&found, crate::cli::look()))?,
         DoctorFormat::Json => crate::cli::print(&findings::json(&found))?,
     }
     Ok(found.iter().map(|finding| finding.state).max().unwrap_or(State::Ok).exit_code())
