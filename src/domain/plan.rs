@@ -274,7 +274,7 @@ fn permitted(world: &World, managed: &Managed, reason: Reason, leaf: Option<&Cer
     if let Some((until, reached)) = cap::reached(world.journal, &managed.spec, leaf, world.now).filter(|_| !is_issued) {
         // Where the cap is low, it is reached before others have undone as much as `contested` waits for.
         let found = leaf.map(|leaf| leaf.fingerprint);
-        let is_undone = record.is_some_and(|record| record.is_undone_again(found));
+        let is_undone = record.is_some_and(|record| record.is_undone_again(found, world.now));
         let stopped_by = if is_undone { Deferral::Contested } else { reached };
         return Action::Defer { until, reason: stopped_by, renew: reason };
     }
@@ -485,8 +485,10 @@ mod tests {
 
     #[test]
     fn where_the_cap_comes_first_what_others_undo_is_contested_all_the_same() {
+        let long_ago = NOW.minus(7 * DAY);
         let stopped = |closed: usize, wrote| {
-            let record = Record { wrote, closed: vec![NOW; closed], ..Record::default() };
+            let closed = [vec![long_ago; 3], vec![NOW; closed]].concat();
+            let record = Record { wrote, closed, ..Record::default() };
             match Scene::due().record(record).change(|scene| stopped_by(scene, None, 2)).action() {
                 Action::Defer { until, reason, .. } if until == NOW.plus(7 * DAY) => reason,
                 other => panic!("{other:?}"),

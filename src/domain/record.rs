@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::breaker::IssuerRecord;
+use super::cap;
 use super::cert::{Certificate, Fingerprint};
 use super::name::{CertName, IssuerName};
 use super::plan::Reason;
@@ -70,8 +71,9 @@ impl Record {
     }
 
     /// What certd stored last is gone again, and so was something before, or there would be no second.
-    pub(super) fn is_undone_again(&self, found: Option<Fingerprint>) -> bool {
-        self.wrote.is_some() && self.wrote != found && self.closed.len() > 1
+    pub(super) fn is_undone_again(&self, found: Option<Fingerprint>, now: Timestamp) -> bool {
+        let lately = self.closed.iter().filter(|at| at.until(now) < cap::WINDOW);
+        self.wrote.is_some() && self.wrote != found && lately.count() > 1
     }
 
     /// Whoever asks and never lives to hear the answer waits as after any failure, or a crash loop would ask for ever.

@@ -60,7 +60,7 @@ fn all_well(snapshot: &Snapshot) -> String {
 /// What was found may be as wrong as the clock is, so its reason comes first.
 fn doubted(snapshot: &Snapshot, summary: Summary, why: &str) -> String {
     let (word, all) = (snapshot.worst().as_str().to_uppercase(), certificates(snapshot.entries.len()));
-    format!("{word}: {}; by it, {} of {all} ok", harmless(&super::one_line(why)), summary.ok)
+    format!("{word}: {}; by it, {} of {all} ok", harmless(&message(why)), summary.ok)
 }
 
 fn headline(snapshot: &Snapshot, summary: Summary, bad: &[&Entry]) -> String {
