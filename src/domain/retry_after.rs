@@ -93,6 +93,7 @@ mod tests {
             "Mon, 06 Nov 1994 08:49:37 GMT",
             "Sun, 31 Feb 1994 08:49:37 GMT",
             "1994-11-06T08:49:37Z",
+            "Sunday, 06-Nov-94908:49:37 GMT",
         ] {
             assert_eq!(read(value, THEN), None, "{value}");
         }

@@ -24,8 +24,10 @@ impl Timestamp {
 
     /// As HTTP writes it, in any of its three forms (RFC 9110, section 5.6.7). No date before 1970 is one.
     pub fn from_http_date(text: &str) -> Option<Self> {
+        // The crate looks past whatever stands between day and time in the form of RFC 850.
+        let is_apart = !text.contains('-') || text.trim().split(' ').count() == 4;
         let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-        Some(Self(seconds(since)))
+        is_apart.then_some(Self(seconds(since)))
     }
 
     /// How long until `later`; zero when it has passed.
