@@ -1,13 +1,13 @@
 //! 1,751 objects from seven corpora: certificates are read to the second, and nothing else is taken for one.
 
-use std::collections::BTreeMap;
-use std::io::Cursor;
+#[path = "corpus/archive.rs"]
+mod archive;
+
 use std::time::{Duration, Instant};
 
+use archive::unpack;
 use certd::domain::time::Timestamp;
 use certd::pki::read;
-
-const ARCHIVE: &[u8] = include_bytes!("corpus/certificates.tar.xz");
 
 struct Truth<'a> {
     sha256: &'a str,
@@ -69,23 +69,4 @@ fn parse(line: &str) -> Truth<'_> {
             other => panic!("no such class: {other}"),
         },
     }
-}
-
-/// The files of the archive by path. Headers are those of POSIX ustar (512 bytes, sizes in octal).
-fn unpack() -> BTreeMap<String, Vec<u8>> {
-    let mut tar = Vec::new();
-    lzma_rs::xz_decompress(&mut Cursor::new(ARCHIVE), &mut tar).unwrap();
-    let mut files = BTreeMap::new();
-    let mut rest = tar.as_slice();
-    while let Some((header, body)) = rest.split_at_checked(512).filter(|(header, _)| header[0] != 0) {
-        let text = |range: std::ops::Range<usize>| {
-            std::str::from_utf8(&header[range]).unwrap().trim_end_matches(['\0', ' ']).to_string()
-        };
-        let size = usize::from_str_radix(&text(124..136), 8).unwrap();
-        if header[156] == b'0' {
-            files.insert(text(0..100), body[..size].to_vec());
-        }
-        rest = &body[size.next_multiple_of(512)..];
-    }
-    files
 }
