@@ -4,6 +4,8 @@ pub use ::pem::{Pem, PemError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+const BEGIN: &str = "-----BEGIN ";
+
 /// One block a certificate, in the order given, each line ended by `\n`.
 pub fn certificates<D: AsRef<[u8]>>(ders: &[D]) -> String {
     ders.iter().map(|der| block("CERTIFICATE", der.as_ref())).collect()
@@ -19,18 +21,25 @@ pub(super) fn block(tag: &str, der: &[u8]) -> String {
 }
 
 /// Every block, in order. The common form, of nothing but base64 between its marks, is read here in a fifth of the time
-/// that the crate takes; every other is left to it.
+/// that the crate takes; every other is left to it. A block that begins and is not read is damage: nobody may take the
+/// place for one without it, and write over it.
 pub fn parse_many(text: impl AsRef<[u8]>) -> Result<Vec<Pem>, PemError> {
-    match plain_blocks(text.as_ref()) {
-        Some(blocks) => Ok(blocks),
-        None => ::pem::parse_many(text),
+    if let Some(blocks) = plain_blocks(text.as_ref()) {
+        return Ok(blocks);
     }
+    let blocks = ::pem::parse_many(&text)?;
+    let begun = text.as_ref().windows(BEGIN.len()).filter(|at| *at == BEGIN.as_bytes()).count();
+    if blocks.len() == begun { Ok(blocks) } else { Err(PemError::MalformedFraming) }
 }
 
 fn plain_blocks(text: &[u8]) -> Option<Vec<Pem>> {
     let mut rest = std::str::from_utf8(text).ok()?;
     let mut blocks = Vec::new();
-    while let Some((_, begun)) = rest.split_once("-----BEGIN ") {
+    while let Some((before, begun)) = rest.split_once(BEGIN) {
+        // Behind one more dash neither the crate nor OpenSSL sees it.
+        if !(before.ends_with('\n') || (before.is_empty() && blocks.is_empty())) {
+            return None;
+        }
         let (tag, begun) = begun.split_once("-----")?;
         let (body, ended) = begun.split_once("-----END ")?;
         rest = ended.strip_prefix(tag)?.strip_prefix("-----")?;
@@ -79,11 +88,23 @@ mod tests {
         let other_end = KEY.replace("END PRIVATE", "END PUBLIC");
         let damaged = KEY.replace("AAEC", "A!EC");
         let [uneven, early] = ["AAECA\nwQ=", "AA==\nAwQ="].map(|body| KEY.replace("AAEC\nAwQ=", body));
-        for text in [&headed, &blank, &open, &other_end, &damaged, &uneven, &early] {
+        let [behind, dashed, joined] = [format!("a word {KEY}"), format!("-{KEY}"), KEY.trim_end().repeat(2)];
+        for text in [&headed, &blank, &open, &other_end, &damaged, &uneven, &early, &behind, &dashed, &joined] {
             assert_eq!(plain_blocks(text.as_bytes()), None, "{text:?}");
         }
         assert_eq!(parse_many(&headed).unwrap()[0].contents(), [0, 1, 2, 3, 4]);
         assert_eq!(parse_many(&uneven).unwrap()[0].contents(), [0, 1, 2, 3, 4]);
+        assert_eq!([&behind, &joined].map(|text| parse_many(text).unwrap().len()), [1, 2]);
         assert!(parse_many(&damaged).is_err() && parse_many(&early).is_err());
+    }
+
+    #[test]
+    fn a_block_that_begins_and_is_not_read_is_damage_and_not_absence() {
+        let cut_off = format!("{KEY}{}", KEY.replace("-----END PRIVATE KEY-----\n", ""));
+        let dashed = format!("{KEY}-{KEY}");
+        for text in [cut_off, dashed] {
+            assert_eq!(::pem::parse_many(&text).map(|blocks| blocks.len()), Ok(1), "the crate passes over it");
+            assert_eq!(parse_many(&text), Err(PemError::MalformedFraming), "{text}");
+        }
     }
 }

@@ -48,6 +48,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let three: Vec<&Vec<u8>> = some().take(3).collect();
     let chain = pem::certificates(&three);
     seeds.extend([SEC1.to_string() + &chain, chain.replace('\n', "\r\n") + ENCRYPTED].map(String::into_bytes));
+    // What certd once read otherwise than the crate: a sixth dash.
+    seeds.push([b"-", &*seeds[0]].concat());
     seeds.extend(some().take(3).cloned());
     seeds
 }
