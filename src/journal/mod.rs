@@ -7,6 +7,7 @@ pub mod event;
 pub mod pending;
 mod table;
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -25,6 +26,10 @@ use table::{FORMAT, MOST_EVENTS};
 
 const FILE: &str = "journal.redb";
 
+/// Held by the process that has the journal, from before it looks at it. The file of the journal itself cannot be the
+/// lock: it is put in place by a link or a rename, and another process would hold what was there before.
+const LOCK: &str = "journal.lock";
+
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     #[error("the journal is in use by another certd: {}", .0.display())]
@@ -42,6 +47,8 @@ pub enum JournalError {
 
 pub struct Journal {
     database: Database,
+    /// Given back after the database is closed.
+    _lock: File,
     path: PathBuf,
     state: Mutex<State>,
     pub keys: PendingKeys,
@@ -59,6 +66,7 @@ impl Journal {
         let path = state_dir.join(FILE);
         let failed = |doing| failure(&path, doing);
         create_private_dir(state_dir).map_err(|e| failed("make the directory of")(e.into()))?;
+        let lock = lock(state_dir, &path)?;
         if !Self::exists(state_dir) {
             create(&path)?;
         }
@@ -77,7 +85,7 @@ impl Journal {
             PendingKeys::new(state_dir.join("pending")).map_err(|e| failed("make the key directory of")(e.into()))?;
         let claims =
             Claims::open(state_dir).map_err(|e| failed("read or make the name of this instance beside")(e.into()))?;
-        Ok(Self { database, path, state: Mutex::new(state), keys, claims })
+        Ok(Self { database, _lock: lock, path, state: Mutex::new(state), keys, claims })
     }
 
     /// Durable when it returns.
@@ -107,6 +115,19 @@ impl Journal {
 
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("folding an event does not panic")
+    }
+}
+
+/// Whoever ends, by kill -9, too, gives it back. The file stays.
+fn lock(state_dir: &Path, journal: &Path) -> Result<File, JournalError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let failed = |source: std::io::Error| failure(journal, "lock")(source.into());
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).open(state_dir.join(LOCK)).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(JournalError::InUse(journal.to_path_buf())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
 
@@ -145,8 +166,8 @@ fn draft(path: &Path, first: Option<&Entry>) -> Result<PathBuf, JournalError> {
     Ok(draft)
 }
 
-/// A crash leaves either no journal or an empty one. A link, unlike a rename, replaces none that another certd has made
-/// meanwhile.
+/// A crash leaves either no journal or an empty one. A link, unlike a rename, replaces none that a certd of before there was
+/// a lock has made meanwhile.
 fn create(path: &Path) -> Result<(), JournalError> {
     let draft = draft(path, None)?;
     let failed = |source: std::io::Error| failure(path, "make")(source.into());
@@ -307,6 +328,33 @@ mod tests {
             }
         }
         assert!(aside > 50 && same > 0, "{aside} {same}");
+    }
+
+    /// What a disk leaves of a page that it acknowledged and never wrote.
+    #[test]
+    fn wherever_a_page_is_all_zeros_the_journal_is_the_same_or_set_aside() {
+        const PAGE: usize = 4096;
+        let whole = tempfile::tempdir().unwrap();
+        let written = format!("{:?}", events(whole.path(), 60).view());
+        let bytes = std::fs::read(whole.path().join(FILE)).unwrap();
+        let (mut same, mut aside) = (0, 0);
+        // Off the grid, too: a file system's blocks need not be those of the database.
+        for start in (0..bytes.len()).step_by(PAGE / 2) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut zeroed = bytes.clone();
+            let end = bytes.len().min(start + PAGE);
+            zeroed[start..end].fill(0);
+            std::fs::write(dir.path().join(FILE), &zeroed).unwrap();
+            match damage::open(&dir.path().join(FILE)) {
+                Ok(Opened::Whole(_, state)) => {
+                    assert_eq!(format!("{:?}", state.view()), written, "silently another at {start}");
+                    same += 1;
+                }
+                Ok(Opened::Damaged(_)) => aside += 1,
+                Err(error) => panic!("{start}: {error:?}"),
+            }
+        }
+        assert!(aside > 10 && same > 0, "{aside} {same}");
     }
 
     #[test]

@@ -60,6 +60,7 @@ fn what_certd_keeps_for_itself_is_for_its_owner_alone() {
         ("state", 0o700),
         ("state/control.sock", 0o600),
         ("state/journal.redb", 0o600),
+        ("state/journal.lock", 0o600),
         ("state/pending", 0o700),
         ("certificates/web/privkey.pem", 0o600),
     ] {

@@ -1,6 +1,8 @@
 //! The journal as people see it, and what happens when its file is damaged.
 
-use super::process::{Home, LOCAL, eventually};
+use std::process::{Command, Output, Stdio};
+
+use super::process::{Home, LOCAL, PATIENCE, eventually};
 
 #[test]
 fn what_was_done_is_shown_while_certd_runs_and_afterwards() {
@@ -47,4 +49,50 @@ fn a_damaged_journal_is_set_aside_and_told_and_nothing_that_is_stored_is_issued_
         other => Err(format!("{other:?}")),
     });
     assert_eq!(std::fs::read_dir(home.path("ca/issued")).unwrap().count(), 1);
+}
+
+/// `certd pause`, held back by strace where it links one name of a file to another; meanwhile another one runs to its end.
+fn two_at_once(home: &Home) -> [Output; 2] {
+    let log = home.path("links");
+    let held = format!("inject=linkat:delay_enter={HELD_FOR_MICROSECONDS}");
+    let mut first = Command::new("strace");
+    first.args(["-f", "-qq", "-o"]).arg(&log).args(["-e", "trace=linkat", "-e", &held]);
+    first.args([env!("CARGO_BIN_EXE_certd"), "pause", "--until", "2h", "--config"]).arg(home.config());
+    let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("the link", || match std::fs::read_to_string(&log).unwrap_or_default() {
+        text if text.contains("linkat(") => Ok(()),
+        text => Err(text),
+    });
+    let second = home.certd(&["pause", "--until", "3h"]);
+    [first.wait_with_output().unwrap(), second]
+}
+
+/// Far longer than the second one takes.
+const HELD_FOR_MICROSECONDS: u64 = 1_500_000;
+
+fn one_has_it_and_the_other_is_told([first, second]: &[Output; 2]) {
+    const { assert!(HELD_FOR_MICROSECONDS < PATIENCE.as_micros() as u64) };
+    assert!(first.status.success(), "{first:?}");
+    let told = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success() && told.contains("could not ask the running certd"), "{second:?}");
+}
+
+#[test]
+fn of_two_first_starts_at_once_one_makes_the_journal_and_the_other_says_that_it_is_in_use() {
+    let home = Home::with(LOCAL);
+    one_has_it_and_the_other_is_told(&two_at_once(&home));
+    let told: serde_json::Value = serde_json::from_str(&home.says(&["journal", "--format", "json"])).unwrap();
+    assert_eq!(told["events"].as_array().unwrap().len(), 1, "the pause of the first one: {told}");
+}
+
+#[test]
+fn of_two_starts_at_once_on_a_damaged_journal_one_sets_it_aside_once() {
+    let home = Home::with(LOCAL);
+    std::fs::create_dir(home.path("state")).unwrap();
+    std::fs::write(home.path("state/journal.redb"), b"this is no journal").unwrap();
+    one_has_it_and_the_other_is_told(&two_at_once(&home));
+    assert_eq!(std::fs::read(home.path("state/journal.redb.damaged-1")).unwrap(), b"this is no journal");
+    assert!(!home.path("state/journal.redb.damaged-2").exists(), "the new one is no damaged one");
+    let told = home.says(&["journal"]);
+    assert!(told.starts_with("a damaged journal was set aside: ") && told.contains("paused"), "{told}");
 }
