@@ -1,29 +1,30 @@
-//! An estate of certificates: what certd decides is the real code, and what it does makes the events of a renewal in
-//! their order (`src/renew.rs`, `src/renew/ask.rs`, `src/cycle/execute.rs`).
+//! An estate of certificates in a Vault: what certd decides is the real code, and what it does makes the events of a
+//! renewal in their order (`attempt`).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use certd::domain::breaker;
-use certd::domain::cap;
 use certd::domain::cert::{Certificate, Chain, Fingerprint, KeyDigest, KeyType, KeyUsage, SignatureAlgorithm, Trust};
+use certd::domain::clock::{self, Heard};
 use certd::domain::inventory::{Found, Inventory, Location, Observation, Sighting};
 use certd::domain::key::KeySpec;
 use certd::domain::name::San;
-use certd::domain::plan::{Action, Managed, Origin, Reason, World, plan};
-use certd::domain::policy::{self, RenewalPolicy};
+use certd::domain::plan::{Action, Held, JournalView, Managed, Origin, Reason, World, plan};
+use certd::domain::policy::{self, RenewalPolicy, Share, Threshold};
 use certd::domain::renewal::Spec;
 use certd::domain::time::Timestamp;
-use certd::journal::event::{Entry, Event, Issued, Stage, State};
+use certd::journal::event::{Entry, Event, State};
 
-use crate::faults::{Dice, Outages};
+use crate::faults::{Clock, Dice, Outages, longest_up};
+use crate::ideal::{self, Foreign, Leaf};
 use crate::next_turn;
 
 /// 2027-01-15T08:00:00Z
 const BEGIN: Timestamp = Timestamp(1_800_000_000);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// A rule taken away, to show that it is missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,9 @@ pub enum Broken {
     RetriesAtOnce,
     AsksAgainAfterALostAnswer,
     NeverTriesAgain,
+    /// At a half of the lifetime left instead of a third.
+    RenewsEarly,
+    TrustsAnyClock,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -42,6 +46,11 @@ pub struct Tally {
     pub restarts: u64,
     pub lost_answers: u64,
     pub expired: u64,
+    /// Turns in which the clock was not believed.
+    pub doubts: u64,
+    pub foreign: u64,
+    pub superseded: u64,
+    pub given_up: u64,
 }
 
 impl Tally {
@@ -53,6 +62,10 @@ impl Tally {
         self.restarts += other.restarts;
         self.lost_answers += other.lost_answers;
         self.expired += other.expired;
+        self.doubts += other.doubts;
+        self.foreign += other.foreign;
+        self.superseded += other.superseded;
+        self.given_up += other.given_up;
     }
 
     pub fn ratio(&self) -> f64 {
@@ -61,50 +74,69 @@ impl Tally {
 }
 
 /// One place and what it holds.
-struct Kept {
-    managed: Managed,
-    lifetime: Duration,
-    leaf: Certificate,
-    was_expired: bool,
+pub(super) struct Kept {
+    pub managed: Managed,
+    pub lifetime: Duration,
+    pub leaf: Certificate,
+    pub was_expired: bool,
     /// What the CA signed for the renewal in flight, whether its answer came or not.
-    signed: Option<Certificate>,
+    pub signed: Option<Certificate>,
+    /// What was there before the leaf.
+    before: Option<Certificate>,
+    foreign: Vec<Foreign>,
+    /// What the journal holds of it, and what that adds up to.
+    events: Vec<Entry>,
+    pub state: State,
+    /// Of the turns that were asked for, this is the next one.
+    next: Timestamp,
+}
+
+/// What comes at an instant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Comes {
+    SomebodyElse(usize),
+    Turn(usize),
 }
 
 pub struct Estate {
-    dice: Dice,
-    now: Timestamp,
-    kept: Vec<Kept>,
-    ca: Outages,
-    store: Outages,
+    pub(super) dice: Dice,
+    /// The right time; certd sees what `clock` shows.
+    pub(super) now: Timestamp,
+    pub(super) clock: Clock,
+    pub(super) kept: Vec<Kept>,
+    pub(super) ca: Outages,
+    pub(super) store: Outages,
     /// The CA asked to be left alone until then.
-    ca_waits: Timestamp,
-    is_faulty: bool,
-    broken: Option<Broken>,
-    events: Vec<Entry>,
-    state: State,
-    tally: Tally,
+    pub(super) ca_waits: Timestamp,
+    pub(super) is_faulty: bool,
+    pub(super) broken: Option<Broken>,
+    /// What the journal holds of issuers, whose state is that of all certificates.
+    of_issuers: Vec<Entry>,
+    issuers: State,
+    last_noted: Option<Timestamp>,
+    pub(super) tally: Tally,
     drawn: u64,
 }
-
-/// A crash: everything but the journal and the places is forgotten.
-struct Crashed;
 
 impl Estate {
     pub fn new(seed: u64, many: usize, broken: Option<Broken>) -> Self {
         let mut dice = Dice::new(seed);
         let span = DAY * 500;
         let (ca, store) = (Outages::new(&mut dice, BEGIN, span), Outages::new(&mut dice, BEGIN, span));
+        let clock = Clock::new(&mut dice, BEGIN, span);
         let mut estate = Self {
             dice,
             now: BEGIN,
+            clock,
             kept: Vec::new(),
             ca,
             store,
             ca_waits: BEGIN,
             is_faulty: true,
             broken,
-            events: Vec::new(),
-            state: State::default(),
+            of_issuers: Vec::new(),
+            issuers: State::default(),
+            last_noted: None,
             tally: Tally::default(),
             drawn: seed << 24,
         };
@@ -120,11 +152,11 @@ impl Estate {
         let mut estate = Self::new(seed, 0, None);
         estate.keep(0, DAY * 90);
         let due = estate.kept[0].managed.spec.renewal.due_at(&estate.kept[0].leaf);
-        (estate.ca, estate.store) = (Outages::one(BEGIN, due.plus(outage)), Outages::one(BEGIN, BEGIN));
-        estate.is_faulty = false;
+        (estate.ca, estate.store) = (Outages::one(BEGIN, due.plus(outage)), Outages::none());
+        (estate.is_faulty, estate.clock) = (false, Clock::right());
         for nth in 0..=restarts {
             estate.now = due.plus(outage * nth / (restarts + 1));
-            estate.restart();
+            estate.restart(0);
             // Between two restarts there is time for what is waited for.
             let _ = estate.turn(0);
         }
@@ -133,12 +165,16 @@ impl Estate {
 
     fn keep(&mut self, nth: usize, lifetime: Duration) {
         let name = format!("app-{nth}.example.org");
+        let renewal = match self.broken {
+            Some(Broken::RenewsEarly) => RenewalPolicy(Some(Threshold::Share(Share::percent(50)))),
+            _ => RenewalPolicy::default(),
+        };
         let spec = Spec {
             names: vec![San::from_text(&name)],
             common_name: None,
             key: KeySpec::EcdsaP256,
             lifetime: Some(lifetime),
-            renewal: RenewalPolicy::default(),
+            renewal,
         };
         let managed = Managed {
             name: name.as_str().into(),
@@ -152,10 +188,23 @@ impl Estate {
             held: None,
         };
         let leaf = self.made(&managed, lifetime);
-        self.kept.push(Kept { managed, lifetime, leaf, was_expired: false, signed: None });
+        let kept = Kept {
+            managed,
+            lifetime,
+            leaf,
+            was_expired: false,
+            signed: None,
+            before: None,
+            foreign: Vec::new(),
+            events: Vec::new(),
+            state: State::default(),
+            next: self.now,
+        };
+        self.kept.push(kept);
     }
 
-    fn made(&mut self, managed: &Managed, lifetime: Duration) -> Certificate {
+    /// Signed now, by a CA whose clock is right.
+    pub(super) fn made(&mut self, managed: &Managed, lifetime: Duration) -> Certificate {
         self.drawn += 1;
         let mut fingerprint = [0; 32];
         fingerprint[..8].copy_from_slice(&Dice::new(self.drawn).draw().to_be_bytes());
@@ -183,28 +232,86 @@ impl Estate {
 
     /// From one instant at which something can change to the next.
     pub fn run(&mut self, span: Duration) -> Result<Tally, String> {
-        let mut due: BinaryHeap<Reverse<(Timestamp, usize)>> =
-            (0..self.kept.len()).map(|nth| Reverse((next_turn(self.now), nth))).collect();
-        while let Some(Reverse((at, nth))) = due.pop() {
+        let mut coming: BinaryHeap<Reverse<(Timestamp, Comes)>> =
+            (0..self.kept.len()).map(|nth| Reverse((next_turn(self.now), Comes::Turn(nth)))).collect();
+        coming.extend(self.visits(span).map(Reverse));
+        self.kept.iter_mut().for_each(|kept| kept.next = next_turn(BEGIN));
+        while let Some(Reverse((at, comes))) = coming.pop() {
             if BEGIN.until(at) >= span {
                 break;
             }
             self.now = self.now.max(at);
-            self.judge_end(nth)?;
-            let next = self.turn(nth)?;
-            due.push(Reverse((next_turn(next.max(self.now.plus(Duration::from_secs(1)))), nth)));
+            let (nth, next) = match comes {
+                Comes::SomebodyElse(nth) => {
+                    self.write_as_somebody_else(nth);
+                    (nth, self.now)
+                }
+                // Another one was asked for instead.
+                Comes::Turn(nth) if self.kept[nth].next != at => continue,
+                Comes::Turn(nth) => {
+                    self.judge_end(nth)?;
+                    (nth, self.turn(nth)?)
+                }
+            };
+            let next = next_turn(next.max(self.now.plus(Duration::from_secs(1))));
+            self.kept[nth].next = next;
+            coming.push(Reverse((next, Comes::Turn(nth))));
         }
+        self.tally.needed = self.needed(BEGIN.plus(span));
         Ok(self.tally.clone())
     }
 
-    /// Nobody expires who had, once due, the CA and the store for one unbroken stretch longer than the longest wait.
-    fn judge_end(&mut self, nth: usize) -> Result<(), String> {
+    /// When somebody else writes, and where.
+    fn visits(&mut self, span: Duration) -> impl Iterator<Item = (Timestamp, Comes)> + use<> {
+        let (mut at, mut visits) = (BEGIN, Vec::new());
+        while BEGIN.until(at) < span && !self.kept.is_empty() {
+            at = at.plus(Duration::from_secs(self.dice.below(40 * 86_400)));
+            let nth = self.dice.below(self.kept.len() as u64);
+            visits.push((at, Comes::SomebodyElse(usize::try_from(nth).unwrap())));
+        }
+        visits.into_iter()
+    }
+
+    /// A new one of their own, or what was there before, as a restored backup has it.
+    pub(super) fn write_as_somebody_else(&mut self, nth: usize) {
+        let (managed, lifetime) = (self.kept[nth].managed.clone(), self.kept[nth].lifetime);
+        let leaf = match self.kept[nth].before.clone().filter(|_| self.dice.in_a_hundred(50)) {
+            Some(before) => before,
+            None => self.made(&managed, lifetime),
+        };
+        self.tally.foreign += 1;
+        let foreign = Foreign { at: self.now, leaf: Leaf { not_before: leaf.not_before, lifetime } };
+        self.kept[nth].foreign.push(foreign);
+        self.put(nth, leaf);
+    }
+
+    pub(super) fn put(&mut self, nth: usize, leaf: Certificate) {
         let kept = &mut self.kept[nth];
+        if kept.leaf.fingerprint != leaf.fingerprint {
+            kept.before = Some(std::mem::replace(&mut kept.leaf, leaf));
+            kept.was_expired = false;
+        }
+    }
+
+    fn needed(&self, end: Timestamp) -> u64 {
+        let outages = [&self.ca, &self.store];
+        let of = |kept: &Kept| {
+            let first = Leaf { not_before: BEGIN, lifetime: kept.lifetime };
+            ideal::needed(first, &kept.foreign, &outages, end)
+        };
+        self.kept.iter().map(of).sum()
+    }
+
+    /// Nobody expires who had, once due, the CA, the store and a right clock for one unbroken stretch longer than the
+    /// longest wait.
+    fn judge_end(&mut self, nth: usize) -> Result<(), String> {
+        let kept = &self.kept[nth];
         let is_expired = kept.leaf.not_after <= self.now;
         if is_expired && !kept.was_expired {
-            let from = kept.managed.spec.renewal.due_at(&kept.leaf);
-            let up = self.ca.longest_up(&self.store, from, kept.leaf.not_after);
-            if up > policy::LONGEST_WAIT + Duration::from_secs(2 * 3_600) {
+            let since = kept.foreign.last().map_or(BEGIN, |other| other.at);
+            let from = RenewalPolicy::default().due_at(&kept.leaf).max(since);
+            let up = longest_up(&[&self.ca, &self.store, &self.clock.wrong], from, kept.leaf.not_after);
+            if up > policy::LONGEST_WAIT + HOUR * 2 {
                 let why = format!("{} expired although all was well for {up:?}", kept.managed.name);
                 return Err(self.with_trace(nth, why));
             }
@@ -214,36 +321,50 @@ impl Estate {
         Ok(())
     }
 
-    fn with_trace(&self, nth: usize, why: String) -> String {
-        let name = &self.kept[nth].managed.name;
-        let own = self.events.iter().filter(|entry| entry.certificate.as_ref() == Some(name));
+    pub(super) fn with_trace(&self, nth: usize, why: String) -> String {
+        let own = self.kept[nth].events.iter();
         let last: Vec<String> = own.rev().take(30).map(|entry| format!("  {} {:?}", entry.at, entry.event)).collect();
         format!("{why}, at {}\n{}", self.now, last.into_iter().rev().collect::<Vec<_>>().join("\n"))
     }
 
+    pub(super) fn shown(&self) -> Timestamp {
+        self.clock.shown(self.now)
+    }
+
     /// Decides about one certificate, and does it. Returns when to look again.
     fn turn(&mut self, nth: usize) -> Result<Timestamp, String> {
-        let action = self.action(nth);
-        match action {
-            Action::Keep { renew_at } => Ok(renew_at),
+        if let Some(until) = self.store.out_until(self.now) {
+            // Nothing is seen, and nothing is done on that.
+            return Ok(until);
+        }
+        // Turns go by the wall clock, so what lies ahead of a wrong one is looked at each hour.
+        let (is_right, in_an_hour) = (self.shown() == self.now, self.now.plus(HOUR));
+        let ahead = |until: Timestamp| if is_right { until } else { in_an_hour };
+        match self.action(nth) {
+            Action::Keep { renew_at } => Ok(ahead(renew_at)),
             // Its end is looked at, too, for whoever waits beyond it.
             Action::Defer { until, .. } => Ok(match self.broken {
                 Some(Broken::RetriesAtOnce) => {
                     self.attempt(nth, Reason::Due)?;
-                    self.now.plus(Duration::from_secs(3_600))
+                    self.now.plus(HOUR)
                 }
                 Some(Broken::NeverTriesAgain) => self.now.plus(DAY),
-                Some(Broken::AsksAgainAfterALostAnswer) | None => until,
+                _ => ahead(until),
             }),
             Action::Renew { reason } => {
                 self.attempt(nth, reason)?;
                 Ok(self.now.plus(Duration::from_secs(1)))
+            }
+            Action::Hold { held: Held::ClockDoubtful(_) } => {
+                self.tally.doubts += 1;
+                Ok(self.now.plus(HOUR))
             }
             Action::Hold { held } => Err(format!("held: {held:?}")),
         }
     }
 
     fn action(&self, nth: usize) -> Action {
+        let (now, view) = (self.shown(), self.view(nth));
         let kept = &self.kept[nth];
         let found = Found {
             chain: Chain { leaf: Arc::new(kept.leaf.clone()), intermediates: Vec::new() },
@@ -259,150 +380,53 @@ impl Estate {
             location: kept.managed.location.clone(),
             source: "stores".into(),
             environment: None,
-            observed_at: self.now,
+            observed_at: now,
             sighting: Sighting::Found(Box::new(found)),
             took: None,
         });
+        // The Vault that was just read said what time it is.
+        let heard = Heard { vault: "main".into(), date: self.now, age: Duration::ZERO };
+        let doubt = clock::doubt(now, &[heard], view.last_noted).map(|doubt| doubt.to_string());
         let world = World {
-            now: self.now,
+            now,
             managed: std::slice::from_ref(&kept.managed),
             inventory: &inventory,
-            journal: &self.state.view(),
+            journal: &view,
             act: true,
-            clock_doubt: None,
+            clock_doubt: doubt.as_deref().filter(|_| self.broken != Some(Broken::TrustsAnyClock)),
             requested: &BTreeMap::new(),
         };
         plan(&world).remove(0).action
     }
 
-    fn attempt(&mut self, nth: usize, reason: Reason) -> Result<(), String> {
-        let view = self.state.view();
-        let is_issued = view.records.get(&self.kept[nth].managed.name).is_some_and(|record| record.issued);
-        if breaker::open_until(&view, &self.kept[nth].managed, self.now).is_some()
-            && !is_issued
-            && self.broken.is_none()
-        {
-            return Ok(());
-        }
-        match self.steps(nth, reason) {
-            Ok(done) => done,
-            Err(Crashed) => {
-                self.restart();
-                Ok(())
-            }
-        }
+    /// What the whole journal adds up to, for this certificate.
+    pub(super) fn view(&self, nth: usize) -> JournalView {
+        let JournalView { issuers, .. } = self.issuers.view();
+        JournalView { issuers, last_noted: self.last_noted, ..self.kept[nth].state.view() }
     }
 
-    /// One attempt, step by step; a crash may come after each event.
-    fn steps(&mut self, nth: usize, reason: Reason) -> Result<Result<(), String>, Crashed> {
-        let name = self.kept[nth].managed.name.clone();
-        let open = self.state.in_flight(&name).cloned();
-        if open.is_none() {
-            self.kept[nth].signed = None;
-            let names = cap::name_set(&self.kept[nth].managed.spec.names);
-            let replaces = Some(self.kept[nth].leaf.fingerprint);
-            self.append(nth, Event::Begun { reason, asked: "asked".into(), replaces, key: None, names })?;
+    pub(super) fn note(&mut self, nth: usize, event: Event) {
+        let kept = &mut self.kept[nth];
+        let entry = Entry { at: self.clock.shown(self.now), certificate: Some(kept.managed.name.clone()), event };
+        self.last_noted = Some(entry.at);
+        if matches!(entry.event, Event::IssuerFailed { .. } | Event::Issued(_)) {
+            let of_all = Entry { certificate: Some("all".into()), ..entry.clone() };
+            self.of_issuers.push(of_all.clone());
+            self.issuers.fold(of_all);
         }
-        if let Some(Stage::Asked(_)) = open.map(|open| open.stage) {
-            // What became of it is asked of the CA itself.
-            if self.ca.is_out(self.now) {
-                return self.failed(nth, None).map(Ok);
-            }
-            let is_forgotten = self.broken == Some(Broken::AsksAgainAfterALostAnswer);
-            match self.kept[nth].signed.is_some() && !is_forgotten {
-                true => self.append(nth, issued())?,
-                false => self.append(nth, Event::NotIssued { issuer: "ca".into() })?,
-            }
-        }
-        if self.state.in_flight(&name).is_some_and(|open| open.stage == Stage::Begun)
-            && let Some(ended) = self.ask(nth)?
-        {
-            return Ok(ended);
-        }
-        if self.store.is_out(self.now) {
-            return self.failed(nth, None).map(Ok);
-        }
-        self.write(nth).map(Ok)
+        kept.events.push(entry.clone());
+        kept.state.fold(entry);
     }
 
-    /// `None` where the CA has signed.
-    fn ask(&mut self, nth: usize) -> Result<Option<Result<(), String>>, Crashed> {
-        self.tally.attempts += 1;
-        self.append(nth, Event::Asked { issuer: "ca".into(), until: Some(self.now.plus(Duration::from_secs(20))) })?;
-        if self.now < self.ca_waits {
-            let why = format!("the CA was asked before {}", self.ca_waits);
-            return Ok(Some(Err(self.with_trace(nth, why))));
-        }
-        if self.ca.is_out(self.now) {
-            self.append(nth, Event::IssuerFailed { issuer: "ca".into(), retry_after: None })?;
-            self.append(nth, Event::NotIssued { issuer: "ca".into() })?;
-            return Ok(Some(Ok(self.failed(nth, None)?)));
-        }
-        if self.is_faulty && self.dice.in_a_hundred(2) {
-            let wait = 60 + self.dice.below(20 * 3_600);
-            self.ca_waits = self.now.plus(Duration::from_secs(wait));
-            // Who asks to be left alone does not answer meanwhile.
-            self.ca.add(self.now, self.ca_waits);
-            // First, since a crash after it must not forget what the CA asked for.
-            self.append(nth, Event::IssuerFailed { issuer: "ca".into(), retry_after: Some(wait) })?;
-            self.append(nth, Event::NotIssued { issuer: "ca".into() })?;
-            return Ok(Some(Ok(self.failed(nth, Some(Duration::from_secs(wait)))?)));
-        }
-        if self.kept[nth].signed.is_some() {
-            let why = "the CA was asked twice for one renewal".to_string();
-            return Ok(Some(Err(self.with_trace(nth, why))));
-        }
-        let (managed, lifetime) = (self.kept[nth].managed.clone(), self.kept[nth].lifetime);
-        self.kept[nth].signed = Some(self.made(&managed, lifetime));
-        self.tally.issued += 1;
-        if self.is_faulty && self.dice.in_a_hundred(3) {
-            self.tally.lost_answers += 1;
-            self.append(nth, Event::IssuerFailed { issuer: "ca".into(), retry_after: None })?;
-            return Ok(Some(Ok(self.failed(nth, None)?)));
-        }
-        self.append(nth, issued())?;
-        Ok(None)
-    }
-
-    fn write(&mut self, nth: usize) -> Result<(), Crashed> {
-        let leaf = self.kept[nth].signed.clone().expect("it was issued");
-        self.append(nth, Event::Accepted { serial: leaf.serial.clone() })?;
-        if self.kept[nth].leaf.fingerprint != leaf.fingerprint {
-            self.tally.needed += 1;
-        }
-        (self.kept[nth].leaf, self.kept[nth].was_expired) = (leaf.clone(), false);
-        self.append(nth, Event::Written { version: Some(1) })?;
-        self.append(nth, Event::Closed { fingerprint: leaf.fingerprint, not_after: leaf.not_after })
-    }
-
-    fn failed(&mut self, nth: usize, retry_after: Option<Duration>) -> Result<(), Crashed> {
-        self.tally.failures += 1;
-        let (name, not_after) = (self.kept[nth].managed.name.clone(), self.kept[nth].leaf.not_after);
-        let before = self.state.view().records.get(&name).map_or(0, |record| record.consecutive_failures);
-        let own = policy::retry_at(before.saturating_add(1), self.now, &name.0, Some(not_after));
-        let retry_at = retry_after.map_or(own, |wait| own.max(self.now.plus(wait)));
-        self.append(nth, Event::Failed { message: "no".into(), retry_at, held: false })
-    }
-
-    fn append(&mut self, nth: usize, event: Event) -> Result<(), Crashed> {
-        let entry = Entry { at: self.now, certificate: Some(self.kept[nth].managed.name.clone()), event };
-        self.events.push(entry.clone());
-        self.state.fold(entry);
-        match self.is_faulty && self.dice.below(400) == 0 {
-            true => Err(Crashed),
-            false => Ok(()),
-        }
-    }
-
-    fn restart(&mut self) {
+    /// What is known is what the journal says.
+    pub(super) fn restart(&mut self, nth: usize) {
         self.tally.restarts += 1;
-        self.state = State::default();
-        for entry in &self.events {
-            self.state.fold(entry.clone());
-        }
+        let folded = |events: &[Entry]| {
+            let mut state = State::default();
+            events.iter().for_each(|entry| state.fold(entry.clone()));
+            state
+        };
+        self.issuers = folded(&self.of_issuers);
+        self.kept[nth].state = folded(&self.kept[nth].events);
     }
-}
-
-fn issued() -> Event {
-    Event::Issued(Issued { issuer: "ca".into(), ders: vec![vec![0x30, 0]] })
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use certd::domain::time::Timestamp;
 
+const HOUR: u64 = 3_600;
+const DAY: u64 = 24 * HOUR;
+
 /// splitmix64.
 pub struct Dice(u64);
 
@@ -38,8 +41,8 @@ impl Outages {
         let mut at = from;
         let mut all = Vec::new();
         while from.until(at) < span {
-            at = at.plus(Duration::from_secs(86_400 + dice.below(60 * 86_400)));
-            let long = [600, 7_200, 86_400, 6 * 86_400][usize::try_from(dice.below(4)).unwrap()];
+            at = at.plus(Duration::from_secs(DAY + dice.below(60 * DAY)));
+            let long = [600, 2 * HOUR, DAY, 6 * DAY][usize::try_from(dice.below(4)).unwrap()];
             let end = at.plus(Duration::from_secs(60 + dice.below(long)));
             all.push((at, end));
             at = end;
@@ -51,23 +54,70 @@ impl Outages {
         Self(vec![(from, to)])
     }
 
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
     pub fn add(&mut self, from: Timestamp, to: Timestamp) {
         self.0.push((from, to));
     }
 
-    pub fn is_out(&self, at: Timestamp) -> bool {
-        self.0.iter().any(|(from, to)| *from <= at && at < *to)
+    /// Until when, where it is out at this instant.
+    pub fn out_until(&self, at: Timestamp) -> Option<Timestamp> {
+        self.0.iter().filter(|(from, to)| *from <= at && at < *to).map(|(_, to)| *to).max()
     }
 
-    /// The longest stretch within these two without an outage of either.
-    pub fn longest_up(&self, other: &Self, from: Timestamp, to: Timestamp) -> Duration {
-        let mut all: Vec<_> = self.0.iter().chain(&other.0).filter(|(a, b)| *b > from && *a < to).copied().collect();
-        all.sort();
-        let (mut longest, mut up_since) = (Duration::ZERO, from);
-        for (down, up) in all {
-            longest = longest.max(up_since.until(down));
-            up_since = up_since.max(up);
+    pub fn is_out(&self, at: Timestamp) -> bool {
+        self.out_until(at).is_some()
+    }
+}
+
+/// The longest stretch within these two without an outage of any.
+pub fn longest_up(all: &[&Outages], from: Timestamp, to: Timestamp) -> Duration {
+    let all = all.iter().flat_map(|one| &one.0).filter(|(a, b)| *b > from && *a < to);
+    let mut all: Vec<_> = all.copied().collect();
+    all.sort();
+    let (mut longest, mut up_since) = (Duration::ZERO, from);
+    for (down, up) in all {
+        longest = longest.max(up_since.until(down));
+        up_since = up_since.max(up);
+    }
+    longest.max(up_since.until(to))
+}
+
+/// What the clock of the host shows where it is wrong, in seconds to the right time.
+pub struct Clock {
+    steps: Vec<(Timestamp, Timestamp, i64)>,
+    pub wrong: Outages,
+}
+
+impl Clock {
+    /// Some times in a year it is set wrong, and hours or days later right again.
+    pub fn new(dice: &mut Dice, from: Timestamp, span: Duration) -> Self {
+        let mut clock = Self::right();
+        let mut at = from;
+        while from.until(at) < span {
+            at = at.plus(Duration::from_secs(DAY + dice.below(120 * DAY)));
+            at = clock.step(dice, at);
         }
-        longest.max(up_since.until(to))
+        clock
+    }
+
+    pub fn right() -> Self {
+        Self { steps: Vec::new(), wrong: Outages::none() }
+    }
+
+    /// Forward or back by a day or by 400 of them; returns until when.
+    pub fn step(&mut self, dice: &mut Dice, at: Timestamp) -> Timestamp {
+        let days = [1, 400, -1, -400][usize::try_from(dice.below(4)).unwrap()];
+        let end = at.plus(Duration::from_secs(600 + dice.below(2 * DAY)));
+        self.steps.push((at, end, days * i64::try_from(DAY).unwrap()));
+        self.wrong.add(at, end);
+        end
+    }
+
+    pub fn shown(&self, now: Timestamp) -> Timestamp {
+        let off = self.steps.iter().find(|(from, to, _)| *from <= now && now < *to).map_or(0, |(_, _, off)| *off);
+        Timestamp(now.0 + off)
     }
 }
