@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use certd::pki::bundle::{Bundle, Kept};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::leaves::{Leaf, OldCa};
 use crate::support::vault::{Pki, Vault};
+use crate::{daemon, steps};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
@@ -32,28 +34,45 @@ pub enum Before {
     Due = 1,
 }
 
-#[derive(Clone, Debug)]
-pub struct Case {
-    pub step: String,
-    /// Where the second run is killed; the third one then recovers.
-    pub then: Option<String>,
+/// Where a renewal comes from and goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
     pub store: Store,
     pub issuer: Issuer,
     pub before: Before,
 }
 
+/// What is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// So many runs were.
-    Killed(usize),
-    NotOnThisWay,
+pub enum Face {
+    /// `certd renew`.
+    Command,
+    /// `certd run`, which renews when it is allowed to act, some turns after its start.
+    Daemon,
+}
+
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub way: Way,
+    pub face: Face,
+    /// Where the run ends, and then the one after it, and so on; the one after the last recovers.
+    pub steps: Vec<String>,
+}
+
+/// How a case went well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// So many runs came by their step and died of it. The others came to their end without it.
+    pub killed: usize,
+    /// From the start of the run that recovered to its end, or to the end of the daemon's turn.
+    pub recovered_in: Duration,
 }
 
 /// From the start of a run that recovers to its end.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A process that hangs is no success.
-const ENDS_WITHIN: Duration = Duration::from_secs(30);
+pub const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// `SIGABRT`.
 const ABORTED: i32 = 6;
@@ -61,7 +80,7 @@ const ABORTED: i32 = 6;
 const NAME: &str = "web.example.org";
 
 pub struct Scene<'a> {
-    pub case: &'a Case,
+    pub way: Way,
     pub vault: &'a Vault,
     directory: tempfile::TempDir,
     mount: String,
@@ -70,35 +89,50 @@ pub struct Scene<'a> {
 }
 
 impl Case {
-    /// Not killed at any step.
-    pub fn whole(store: Store, issuer: Issuer, before: Before) -> Self {
-        Self { step: String::new(), then: None, store, issuer, before }
+    pub fn of(way: Way, face: Face, step: &str) -> Self {
+        let lead = steps::lead(step).map(str::to_string);
+        Self { way, face, steps: lead.into_iter().chain([step.to_string()]).collect() }
     }
 
     pub async fn run(&self, vault: &Vault) -> Result<Ended, String> {
-        let scene = Scene::new(self, vault).await;
-        let killed = scene.renew(Some(&self.step)).await?;
-        let mut times = usize::from(killed);
-        if let Some(then) = &self.then {
-            times += usize::from(scene.renew(Some(then)).await?);
+        let scene = Scene::new(self.way, vault).await;
+        let (mut killed, mut most_issued) = (0, 1);
+        for (nth, step) in self.steps.iter().enumerate() {
+            if step == steps::GIVEN_UP {
+                scene.lose_the_key().await;
+                most_issued = 2;
+            }
+            let is_last = nth + 1 == self.steps.len();
+            killed += usize::from(match self.face {
+                Face::Daemon if is_last => daemon::killed(&scene, step).await?,
+                Face::Command | Face::Daemon => scene.renew(Some(step)).await?,
+            });
         }
-        scene.converges(1).await?;
-        Ok(if times == 0 { Ended::NotOnThisWay } else { Ended::Killed(times) })
+        let was_given_up = most_issued == 2;
+        if was_given_up {
+            scene.is_given_up().await?;
+        }
+        let recovered_in = match self.face {
+            // A daemon would wait for a minute before it tries again.
+            Face::Daemon if !was_given_up => daemon::converges(&scene, most_issued).await?,
+            Face::Command | Face::Daemon => scene.converges(most_issued).await?,
+        };
+        Ok(Ended { killed, recovered_in })
     }
 }
 
 impl<'a> Scene<'a> {
-    pub async fn new(case: &'a Case, vault: &'a Vault) -> Self {
+    pub async fn new(way: Way, vault: &'a Vault) -> Self {
         let mount = vault.kv("kills").await;
-        if case.store == Store::KvOne {
+        if way.store == Store::KvOne {
             vault.admin("DELETE", &format!("sys/mounts/{mount}"), Value::Null).await;
             let one = json!({ "type": "kv", "options": { "version": "1" } });
             vault.admin("POST", &format!("sys/mounts/{mount}"), one).await;
         }
         let pki = vault.pki().await;
-        let scene = Self { case, vault, directory: tempfile::tempdir().unwrap(), mount, pki, old: None };
+        let scene = Self { way, vault, directory: tempfile::tempdir().unwrap(), mount, pki, old: None };
         let old = scene.place_old().await;
-        scene.configure();
+        scene.configure(true);
         Self { old, ..scene }
     }
 
@@ -108,12 +142,12 @@ impl<'a> Scene<'a> {
 
     /// A certificate that is due, beside fields that certd does not know.
     async fn place_old(&self) -> Option<Value> {
-        if self.case.before == Before::Nothing {
+        if self.way.before == Before::Nothing {
             return None;
         }
         let mut old = OldCa::new().secret(Leaf::due(NAME));
         let (certificate, key) = (old["certificate"].as_str().unwrap(), old["private_key"].as_str().unwrap());
-        match self.case.store {
+        match self.way.store {
             Store::KvTwo | Store::KvOne => {
                 old["team"] = json!("payments");
                 old["nested"] = json!({ "kept": [1, 2.50, null] });
@@ -124,29 +158,42 @@ impl<'a> Scene<'a> {
                 std::fs::write(self.path("web.crt"), certificate).unwrap();
                 std::fs::write(self.path("web.key"), key).unwrap();
             }
-            // certd makes what it switches; there is nothing of others to be replaced.
-            Store::Directory => return None,
+            // As certd itself leaves it.
+            Store::Directory => {
+                let generation = self.path(".web.certd/1");
+                std::fs::create_dir_all(&generation).unwrap();
+                let files = [
+                    ("cert.pem", certificate),
+                    ("chain.pem", ""),
+                    ("fullchain.pem", certificate),
+                    ("privkey.pem", key),
+                ];
+                for (name, text) in files {
+                    std::fs::write(generation.join(name), text).unwrap();
+                }
+                std::os::unix::fs::symlink(".web.certd/1", self.path("web")).unwrap();
+            }
         }
         Some(old)
     }
 
     async fn put(&self, data: &Value) {
-        match self.case.store {
+        match self.way.store {
             Store::KvTwo => drop(self.vault.put(&self.mount, "tls/web", data.clone()).await),
             Store::KvOne => drop(self.vault.admin("POST", &format!("{}/tls/web", self.mount), data.clone()).await),
             Store::Bundle | Store::Directory | Store::Loose => unreachable!("files are written as files"),
         }
     }
 
-    fn configure(&self) {
+    pub fn configure(&self, act: bool) {
         std::fs::write(self.path("token"), &self.vault.root_token).unwrap();
-        let issuer = match self.case.issuer {
+        let issuer = match self.way.issuer {
             Issuer::LocalCa => "local_ca]\ndirectory = \"ca\"\ncreate = true\n".to_string(),
             Issuer::VaultPki => {
                 format!("vault_pki]\nvault = \"main\"\nmount = \"{}\"\nrole = \"{}\"\n", self.pki.mount, self.pki.role)
             }
         };
-        let store = match self.case.store {
+        let store = match self.way.store {
             Store::KvTwo | Store::KvOne => {
                 format!("store.vault_kv = {{ vault = \"main\", path = \"{}/tls/web\" }}", self.mount)
             }
@@ -157,7 +204,8 @@ impl<'a> Scene<'a> {
             }
         };
         let text = format!(
-            "state_dir = \"state\"\n[vault.main]\naddress = \"{}\"\ntoken_file = \"token\"\ndeadline = \"1s\"\n\
+            "state_dir = \"state\"\nact = {act}\nlisten = {{ address = \"127.0.0.1:0\" }}\n\
+             turn = {{ interval = \"1h\" }}\n[vault.main]\naddress = \"{}\"\ntoken_file = \"token\"\ndeadline = \"1s\"\n\
              [issuer.ca.{issuer}[[certificate]]\nname = \"web\"\nnames = [\"{NAME}\"]\nissuer = \"ca\"\n{store}\n",
             self.vault.address
         );
@@ -165,37 +213,91 @@ impl<'a> Scene<'a> {
     }
 
     /// A run that nobody disturbs, and all that must hold after it.
-    pub async fn converges(&self, most_issued: usize) -> Result<(), String> {
+    pub async fn converges(&self, most_issued: usize) -> Result<Duration, String> {
         let begun = Instant::now();
-        if self.renew(None).await? {
-            return Err("it was killed without a step".to_string());
-        }
+        self.renew(None).await?;
+        self.converged(begun, most_issued).await
+    }
+
+    pub async fn converged(&self, begun: Instant, most_issued: usize) -> Result<Duration, String> {
         let took = begun.elapsed();
         if took > CONVERGED_WITHIN {
             return Err(format!("it took {took:?} to converge"));
         }
-        self.holds(most_issued).await
+        self.holds(most_issued).await.map(|()| took)
     }
 
-    pub fn command(&self, program: &[&str]) -> tokio::process::Command {
+    pub fn command(&self, program: &[&str], arguments: &[&str]) -> tokio::process::Command {
         let certd = env!("CARGO_BIN_EXE_certd");
-        let words: Vec<&str> = program.iter().copied().chain([certd, "renew", "--config"]).collect();
+        let words: Vec<&str> = program.iter().chain([&certd]).chain(arguments).copied().collect();
         let mut command = tokio::process::Command::new(words[0]);
-        command.args(&words[1..]).arg(self.path("certd.toml")).kill_on_drop(true).env_remove("CERTD_FAILPOINT");
+        command.args(&words[1..]).arg("--config").arg(self.path("certd.toml")).kill_on_drop(true);
+        command.env_remove("CERTD_FAILPOINT").env_remove("CERTD_FAILPOINT_RECORD");
         command
     }
 
-    /// Whether it was killed at the step.
-    async fn renew(&self, step: Option<&str>) -> Result<bool, String> {
-        let mut command = self.command(&[]);
+    /// Has it write down what it comes by, and end there.
+    pub fn end_at(&self, command: &mut tokio::process::Command, step: Option<&str>) {
+        command.env("CERTD_FAILPOINT_RECORD", self.path("steps"));
         command.envs(step.map(|step| ("CERTD_FAILPOINT", step)));
+    }
+
+    /// What the last run came by, in its order.
+    pub fn came_by(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("steps")).unwrap_or_default();
+        text.lines().map(str::to_string).collect()
+    }
+
+    pub fn forget_what_it_came_by(&self) {
+        // It is not there before the first run.
+        let _ = std::fs::remove_file(self.path("steps"));
+    }
+
+    /// Whether it died of the step, if it was asked to.
+    pub async fn renew(&self, step: Option<&str>) -> Result<bool, String> {
+        self.forget_what_it_came_by();
+        let mut command = self.command(&[], &["renew"]);
+        self.end_at(&mut command, step);
         let ended = tokio::time::timeout(ENDS_WITHIN, command.output()).await.map_err(|_| "it hangs".to_string())?;
         let ended = ended.unwrap();
-        let said = || [ended.stdout.clone(), ended.stderr.clone()].concat();
-        match (ended.status.code(), ended.status.signal()) {
-            (Some(0), _) => Ok(false),
-            (None, Some(ABORTED)) if step.is_some() => Ok(true),
-            (code, signal) => Err(format!("{code:?} {signal:?}: {}", String::from_utf8_lossy(&said()))),
+        let said = [ended.stdout, ended.stderr].concat();
+        self.died_of(step, ended.status, &String::from_utf8_lossy(&said))
+    }
+
+    /// A death is one of the step only where the step was the last thing that it came by, and who lives did not come by it.
+    pub fn died_of(&self, step: Option<&str>, status: ExitStatus, said: &str) -> Result<bool, String> {
+        let came_by = self.came_by();
+        match (status.code(), status.signal(), step) {
+            (None, Some(ABORTED), Some(step)) if came_by.last().is_some_and(|last| last == step) => Ok(true),
+            (Some(0), _, Some(step)) if came_by.iter().any(|other| other == step) => {
+                Err(format!("it came by {step} and lives: {said}"))
+            }
+            (Some(0), _, _) => Ok(false),
+            (code, signal, _) => Err(format!("{code:?} {signal:?} after {:?}: {said}", came_by.last())),
+        }
+    }
+
+    async fn lose_the_key(&self) {
+        if self.way.store != Store::KvTwo {
+            let pending = self.path("state/pending");
+            let keys: Vec<_> = std::fs::read_dir(pending).unwrap().map(|entry| entry.unwrap().path()).collect();
+            assert_eq!(keys.len(), 1, "{keys:?}");
+            return std::fs::remove_file(&keys[0]).unwrap();
+        }
+        let list = format!("{}/metadata/certd/pending", self.mount);
+        let listed = self.vault.admin("LIST", &list, Value::Null).await;
+        for name in listed["data"]["keys"].as_array().unwrap() {
+            self.vault.admin("DELETE", &format!("{list}/{}", name.as_str().unwrap()), Value::Null).await;
+        }
+    }
+
+    /// What cannot be used is said to be refused, and the next attempt begins anew.
+    async fn is_given_up(&self) -> Result<(), String> {
+        let ended = self.command(&[], &["renew"]).output().await.unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+        match ended.status.code() == Some(2) && said.contains("was refused: the private key of the renewal") {
+            true => Ok(()),
+            false => Err(format!("it does not tell of the key that it lost: {ended:?}")),
         }
     }
 
@@ -234,7 +336,7 @@ impl<'a> Scene<'a> {
             let text = |name: &str| data[name].as_str().unwrap_or_default().to_string();
             Ok((parsed(&(text("certificate") + "\n" + &text("private_key")))?, Some(data)))
         };
-        match self.case.store {
+        match self.way.store {
             Store::KvTwo => of_fields(self.vault.get(&self.mount, "tls/web").await.0),
             Store::KvOne => {
                 let path = format!("{}/tls/web", self.mount);
@@ -247,7 +349,7 @@ impl<'a> Scene<'a> {
     }
 
     async fn issued(&self) -> usize {
-        match self.case.issuer {
+        match self.way.issuer {
             Issuer::LocalCa => entries(&self.path("ca/issued")),
             Issuer::VaultPki => {
                 let listed = self.vault.admin("LIST", &format!("{}/certs", self.pki.mount), Value::Null).await;
@@ -262,7 +364,7 @@ impl<'a> Scene<'a> {
 
     /// Versions of staging records that can still be read.
     async fn staged(&self) -> usize {
-        if self.case.store != Store::KvTwo {
+        if self.way.store != Store::KvTwo {
             return 0;
         }
         let (vault, mut readable) = (self.vault, 0);
@@ -278,7 +380,7 @@ impl<'a> Scene<'a> {
     }
 
     async fn versions(&self) -> Option<u64> {
-        match self.case.store {
+        match self.way.store {
             Store::KvTwo => Some(self.vault.get(&self.mount, "tls/web").await.1),
             Store::KvOne | Store::Bundle | Store::Directory | Store::Loose => None,
         }

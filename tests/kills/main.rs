@@ -1,6 +1,7 @@
 //! The kill matrix: certd is ended at every named step of a renewal, for each issuer and store, and started again. What
 //! was issued is in the store, once, with its key, and nothing else is lost.
 //!
+//! Which way comes by which step is a table (`steps`) that is checked itself: a case counts only where it died of its step.
 //! `CERTD_TEST_MATRIX=full` runs every case; otherwise each step is met in some of them.
 
 #[allow(dead_code, reason = "each test binary uses its own part of it")]
@@ -10,41 +11,49 @@ mod leaves;
 mod support;
 
 mod case;
+mod daemon;
 mod moments;
 mod steps;
 mod syscalls;
 
-use std::collections::BTreeMap;
-use std::time::Instant;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 
-use case::{Before, Case, Ended, Issuer, Store};
+use case::{Before, Case, Ended, Face, Issuer, Scene, Store, Way};
 use support::vault::server;
 
 /// Each is two processes, and the machine of a CI has few cores.
 const AT_ONCE: usize = 4;
 
 const STORES: [Store; 5] = [Store::KvTwo, Store::KvOne, Store::Bundle, Store::Directory, Store::Loose];
+const ISSUERS: [Issuer; 2] = [Issuer::LocalCa, Issuer::VaultPki];
+const BEFORES: [Before; 2] = [Before::Nothing, Before::Due];
 
 fn is_full() -> bool {
     std::env::var("CERTD_TEST_MATRIX").is_ok_and(|which| which == "full")
 }
 
-/// Every way with every step; reduced: each step on each way, yet only one of what was there before.
-fn cases() -> Vec<Case> {
+fn ways() -> Vec<Way> {
+    let of =
+        |store| ISSUERS.iter().flat_map(move |issuer| BEFORES.map(|before| Way { store, issuer: *issuer, before }));
+    STORES.into_iter().flat_map(of).collect()
+}
+
+/// Every way with every step that it comes by, by a command and by a daemon; reduced: each step on each pair of store and
+/// issuer by a command, yet only one of what was there before, and once by a daemon.
+fn cases(face: Face) -> Vec<Case> {
     let mut cases = Vec::new();
     for (nth, step) in steps::all().into_iter().enumerate() {
-        for (store_nth, store) in STORES.into_iter().enumerate() {
-            for issuer in [Issuer::LocalCa, Issuer::VaultPki] {
-                for before in [Before::Nothing, Before::Due] {
-                    let is_chosen = (nth + store_nth) % 2 == before as usize;
-                    if is_full() || is_chosen {
-                        cases.push(Case { step: step.clone(), then: None, store, issuer, before });
-                    }
-                }
-            }
-        }
+        let applies: Vec<Way> = ways().into_iter().filter(|way| steps::why_not(&step, *way).is_none()).collect();
+        let half = applies.iter().enumerate().filter(|(way_nth, way)| (nth + way_nth / 2) % 2 == way.before as usize);
+        let chosen: Vec<Way> = match (is_full(), face) {
+            (true, Face::Command) => applies,
+            (false, Face::Command) | (true, Face::Daemon) => half.map(|(_, way)| *way).collect(),
+            (false, Face::Daemon) => vec![applies[(nth * 7) % applies.len()]],
+        };
+        cases.extend(chosen.into_iter().map(|way| Case::of(way, face, &step)));
     }
     cases
 }
@@ -54,15 +63,16 @@ fn twice() -> Vec<Case> {
     let first = ["key_staged", "asked", "answered", "issued", "after_write", "read_back"];
     let second =
         ["resuming", "recovering", "recovered", "settled", "chain_staged", "before_write", "written", "closed"];
-    let pairs = first.into_iter().flat_map(|a| second.into_iter().map(move |b| (a, b)));
-    let case = |(nth, (a, b)): (usize, (&str, &str))| Case {
-        step: a.to_string(),
-        then: Some(b.to_string()),
-        store: STORES[nth % STORES.len()],
-        issuer: if nth % 2 == 0 { Issuer::VaultPki } else { Issuer::LocalCa },
-        before: if nth % 3 == 0 { Before::Due } else { Before::Nothing },
+    let pairs = first.into_iter().flat_map(|a| second.into_iter().map(move |b| [a, b]));
+    let on = |(nth, pair): (usize, [&str; 2])| {
+        let issuer = ISSUERS[(nth + 1) % 2];
+        let before = if nth % 3 == 0 { Before::Due } else { Before::Nothing };
+        let stores = if is_full() { STORES.to_vec() } else { vec![STORES[nth % STORES.len()]] };
+        let steps = pair.map(|step| format!("{step}#1")).to_vec();
+        let case = move |store| Case { way: Way { store, issuer, before }, face: Face::Command, steps: steps.clone() };
+        stores.into_iter().map(case).collect::<Vec<_>>()
     };
-    pairs.enumerate().map(case).collect()
+    pairs.enumerate().flat_map(on).collect()
 }
 
 async fn run(cases: Vec<Case>) -> Vec<(Case, Result<Ended, String>)> {
@@ -74,60 +84,103 @@ async fn run(cases: Vec<Case>) -> Vec<(Case, Result<Ended, String>)> {
     stream::iter(cases).map(run).buffer_unordered(AT_ONCE).collect().await
 }
 
+fn failures(ended: &[(Case, Result<Ended, String>)]) -> Vec<String> {
+    ended.iter().filter_map(|(case, ended)| Some(format!("{case:?}: {}", ended.as_ref().err()?))).collect()
+}
+
+fn slowest(ended: &[(Case, Result<Ended, String>)]) -> Duration {
+    ended.iter().filter_map(|(_, ended)| Some(ended.as_ref().ok()?.recovered_in)).max().unwrap_or_default()
+}
+
+/// What the table says of a way is what a renewal on it does: neither a step less nor one more.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_comes_by_the_steps_of_the_table_and_by_no_other() {
+    let vault = server().await;
+    let recorded = async |way: Way| {
+        let scene = Scene::new(way, &vault).await;
+        let ended = scene.converges(1).await;
+        assert!(ended.is_ok(), "{way:?}: {ended:?}");
+        (way, BTreeSet::from_iter(scene.came_by()))
+    };
+    let recorded: Vec<(Way, BTreeSet<String>)> =
+        stream::iter(ways()).map(recorded).buffer_unordered(AT_ONCE).collect().await;
+    let (steps, mut differ) = (steps::all(), Vec::new());
+    for (way, came_by) in &recorded {
+        let is_met = |step: &&String| steps::lead(step).is_none() && steps::why_not(step, *way).is_none();
+        let expected: BTreeSet<String> = steps.iter().filter(is_met).cloned().collect();
+        differ.extend(expected.symmetric_difference(came_by).map(|step| format!("{way:?}: {step}")));
+    }
+    assert_eq!(differ, [""; 0]);
+    let pairs = steps.len() * recorded.len();
+    let not = |step: &String| recorded.iter().filter(|(way, _)| steps::why_not(step, *way).is_some()).count();
+    let does_not_apply: usize = steps.iter().map(not).sum();
+    println!(
+        "{} steps on {} ways: {} apply, {does_not_apply} do not",
+        steps.len(),
+        recorded.len(),
+        pairs - does_not_apply
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_step_nothing_is_lost_and_no_ca_is_asked_twice() {
+    all_are_met(Face::Command).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_killed_at_any_step_loses_nothing_and_asks_no_ca_twice() {
+    all_are_met(Face::Daemon).await;
+}
+
+async fn all_are_met(face: Face) {
     let begun = Instant::now();
-    let ended = run(cases()).await;
+    let ended = run(cases(face)).await;
     table(&ended);
-    println!("{} cases in {} s", ended.len(), begun.elapsed().as_secs());
-    let failed: Vec<String> =
-        ended.iter().filter_map(|(case, ended)| Some(format!("{case:?}: {}", ended.as_ref().err()?))).collect();
-    assert_eq!(failed, [""; 0]);
-    let mut met: BTreeMap<&str, bool> = BTreeMap::new();
-    for (case, ended) in &ended {
-        *met.entry(&case.step).or_default() |= matches!(ended, Ok(Ended::Killed(_)));
-    }
-    let elsewhere = steps::only_in_recovery();
-    met.retain(|step, met| !*met && !elsewhere.contains(step));
-    assert_eq!(met.keys().collect::<Vec<_>>(), [&""; 0], "steps that nothing reaches");
+    assert_eq!(failures(&ended), [""; 0]);
+    let is_unmet = |case: &Case, ended: &Ended| ended.killed < case.steps.len();
+    let unmet: Vec<&Case> =
+        ended.iter().filter(|(case, ended)| is_unmet(case, ended.as_ref().unwrap())).map(|(case, _)| case).collect();
+    assert!(unmet.is_empty(), "cases that did not come by their step: {unmet:?}");
+    println!(
+        "{face:?}: {} cases, every one killed at its step, in {} s; the slowest recovery took {:.1} s",
+        ended.len(),
+        begun.elapsed().as_secs(),
+        slowest(&ended).as_secs_f64(),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_the_middle_of_recovery_it_recovers_once_more() {
     let ended = run(twice()).await;
-    let failed: Vec<String> =
-        ended.iter().filter_map(|(case, ended)| Some(format!("{case:?}: {}", ended.as_ref().err()?))).collect();
-    assert_eq!(failed, [""; 0]);
-    let killed_twice = ended.iter().filter(|(_, ended)| matches!(ended, Ok(Ended::Killed(2)))).count();
-    println!("{} cases, in {killed_twice} of them recovery was killed", ended.len());
-    let reached: Vec<&str> = steps::only_in_recovery();
-    for step in reached {
-        let met = ended.iter().any(|(case, e)| case.then.as_deref() == Some(step) && matches!(e, Ok(Ended::Killed(2))));
-        assert!(met, "nothing reaches {step}");
-    }
+    assert_eq!(failures(&ended), [""; 0]);
+    let comes_by = |case: &Case| steps::comes_by(&case.steps[0], &case.steps[1], case.way.store);
+    let expected = |case: &Case| 1 + usize::from(comes_by(case));
+    let other: Vec<_> = ended.iter().filter(|(case, ended)| ended.as_ref().unwrap().killed != expected(case)).collect();
+    assert!(other.is_empty(), "not as the table has it: {other:?}");
+    let met = ended.iter().filter(|(case, _)| comes_by(case)).count();
+    println!(
+        "recovery: {met} cases killed once more in it, {} do not come by the second step; the slowest took {:.1} s",
+        ended.len() - met,
+        slowest(&ended).as_secs_f64(),
+    );
 }
 
-/// Steps down, ways across.
+/// Steps down, ways across: how many were killed there, `-` where the step does not apply.
 fn table(ended: &[(Case, Result<Ended, String>)]) {
-    let ways: Vec<(Store, Issuer)> =
-        STORES.into_iter().flat_map(|store| [(store, Issuer::LocalCa), (store, Issuer::VaultPki)]).collect();
-    let names: Vec<String> = ways.iter().map(|(store, issuer)| format!("{store:?}/{issuer:?}")).collect();
+    let ways: Vec<Way> = ways().into_iter().filter(|way| way.before == Before::Nothing).collect();
+    let names: Vec<String> = ways.iter().map(|way| format!("{:?}/{:?}", way.store, way.issuer)).collect();
     println!("{:22} {}", "step", names.join("  "));
-    let mut steps: Vec<&str> = ended.iter().map(|(case, _)| case.step.as_str()).collect();
-    steps.sort_unstable();
-    steps.dedup();
-    for step in steps {
-        let cell = |(nth, (store, issuer)): (usize, &(Store, Issuer))| {
-            let of_it =
-                ended.iter().filter(|(case, _)| case.step == step && case.store == *store && case.issuer == *issuer);
-            let results: Vec<&Result<Ended, String>> = of_it.map(|(_, ended)| ended).collect();
-            let failed = results.iter().filter(|result| result.is_err()).count();
-            let killed = results.iter().filter(|result| matches!(result, Ok(Ended::Killed(_)))).count();
-            let word = match (failed, killed, results.len()) {
-                (_, _, 0) => "",
-                (1.., _, _) => "FAILED",
-                (0, 0, _) => "-",
-                (0, _, _) => "ok",
+    for step in steps::all() {
+        let cell = |(nth, way): (usize, &Way)| {
+            let is_of_it = |case: &Case| {
+                case.steps.last() == Some(&step) && case.way.store == way.store && case.way.issuer == way.issuer
+            };
+            let results: Vec<&Result<Ended, String>> =
+                ended.iter().filter(|(case, _)| is_of_it(case)).map(|(_, ended)| ended).collect();
+            let word = match results.iter().filter(|result| result.is_err()).count() {
+                0 if steps::why_not(&step, *way).is_some() => "-".to_string(),
+                0 => results.len().to_string(),
+                failed => format!("{failed} FAILED"),
             };
             format!("{word:width$}", width = names[nth].len())
         };

@@ -1,10 +1,11 @@
 //! Signals at moments that nobody chose, and the exception that no recovery can mend.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::case::{Before, Case, Issuer, Scene, Store};
+use crate::case::{Before, Issuer, Scene, Store, Way};
 use crate::support::vault::server;
 use crate::{STORES, is_full};
 
@@ -23,8 +24,7 @@ impl Dice {
 
 /// Whether the signal met it alive.
 async fn signalled(scene: &Scene<'_>, signal: &str, after: Duration) -> bool {
-    let mut child =
-        scene.command(&[]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut child = scene.command(&[], &["renew"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     if let Ok(ended) = tokio::time::timeout(after, child.wait()).await {
         return !ended.unwrap().success();
     }
@@ -42,13 +42,13 @@ async fn killed_at_any_moment_nothing_is_lost_and_no_ca_is_asked_twice() {
     for nth in 0..rounds {
         let issuer = if nth % 2 == 0 { Issuer::VaultPki } else { Issuer::LocalCa };
         let before = if nth % 3 == 0 { Before::Due } else { Before::Nothing };
-        let case = Case::whole(STORES[nth % STORES.len()], issuer, before);
-        let scene = Scene::new(&case, &vault).await;
+        let way = Way { store: STORES[nth % STORES.len()], issuer, before };
+        let scene = Scene::new(way, &vault).await;
         let signal = if nth % 5 == 4 { "-TERM" } else { "-KILL" };
         let after = Duration::from_micros(dice.below(120_000));
         met += usize::from(signalled(&scene, signal, after).await);
         if let Err(why) = scene.converges(1).await {
-            panic!("{case:?}, {signal} after {after:?}: {why}");
+            panic!("{way:?}, {signal} after {after:?}: {why}");
         }
     }
     println!("{rounds} moments, {met} of them before it had ended");
@@ -60,13 +60,13 @@ async fn killed_at_any_moment_nothing_is_lost_and_no_ca_is_asked_twice() {
 async fn a_role_that_keeps_no_record_may_sign_twice_and_what_is_stored_is_right_all_the_same() {
     let vault = server().await;
     for step in ["asked", "answered", "issued"] {
-        let case = Case { step: step.to_string(), ..Case::whole(Store::KvTwo, Issuer::VaultPki, Before::Nothing) };
-        let scene = Scene::new(&case, &vault).await;
+        let way = Way { store: Store::KvTwo, issuer: Issuer::VaultPki, before: Before::Nothing };
+        let scene = Scene::new(way, &vault).await;
         let role = format!("{}/roles/{}", scene.pki.mount, scene.pki.role);
         let mut whole = vault.admin("GET", &role, Value::Null).await["data"].clone();
         whole["no_store"] = json!(true);
         vault.admin("POST", &role, whole).await;
-        let ended = scene.command(&[]).env("CERTD_FAILPOINT", step).output().await.unwrap();
+        let ended = scene.command(&[], &["renew"]).env("CERTD_FAILPOINT", step).output().await.unwrap();
         assert!(!ended.status.success());
         // The mount counts none of them: what it keeps is its CA alone.
         assert_eq!(scene.converges(1).await, Err("0 certificates were issued".to_string()), "{step}");

@@ -1,16 +1,97 @@
-//! The named steps, as the sources name them: none is forgotten.
+//! The named steps, as the sources name them: none is forgotten. And the table of which way comes by which.
 
 use std::fs;
 use std::path::Path;
 
+use crate::case::{Issuer, Store, Way};
+
 /// Reached several times in one renewal: each time is a step of its own.
-const REPEATED: [(&str, u32); 4] = [("before_commit", 6), ("after_commit", 6), ("before_staging", 3), ("staged", 3)];
+const REPEATED: [(&str, u32); 6] = [
+    ("before_commit", 6),
+    ("after_commit", 6),
+    ("before_staging", 3),
+    ("staged", 3),
+    // A write to files is rehearsed first.
+    ("file_drafted", 4),
+    ("file_renamed", 2),
+];
 
-/// Only a run that finds something in flight comes by these.
-const IN_RECOVERY: [&str; 4] = ["resuming", "recovering", "recovered", "settled"];
+/// Only a run that finds something in flight comes by these: the step, and where the run before it ended.
+const IN_RECOVERY: [(&str, &str); 5] = [
+    ("resuming#1", "begun#1"),
+    ("recovering#1", "asked#1"),
+    ("recovered#1", "answered#1"),
+    ("settled#1", "asked#1"),
+    (GIVEN_UP, "issued#1"),
+];
 
-/// Only where a chain is refused.
-const REFUSED: &str = "given_up";
+/// Where a chain cannot be used: its key was lost in between.
+pub const GIVEN_UP: &str = "given_up#1";
+
+/// Some of the steps are on some of the ways only.
+struct Only {
+    steps: &'static [&'static str],
+    on: fn(Way) -> bool,
+    /// Why not on the others.
+    else_because: &'static str,
+}
+
+const ONLY: [Only; 7] = [
+    Only {
+        steps: &["key_drafted#1", "key_placed#1"],
+        on: |way| way.store != Store::KvTwo,
+        else_because: "the key is kept in Vault meanwhile",
+    },
+    Only {
+        steps: &[
+            "before_staging#1",
+            "before_staging#2",
+            "before_staging#3",
+            "staged#1",
+            "staged#2",
+            "staged#3",
+            "before_destruction#1",
+        ],
+        on: |way| way.store == Store::KvTwo,
+        else_because: "the key is kept in the state directory meanwhile",
+    },
+    Only {
+        steps: &["secret_made#1", "secret_written#1"],
+        on: |way| matches!(way.store, Store::KvTwo | Store::KvOne),
+        else_because: "it is stored in files",
+    },
+    Only {
+        steps: &["file_drafted#1", "file_drafted#2", "file_renamed#1"],
+        on: |way| matches!(way.store, Store::Bundle | Store::Loose),
+        else_because: "it is stored in no file that is replaced alone",
+    },
+    Only {
+        steps: &["file_drafted#3", "file_drafted#4", "file_renamed#2", "loose_key_placed#1"],
+        on: |way| way.store == Store::Loose,
+        else_because: "there is no second file",
+    },
+    Only {
+        steps: &["generation_written#1", "link_drafted#1", "link_switched#1"],
+        on: |way| way.store == Store::Directory,
+        else_because: "it is stored in no directory",
+    },
+    Only {
+        steps: &["ca_key_kept#1", "ca_before_register#1", "ca_after_register#1"],
+        on: |way| way.issuer == Issuer::LocalCa,
+        else_because: "Vault keeps the CA",
+    },
+];
+
+/// `None` where a renewal on this way comes by the step, in recovery at the latest.
+pub fn why_not(step: &str, way: Way) -> Option<&'static str> {
+    let only = ONLY.iter().find(|only| only.steps.contains(&step))?;
+    (!(only.on)(way)).then_some(only.else_because)
+}
+
+/// Where the run before must end, for a step that only recovery comes by.
+pub fn lead(step: &str) -> Option<&'static str> {
+    IN_RECOVERY.iter().find(|(name, _)| *name == step).map(|(_, lead)| *lead)
+}
 
 /// As `CERTD_FAILPOINT` takes them.
 pub fn all() -> Vec<String> {
@@ -18,20 +99,29 @@ pub fn all() -> Vec<String> {
     named_below(Path::new("src"), &mut names);
     names.sort();
     names.dedup();
-    names.retain(|name| name != REFUSED);
     assert!(names.len() >= 24, "{names:?}");
-    let times = |name: &str| REPEATED.iter().find(|(repeated, _)| *repeated == name).map(|(_, times)| *times);
-    names
-        .into_iter()
-        .flat_map(|name| match times(&name) {
-            None => vec![name],
-            Some(times) => (1..=times).map(|nth| format!("{name}#{nth}")).collect(),
-        })
-        .collect()
+    let times = |name: &str| REPEATED.iter().find(|(repeated, _)| *repeated == name).map_or(1, |(_, times)| *times);
+    let all: Vec<String> =
+        names.iter().flat_map(|name| (1..=times(name)).map(move |nth| format!("{name}#{nth}"))).collect();
+    let in_tables = ONLY.iter().flat_map(|only| only.steps).chain(IN_RECOVERY.iter().map(|(step, _)| step));
+    let unknown: Vec<_> = in_tables.filter(|step| !all.iter().any(|known| known == *step)).collect();
+    assert_eq!(unknown, [&""; 0], "of the tables, and in no source");
+    all
 }
 
-pub fn only_in_recovery() -> Vec<&'static str> {
-    IN_RECOVERY.to_vec()
+/// Whether a run after one that ended at `first` comes by `second`.
+pub fn comes_by(first: &str, second: &str, store: Store) -> bool {
+    // A key of which no journal knows: any issuer may have signed for it.
+    let is_key_alone = first == "key_staged#1" && store != Store::KvTwo;
+    match second {
+        "resuming#1" => !is_key_alone,
+        "recovering#1" => is_key_alone || matches!(first, "asked#1" | "answered#1"),
+        "recovered#1" => first == "answered#1",
+        "settled#1" => is_key_alone || first == "asked#1",
+        "chain_staged#1" | "before_write#1" | "written#1" => first != "read_back#1",
+        "closed#1" => true,
+        other => panic!("no second step of these cases: {other}"),
+    }
 }
 
 fn named_below(folder: &Path, names: &mut Vec<String>) {
