@@ -1,10 +1,9 @@
-//! A proxy on loopback that spoils one answer, for whatever HTTP/1.1 server stands behind it.
+//! A proxy on loopback that spoils some answers, for whatever HTTP/1.1 server stands behind it.
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -17,6 +16,8 @@ pub enum Fault {
     Refuse,
     /// The request is carried out, and the connection closed in place of an answer.
     Lose,
+    /// The request is carried out, and the connection reset (RST) in place of an answer.
+    Reset,
     /// The request gets nowhere, and nobody says so.
     BlackHole,
     /// The request is carried out; half of the answer comes, and then the end of it.
@@ -25,15 +26,16 @@ pub enum Fault {
     Drip,
     /// The request is carried out, and its body ends early, yet says that it is whole.
     Truncate,
-    /// The request is carried out, and what comes is an answer to something else.
+    /// The request is carried out, and what comes is the answer to another request of before.
     Swap,
 }
 
 impl Fault {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Latency,
         Self::Refuse,
         Self::Lose,
+        Self::Reset,
         Self::BlackHole,
         Self::HalfClose,
         Self::Drip,
@@ -45,79 +47,104 @@ impl Fault {
 /// Longer than the deadline of any test that uses it.
 const LATER: Duration = Duration::from_secs(4);
 
-/// Of another request, as any JSON server may give it.
+/// Where there was none before: as any JSON server may give it.
 const OTHER: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 26\r\n\r\n{\"data\":{\"another\":\"one\"}}";
 
 pub struct FaultProxy {
     /// `http://HOST:PORT`.
     pub address: String,
-    met: Arc<AtomicBool>,
-    tokens: Arc<Mutex<BTreeSet<String>>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
-/// What is done once to the first request that begins so, as in `POST /v1/pki`.
-struct Rule {
-    beginning: String,
-    fault: Fault,
-    met: Arc<AtomicBool>,
+/// Which requests are meant: those that begin so, as in `POST /v1/pki`, and of them the nth, counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    pub beginning: String,
+    pub nth: usize,
+}
+
+#[derive(Default)]
+struct Seen {
+    rules: Vec<(Spot, Fault)>,
+    /// Of the rules above, how often each was met.
+    met: Vec<usize>,
+    /// The first line of each request, without the version of HTTP.
+    requests: Vec<String>,
+    /// Each answer that was given, and to what.
+    answers: Vec<(String, Vec<u8>)>,
+    tokens: BTreeSet<String>,
 }
 
 impl FaultProxy {
-    pub fn new(upstream: &str, beginning: &str, fault: Fault) -> Self {
+    pub fn new(upstream: &str, rules: Vec<(Spot, Fault)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let met = Arc::new(AtomicBool::new(false));
-        let rule = Arc::new(Mutex::new(Rule { beginning: beginning.to_string(), fault, met: met.clone() }));
+        let met = vec![0; rules.len()];
+        let seen = Arc::new(Mutex::new(Seen { rules, met, ..Seen::default() }));
         let upstream = upstream.trim_start_matches("http://").to_string();
-        let tokens = Arc::new(Mutex::new(BTreeSet::new()));
-        let heard = tokens.clone();
+        let shared = seen.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let (rule, upstream, heard) = (rule.clone(), upstream.clone(), heard.clone());
+                let (upstream, seen) = (upstream.clone(), shared.clone());
                 // A connection that ends in the middle is the end of its thread and of nothing else.
-                thread::spawn(move || drop(serve(client, &upstream, &rule, &heard)));
+                thread::spawn(move || drop(serve(client, &upstream, &seen)));
             }
         });
-        Self { address, met, tokens }
+        Self { address, seen }
     }
 
     /// One that spoils nothing.
     pub fn listening(upstream: &str) -> Self {
-        Self::new(upstream, "no request begins so", Fault::Lose)
+        Self::new(upstream, Vec::new())
     }
 
     /// Every token of Vault that went by.
     pub fn tokens(&self) -> BTreeSet<String> {
-        self.tokens.lock().unwrap().clone()
+        self.seen.lock().unwrap().tokens.clone()
     }
 
-    /// Whether the request came.
+    /// Method and path of every request that came, in their order.
+    pub fn requests(&self) -> Vec<String> {
+        self.seen.lock().unwrap().requests.clone()
+    }
+
+    /// Whether everything was spoilt that was to be, once.
     pub fn was_met(&self) -> bool {
-        self.met.load(Ordering::SeqCst)
+        self.seen.lock().unwrap().met.iter().all(|times| *times == 1)
     }
 }
 
-impl Rule {
-    fn takes(&self, request: &[u8]) -> Option<Fault> {
-        let is_meant = request.starts_with(self.beginning.as_bytes());
-        (is_meant && !self.met.swap(true, Ordering::SeqCst)).then_some(self.fault)
+impl Seen {
+    fn hear(&mut self, line: &str, token: Option<&str>) -> Option<Fault> {
+        self.tokens.extend(token.map(str::to_string));
+        self.requests.push(line.to_string());
+        let mut found = None;
+        for (nth, (spot, fault)) in self.rules.iter().enumerate() {
+            let count = self.requests.iter().filter(|request| request.starts_with(&spot.beginning)).count();
+            if line.starts_with(&spot.beginning) && count == spot.nth {
+                self.met[nth] += 1;
+                found = Some(*fault);
+            }
+        }
+        found
+    }
+
+    /// The newest answer to something else.
+    fn another(&self, line: &str) -> Vec<u8> {
+        let other = self.answers.iter().rev().find(|(request, _)| request != line);
+        other.map_or(OTHER.to_vec(), |(_, answer)| answer.clone())
     }
 }
 
-fn serve(
-    mut client: TcpStream,
-    upstream: &str,
-    rule: &Mutex<Rule>,
-    heard: &Mutex<BTreeSet<String>>,
-) -> std::io::Result<()> {
+fn serve(mut client: TcpStream, upstream: &str, seen: &Mutex<Seen>) -> std::io::Result<()> {
     let mut server = TcpStream::connect(upstream)?;
     loop {
         let request = message(&mut client)?;
         let head = String::from_utf8_lossy(&request[..head_of(&request)]).into_owned();
         let token = head.lines().find_map(|line| line.strip_prefix("x-vault-token: "));
-        heard.lock().unwrap().extend(token.map(str::to_string));
-        let fault = rule.lock().unwrap().takes(&request);
+        let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1");
+        let fault = seen.lock().unwrap().hear(line, token);
         match fault {
             Some(Fault::Refuse) => return Ok(()),
             Some(Fault::BlackHole) => {
@@ -128,11 +155,20 @@ fn serve(
         }
         server.write_all(&request)?;
         let answer = message(&mut server)?;
+        let other = seen.lock().unwrap().another(line);
+        seen.lock().unwrap().answers.push((line.to_string(), answer.clone()));
         match fault {
             None | Some(Fault::Refuse | Fault::BlackHole) => client.write_all(&answer)?,
+            Some(Fault::Reset) => return reset(client),
+            Some(Fault::Swap) => return client.write_all(&other),
             Some(fault) => return spoil(&mut client, &answer, fault),
         }
     }
+}
+
+/// What is closed without lingering is not ended but reset.
+fn reset(client: TcpStream) -> std::io::Result<()> {
+    tokio::net::TcpSocket::from_std_stream(client).set_zero_linger()
 }
 
 fn spoil(client: &mut TcpStream, answer: &[u8], fault: Fault) -> std::io::Result<()> {
@@ -160,8 +196,7 @@ fn spoil(client: &mut TcpStream, answer: &[u8], fault: Fault) -> std::io::Result
             client.write_all(format!("{}\r\nContent-Length: {}\r\n\r\n", text.join("\r\n"), kept.len()).as_bytes())?;
             client.write_all(kept)
         }
-        Fault::Swap => client.write_all(OTHER),
-        Fault::Lose | Fault::Refuse | Fault::BlackHole => Ok(()),
+        Fault::Lose | Fault::Reset | Fault::Refuse | Fault::BlackHole | Fault::Swap => Ok(()),
     }
 }
 
