@@ -16,15 +16,14 @@ const UNKNOWN: u8 = 3;
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            // There is nobody to tell when the terminal is gone.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
-        }
         Err(error) => {
-            // A shell may have put the name of a file where an option is looked for.
-            let _ = write!(std::io::stderr(), "{}", text::lines(&error.render().to_string()));
-            return ExitCode::from(UNKNOWN);
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // There is nobody to tell when the terminal is gone.
+            let _ = match odd_argument().filter(|_| !asked) {
+                Some(odd) => writeln!(std::io::stderr(), "certd: the arguments are not understood: {odd}"),
+                None => error.print(),
+            };
+            return ExitCode::from(if asked { 0 } else { UNKNOWN });
         }
     };
     match start(arguments) {
@@ -35,6 +34,14 @@ fn main() -> ExitCode {
             ExitCode::from(UNKNOWN)
         }
     }
+}
+
+/// One that would steer the terminal where it is quoted: a shell may have put the name of a file where an option is
+/// looked for.
+fn odd_argument() -> Option<String> {
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let mut odd = arguments.filter(|argument| text::one_line(argument) != *argument);
+    odd.next().map(|argument| text::message(&argument))
 }
 
 fn start(arguments: Arguments) -> anyhow::Result<u8> {
