@@ -354,6 +354,8 @@ async fn answers_that_say_no_are_read_to_their_end_so_that_one_connection_serves
     assert_eq!(CONNECTIONS.load(Ordering::SeqCst), 1);
 }
 
+const ROOT: &str = "root-of-addresses";
+
 /// A development server with one more listener, whose certificate is for this name alone.
 async fn secured(name: &str) -> (support::vault::Vault, String, Vec<Vec<u8>>, Lifeline, tempfile::TempDir) {
     let files = tempfile::tempdir().unwrap();
@@ -372,12 +374,12 @@ async fn secured(name: &str) -> (support::vault::Vault, String, Vec<Vec<u8>>, Li
     let (config, listen) = (path("config.hcl"), format!("-dev-listen-address=127.0.0.1:{plain}"));
     let config = format!("-config={}", config.display());
     let (bao, script) = (command(), r#""$@" >/dev/null 2>&1 </dev/null & cat; kill -9 $!; wait $!"#);
-    let arguments = ["server", "-dev", "-dev-no-store-token", "-dev-root-token-id=root", &listen, &config];
+    let arguments = ["server", "-dev", "-dev-no-store-token", "-dev-root-token-id=root-of-addresses", &listen, &config];
     let arguments = std::iter::once(bao.as_os_str()).chain(arguments.into_iter().map(std::ffi::OsStr::new));
     let lifeline = Lifeline::new(script, arguments);
-    let admin = support::vault::Vault::at(&format!("http://127.0.0.1:{plain}"), "root");
+    let admin = support::vault::Vault::at(&format!("http://127.0.0.1:{plain}"), ROOT);
     let deadline = Instant::now() + Duration::from_secs(30);
-    while admin.try_call("root", "GET", "auth/token/lookup-self", Value::Null).await.is_err() {
+    while admin.try_call(ROOT, "GET", "auth/token/lookup-self", Value::Null).await.is_err() {
         assert!(Instant::now() < deadline, "no server with TLS");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -391,7 +393,7 @@ async fn the_name_in_the_certificate_may_be_another_than_the_address() {
     let kv = admin.kv("named").await;
     let with = |server_name: Option<&str>| {
         let server_name = server_name.map(str::to_string);
-        let settings = Settings { server_name, roots: Some(roots.clone()), ..settings(&[&address], "root") };
+        let settings = Settings { server_name, roots: Some(roots.clone()), ..settings(&[&address], ROOT) };
         Vault::new(settings).unwrap()
     };
     let path = format!("{kv}/web");

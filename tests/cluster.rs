@@ -4,10 +4,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use certd::domain::inventory::{ObstacleKind, Sighting};
@@ -19,7 +16,9 @@ use certd::source::vault_kv::VaultKvSource;
 use certd::store::vault_kv::VaultKvStore;
 use certd::vault::{KvRead, Settings, TokenFrom, Vault};
 use serde_json::{Value, json};
+use support::certd::{Certd, certd, output_meanwhile};
 use support::cluster::Cluster;
+use support::secrets;
 use zeroize::Zeroizing;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -221,41 +220,27 @@ async fn a_standby_without_a_leader_is_an_obstacle_and_not_a_place_without_secre
 }
 
 /// `certd run` on a cluster; killed when dropped.
-struct Running {
-    child: Child,
-    log: Arc<Mutex<Vec<(Instant, String)>>>,
-    reader: Option<JoinHandle<()>>,
-}
+struct Running(Certd);
 
 impl Running {
     fn start(home: &tempfile::TempDir) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_certd"));
-        command.arg("run").arg("--config").arg(home.path().join("certd.toml")).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (stderr, heard) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
-        let reader = std::thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).for_each(|line| heard.lock().unwrap().push((Instant::now(), line)));
-        });
-        Self { child, log, reader: Some(reader) }
+        Self(Certd::start(certd().arg("run").arg("--config").arg(home.path().join("certd.toml"))))
     }
 
     /// As systemd does; its log is whole then.
     fn stop(&mut self) {
-        let kill = format!("kill -TERM {}", self.child.id());
-        assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success());
-        self.reader.take().unwrap().join().unwrap();
+        self.0.signal("TERM");
+        assert!(self.0.wait().success());
     }
 
     fn count(&self, words: &str, since: Instant) -> usize {
-        self.log.lock().unwrap().iter().filter(|(at, line)| *at > since && line.contains(words)).count()
+        self.0.log().iter().filter(|(at, line)| *at > since && line.contains(words)).count()
     }
 
     /// How long it took from `since` until a line said so, so many times.
     async fn says(&self, words: &str, times: usize, since: Instant) -> Duration {
         while self.count(words, since) < times {
-            let log = || self.log.lock().unwrap().iter().map(|(_, line)| line.clone()).collect::<Vec<_>>().join("\n");
+            let log = || self.0.log().into_iter().map(|(_, line)| line).collect::<Vec<_>>().join("\n");
             assert!(since.elapsed() < PATIENCE, "not `{words}` {times} times within {PATIENCE:?}:\n{}", log());
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         }
@@ -263,22 +248,17 @@ impl Running {
     }
 
     async fn metrics(&self) -> String {
-        let log = self.log.lock().unwrap().clone();
+        let log = self.0.log();
         let line = log.iter().find_map(|(_, line)| line.split("metrics: ").nth(1)).unwrap().to_string();
         let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
-        http.get(line).send().await.unwrap().text().await.unwrap()
+        let page = http.get(line).send().await.unwrap().text().await.unwrap();
+        secrets::are_not_in([("metrics", page.as_bytes())]);
+        page
     }
 
     /// Certificates in this state.
     async fn states(&self, state: &str) -> usize {
         self.metrics().await.matches(&format!("state=\"{state}\"}} 1")).count()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -324,9 +304,9 @@ impl Home {
     }
 
     async fn certd(&self, arguments: &[&str]) -> (i32, String) {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_certd"));
+        let mut command = certd();
         command.args(arguments).arg("--config").arg(self.folder.path().join("certd.toml"));
-        let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await.unwrap().unwrap();
+        let output = tokio::time::timeout(PATIENCE, output_meanwhile(command)).await.unwrap();
         (output.status.code().unwrap_or(-1), String::from_utf8(output.stdout).unwrap())
     }
 }

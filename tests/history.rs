@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 use base64::Engine;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SerialNumber};
 use serde_json::{Value, json};
+use support::certd::{Certd, certd, output};
 use support::vault::{Vault, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -106,7 +107,8 @@ impl Scene {
     }
 
     fn certd_as(&self, token: &str, address: &str, arguments: &[&str]) -> Run {
-        let output = self.command(arguments).env("VAULT_ADDR", address).env("VAULT_TOKEN", token).output().unwrap();
+        let mut command = self.command(arguments);
+        let output = output(command.env("VAULT_ADDR", address).env("VAULT_TOKEN", token), b"");
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let run = Run { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) };
         for shown in [&run.stdout, &run.stderr] {
@@ -116,7 +118,7 @@ impl Scene {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_certd"));
+        let mut command = certd();
         command.args(arguments).current_dir(self.home.path()).env_clear().env("HOME", self.home.path());
         command
     }
@@ -487,8 +489,7 @@ async fn a_daemon_that_runs_is_told_to_hold_what_was_gone_back_to() {
     scene.configured_to(false, &scene.vault.address, &scene.declared());
     scene.put(fields(&web())).await;
     scene.put(fields(&web())).await;
-    let mut daemon =
-        scene.command(&["run", "--config", "certd.toml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut daemon = Certd::start(&mut scene.command(&["run", "--config", "certd.toml"]));
     let socket = scene.home.path().join("state/control.sock");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !socket.exists() {
@@ -497,8 +498,7 @@ async fn a_daemon_that_runs_is_told_to_hold_what_was_gone_back_to() {
     }
     let run = scene.certd(&["rollback", &scene.at("tls/web"), "--to", "1", "--config", "certd.toml"]);
     let plan = scene.certd(&["plan", "--config", "certd.toml"]);
-    daemon.kill().unwrap();
-    daemon.wait().unwrap();
+    daemon.kill();
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     assert!(plan.stdout.contains("web is paused until 9999-12-31T23:59:59Z\n"), "{}{}", plan.stdout, plan.stderr);
 }

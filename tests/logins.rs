@@ -6,17 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use certd::domain::inventory::ObstacleKind;
 use certd::domain::time::Timestamp;
 use certd::pki::bundle::Bundle;
 use certd::pki::key;
 use certd::vault::{ClientCertificate, KvRead, LOGINS_APART, Login, Settings, TokenFrom, Vault, VaultError, Way};
 use serde_json::{Value, json};
+use support::certd::{Certd, certd, output};
+use support::jwt::Provider;
+use support::secrets::{self, Kind};
 use support::vault::server;
 use tempfile::TempDir;
 
@@ -63,7 +61,7 @@ impl Hall {
     async fn secret_id(&self, asked: Value) -> String {
         let made = self.configure("role/certd/secret-id", asked).await;
         let secret_id = made["data"]["secret_id"].as_str().unwrap().to_string();
-        self.file("secret-id", &secret_id);
+        self.file("secret-id", secrets::told(Kind::SecretId, &secret_id));
         secret_id
     }
 
@@ -171,13 +169,8 @@ async fn a_secret_id_that_is_used_up_is_told_and_a_new_one_in_its_file_is_taken(
     hall.look(&vault).await.unwrap();
 }
 
-/// As a deployment system hands it out: a token that can be exchanged once.
 async fn wrapped(hall: &Hall) -> String {
-    let url = format!("{}/v1/auth/{}/role/certd/secret-id", hall.admin.address, hall.auth);
-    let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
-    let asked = http.post(url).header("X-Vault-Token", &hall.admin.root_token).header("X-Vault-Wrap-TTL", "60s");
-    let answer: Value = serde_json::from_slice(&asked.send().await.unwrap().bytes().await.unwrap()).unwrap();
-    answer["wrap_info"]["token"].as_str().unwrap().to_string()
+    hall.admin.wrapped(&format!("auth/{}/role/certd/secret-id", hall.auth)).await
 }
 
 #[tokio::test]
@@ -223,29 +216,6 @@ async fn a_user_logs_in_by_a_password_from_a_file() {
     let missing = Way::Userpass { username: "certd".into(), password_file: hall.files.path().join("none") };
     let error = hall.look(&hall.vault(missing, LOGINS_APART)).await.unwrap_err();
     assert!(refusal(&error).starts_with("could not read what certd logs in to Vault with: "), "{error:?}");
-}
-
-/// A key pair as an identity provider has it: its public half in PEM, and tokens for an audience.
-struct Provider(EcdsaKeyPair);
-
-impl Provider {
-    fn new() -> Self {
-        Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
-    }
-
-    fn public(&self) -> String {
-        let der: PublicKeyX509Der = self.0.public_key().as_der().unwrap();
-        pem::encode(&pem::Pem::new("PUBLIC KEY", der.as_ref()))
-    }
-
-    fn token(&self, audience: &str) -> String {
-        let now = jiff::Timestamp::now().as_second();
-        let claims = json!({ "sub": "certd", "aud": audience, "iat": now, "nbf": now, "exp": now + 600 });
-        let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let text = format!("{}.{}", part(json!({ "alg": "ES256", "typ": "JWT" })), part(claims));
-        let signature = self.0.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
-        format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
-    }
 }
 
 #[tokio::test]
@@ -405,25 +375,27 @@ async fn certd_leaves_no_token_behind_that_it_logged_in_for() {
     );
     let file = hall.file("certd.toml", &config);
     let certd = |command: &str| {
-        let mut certd = std::process::Command::new(env!("CARGO_BIN_EXE_certd"));
+        let mut certd = certd();
         certd.arg(command).arg("--config").arg(&file);
         certd
     };
-    let checked = certd("check").output().unwrap();
+    let checked = output(&mut certd("check"), b"");
     let told = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(told.contains("it holds other fields"), "it was let in: {told}");
     assert_eq!(hall.alive().await, 0, "after a check");
 
-    let mut daemon = certd("run").stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut daemon = Certd::start(&mut certd("run"));
     let patience = Instant::now() + Duration::from_secs(20);
     while hall.alive().await == 0 && Instant::now() < patience {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let while_it_ran = hall.alive().await;
-    std::process::Command::new("kill").arg(daemon.id().to_string()).status().unwrap();
-    assert!(daemon.wait().unwrap().success());
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
     assert_eq!((while_it_ran, hall.alive().await), (1, 0));
 }
+
+const ROOT_TOKEN: &str = "root-with-tls";
 
 /// A server with TLS, and a CA that its logins by certificate trust.
 struct Secured {
@@ -448,7 +420,7 @@ impl Secured {
         let shell = std::process::Command::new("/bin/sh")
             .args(["-c", r#""$0" "$@" >/dev/null 2>&1 </dev/null & cat; kill -9 $!; wait $!"#])
             .arg(bao)
-            .args(["server", "-dev", "-dev-tls", "-dev-no-store-token", "-dev-root-token-id=root"])
+            .args(["server", "-dev", "-dev-tls", "-dev-no-store-token", "-dev-root-token-id=root-with-tls"])
             .arg(format!("-dev-tls-cert-dir={}", files.path().display()))
             .arg(format!("-dev-listen-address=127.0.0.1:{port}"))
             .stdin(std::process::Stdio::piped())
@@ -482,14 +454,14 @@ impl Secured {
     }
 
     fn root(&self) -> Vault {
-        Vault::new(self.settings(TokenFrom::Given(zeroize::Zeroizing::new("root".to_string())))).unwrap()
+        Vault::new(self.settings(TokenFrom::Given(zeroize::Zeroizing::new(ROOT_TOKEN.to_string())))).unwrap()
     }
 
     async fn admin(&self, path: &str, body: Value) {
         let roots = self.ca().iter().map(|der| reqwest::Certificate::from_der(der).unwrap()).collect::<Vec<_>>();
         let http = reqwest::Client::builder().tls_certs_only(roots).no_proxy().build().unwrap();
         let url = format!("{}/v1/{path}", self.address);
-        let answer = http.post(url).header("X-Vault-Token", "root").json(&body).send().await.unwrap();
+        let answer = http.post(url).header("X-Vault-Token", ROOT_TOKEN).json(&body).send().await.unwrap();
         assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
     }
 }
@@ -518,4 +490,42 @@ async fn a_client_certificate_is_a_way_in_and_no_certificate_is_none() {
         let error = vault.token_lookup(Timestamp(0)).await.unwrap_err();
         assert!(matches!(error, VaultError::Login { method: "cert", .. }), "{error:?}");
     }
+}
+
+/// The one way in whose secret is a key.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_client_certificate_is_shown_nowhere_though_it_is_refused_or_unreadable() {
+    let secured = Secured::start().await;
+    secrets::told(Kind::RootToken, ROOT_TOKEN);
+    let made = rcgen::generate_simple_self_signed(["certd".to_string()]).unwrap();
+    let key = made.signing_key.serialize_pem();
+    secrets::told_keys(Kind::TlsClientKey, &key);
+    secured.admin("sys/auth/cert", json!({ "type": "cert" })).await;
+    let file = |name: &str, text: String| std::fs::write(secured.files.path().join(name), text).unwrap();
+    file("client.pem", made.cert.pem());
+    file("client.key", key.clone());
+    let roots: Vec<String> =
+        secured.ca().iter().map(|der| pem::encode(&pem::Pem::new("CERTIFICATE", &der[..]))).collect();
+    file("roots.pem", roots.concat());
+    let config = format!(
+        "state_dir = \"state\"\nlisten = {{ address = \"none\" }}\n[vault.main]\naddress = \"{}\"\nca_file = \"roots.pem\"\n\
+         client_certificate_file = \"client.pem\"\nclient_key_file = \"client.key\"\nauth.cert = {{ role = \"certd\" }}\n\
+         [source.one.vault_kv]\nvault = \"main\"\npaths = [\"secret/**\"]\n",
+        secured.address
+    );
+    file("certd.toml", config);
+    let checked = || {
+        let output = output(certd().args(["check", "--config"]).arg(secured.files.path().join("certd.toml")), b"");
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let refused = checked();
+    assert!(refused.contains("could not log in to Vault at auth/cert by cert"), "{refused}");
+    let trusted = json!({ "certificate": made.cert.pem(), "token_policies": ["root"], "token_ttl": "1h" });
+    secured.admin("auth/cert/certs/certd", trusted).await;
+    let let_in = checked();
+    assert!(!let_in.contains("could not"), "{let_in}");
+    // Half of it is no key any more.
+    file("client.key", key[..key.len() / 2].to_string() + "\n-----END PRIVATE KEY-----\n");
+    let broken = checked();
+    assert!(broken.contains("client.key"), "{broken}");
 }

@@ -12,6 +12,7 @@ use certd::pki;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
+use support::certd::{BINARY, output};
 use support::vault::Pki;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -117,19 +118,19 @@ impl Stage {
 
     fn run(&self, example: &str) -> (Option<i32>, String) {
         let line = example
-            .replacen("certd", env!("CARGO_BIN_EXE_certd"), 1)
+            .replacen("certd", BINARY, 1)
             .replace("1f:a0:03:5c", &self.serial)
             .replace("www.example.org:443", &format!("'{} sni=www.example.org'", self.address))
             .replace("/etc/ssl/private/", &format!("{}/", self.dir.path().display()));
         let line = if example.starts_with("certd check") { line } else { format!("{line} --config certd.toml") };
-        let output = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", &line])
             .current_dir(&self.dir)
             .env("SSL_CERT_FILE", self.path("roots.pem"))
             .env("VAULT_ADDR", &self.vault.address)
-            .env("VAULT_TOKEN", &self.vault.root_token)
-            .output()
-            .unwrap();
+            .env("VAULT_TOKEN", &self.vault.root_token);
+        let output = output(&mut command, b"");
         let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         (output.status.code(), text.into_owned())
     }

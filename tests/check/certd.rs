@@ -1,12 +1,13 @@
 //! The binary, run once in a folder and an environment of its own.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_certd");
+pub use crate::support::certd::BINARY;
+use crate::support::certd::output;
+use crate::support::secrets::{self, Kind};
 
 /// Empty but for what a test puts there; the home of the certd that runs in it.
 pub struct Place {
@@ -32,12 +33,17 @@ impl Place {
     }
 
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.environment.push((name.to_string(), value.into()));
+        let value = value.into();
+        if name == "VAULT_TOKEN" && !value.is_empty() {
+            secrets::told(Kind::GivenToken, &value);
+        }
+        self.environment.push((name.to_string(), value));
         self
     }
 
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
+        secrets::told_keys(Kind::KeyOnDisk, &String::from_utf8_lossy(bytes.as_ref()));
         std::fs::write(&path, bytes).unwrap();
         path
     }
@@ -67,11 +73,7 @@ impl Place {
 }
 
 pub fn run(command: &mut Command, stdin: &[u8]) -> Run {
-    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = piped.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // Whoever fails before it reads its input closes it.
-    let _ = child.stdin.take().unwrap().write_all(stdin);
-    let output = child.wait_with_output().unwrap();
+    let output = output(command, stdin);
     Run {
         code: output.status.code().unwrap_or_else(|| panic!("{command:?} ended with {}", output.status)),
         stdout: String::from_utf8(output.stdout).unwrap(),

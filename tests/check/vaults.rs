@@ -317,7 +317,7 @@ fn the_vaults_of_a_configuration_are_chosen_by_name() {
     let (vault, mount) = furnished();
     let declared = |name: &str| format!("[vault.{name}]\naddress = \"{}\"\ntoken_file = \"token\"\n", vault.address);
     // The environment has no say where there is a configuration.
-    let place = Place::new().set("VAULT_ADDR", "http://192.0.2.1").set("VAULT_TOKEN", "s.wrong");
+    let place = Place::new().set("VAULT_ADDR", "http://192.0.2.1").set("VAULT_TOKEN", "s.wrong-token");
     place.write("token", &vault.root_token);
     place.write("one.toml", declared("main"));
     place.write("two.toml", declared("main") + &declared("other"));

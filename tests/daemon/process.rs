@@ -1,18 +1,18 @@
 //! A folder with a configuration, and certd running on it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::{ExitStatus, Output};
 use std::time::{Duration, Instant};
+
+use super::support::certd::{Certd, certd, output};
+use super::support::secrets;
 
 /// On a busy two-core machine; nothing here waits for so long where things go well.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
-
-const CERTD: &str = env!("CARGO_BIN_EXE_certd");
 
 /// Signs what it is asked for and keeps it in files, turn after turn.
 pub const LOCAL: &str = r#"
@@ -68,7 +68,7 @@ impl Home {
 
     /// `certd ARGUMENTS --config …`, to its end.
     pub fn certd(&self, arguments: &[&str]) -> Output {
-        Command::new(CERTD).args(arguments).arg("--config").arg(self.config()).output().unwrap()
+        output(certd().args(arguments).arg("--config").arg(self.config()), b"")
     }
 
     /// The same, which must succeed: what it printed.
@@ -85,30 +85,17 @@ impl Home {
 const HEAD: &str = "state_dir = \"state\"\nturn = { interval = \"1s\" }\nlisten = { address = \"127.0.0.1:0\" }\n";
 
 /// Ends with the test, whatever comes of it.
-pub struct Running {
-    child: Child,
-    log: Arc<Mutex<Vec<String>>>,
-}
+pub struct Running(Certd);
 
 impl Running {
     pub fn new(config: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(CERTD)
-            .args(["run", "--config"])
-            .arg(config)
-            .env_remove("NOTIFY_SOCKET")
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (lines, heard) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| heard.lock().unwrap().push(line)));
-        Self { child, log }
+        let mut command = certd();
+        command.args(["run", "--config"]).arg(config).env_remove("NOTIFY_SOCKET").envs(environment.iter().copied());
+        Self(Certd::start(&mut command))
     }
 
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        self.0.log().into_iter().map(|(_, line)| line).collect()
     }
 
     /// How many lines hold all of these words.
@@ -152,19 +139,13 @@ impl Running {
     }
 
     pub fn signal(&self, signal: libc::c_int) {
-        // It is our child and was not waited for, so the number is still its own. The shell's own kill, which every
-        // host has.
-        let kill = format!("kill -{signal} {}", self.child.id());
-        assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
+        self.0.signal(&signal.to_string());
     }
 
     /// How it ended, and how long that took from now.
     pub fn ended(&mut self) -> (ExitStatus, Duration) {
         let started = Instant::now();
-        let log = self.log.clone();
-        let status = eventually("the end of the process", || {
-            self.child.try_wait().unwrap().ok_or_else(|| log.lock().unwrap().join("\n"))
-        });
+        let status = eventually("the end of the process", || self.0.try_wait().ok_or_else(|| self.log().join("\n")));
         (status, started.elapsed())
     }
 
@@ -172,14 +153,6 @@ impl Running {
         self.signal(libc::SIGTERM);
         let (status, _) = self.ended();
         assert_eq!(status.code(), Some(0), "{}", self.log().join("\n"));
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended already where all went well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -199,6 +172,7 @@ pub fn get(mut connection: impl Read + Write, path: &str) -> (u16, String) {
     write!(connection, "GET {path} HTTP/1.1\r\nHost: certd\r\nConnection: close\r\n\r\n").unwrap();
     let mut bytes = Vec::new();
     connection.read_to_end(&mut bytes).unwrap();
+    secrets::are_not_in([("a page of the listener", &*bytes)]);
     let answer = String::from_utf8(bytes).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_string())

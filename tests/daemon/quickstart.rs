@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use certd::pki;
@@ -12,6 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::process::{Home, Running, eventually, free_port, get};
+use super::support::certd::{certd, output};
 
 const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/quickstart.toml");
 
@@ -57,7 +57,7 @@ fn a_certificate_is_found_missing_issued_stored_served_found_due_and_renewed() {
 /// The line that certd offers, run as it stands.
 fn succeeds(line: &str) -> Option<i32> {
     let arguments = line.split("certd check ").nth(1).unwrap().split(' ');
-    Command::new(env!("CARGO_BIN_EXE_certd")).arg("check").args(arguments).status().unwrap().code()
+    output(certd().arg("check").args(arguments), b"").status.code()
 }
 
 /// What a client that trusts the CA alone is shown, once the page of metrics says so too.

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use super::secrets::{self, Kind};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The answer comes, later than anybody waits for it.
@@ -117,7 +119,7 @@ impl FaultProxy {
 
 impl Seen {
     fn hear(&mut self, line: &str, token: Option<&str>) -> Option<Fault> {
-        self.tokens.extend(token.map(str::to_string));
+        self.tokens.extend(token.map(|token| secrets::told(Kind::LoginToken, token.to_string())));
         self.requests.push(line.to_string());
         let mut found = None;
         for (nth, (spot, fault)) in self.rules.iter().enumerate() {

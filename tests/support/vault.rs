@@ -8,6 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use super::secrets::{self, Kind};
 use super::server::Server;
 
 /// A cold container on a busy two-core machine needs a few seconds.
@@ -59,6 +60,9 @@ impl Vault {
 
     pub fn at(address: &str, root_token: &str) -> Self {
         let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
+        if !root_token.is_empty() {
+            secrets::told(Kind::RootToken, root_token);
+        }
         Self { address: address.to_string(), root_token: root_token.to_string(), http }
     }
 
@@ -90,6 +94,7 @@ impl Vault {
 
     /// Writes a secret of a KV version 2 mount, whatever is there, and returns its new version.
     pub async fn put(&self, mount: &str, path: &str, data: Value) -> u64 {
+        secrets::told_fields(&data);
         let answer = self.admin("POST", &format!("{mount}/data/{path}"), json!({ "data": data })).await;
         answer["data"]["version"].as_u64().expect("a write returns its version")
     }
@@ -98,6 +103,7 @@ impl Vault {
     pub async fn get(&self, mount: &str, path: &str) -> (Value, u64) {
         let answer = self.admin("GET", &format!("{mount}/data/{path}"), Value::Null).await;
         let version = answer["data"]["metadata"]["version"].as_u64().expect("a read returns its version");
+        secrets::told_fields(&answer["data"]["data"]);
         (answer["data"]["data"].clone(), version)
     }
 
@@ -107,7 +113,18 @@ impl Vault {
         self.admin("PUT", &format!("sys/policies/acl/{name}"), json!({ "policy": policy })).await;
         let asked = json!({ "policies": [name], "ttl": "1h" });
         let answer = self.admin("POST", "auth/token/create", asked).await;
-        answer["auth"]["client_token"].as_str().expect("a token is sent back").to_owned()
+        secrets::told(
+            Kind::GivenToken,
+            answer["auth"]["client_token"].as_str().expect("a token is sent back").to_owned(),
+        )
+    }
+
+    /// What a call as root answers, as a deployment system hands it out: a token that can be exchanged for it once.
+    pub async fn wrapped(&self, path: &str) -> String {
+        let asked = self.http.post(format!("{}/v1/{path}", self.address)).header("X-Vault-Token", &self.root_token);
+        let answer = asked.header("X-Vault-Wrap-TTL", "60s").send().await.unwrap().bytes().await.unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        secrets::told(Kind::WrappingToken, answer["wrap_info"]["token"].as_str().unwrap().to_string())
     }
 
     /// One call as root, for example `admin("POST", "sys/seal", Value::Null)`; anything but success fails the test.

@@ -178,7 +178,7 @@ async fn a_root_token_and_rights_that_nobody_uses_are_told() {
 #[tokio::test]
 async fn a_token_that_vault_does_not_take_is_one_line_and_the_end_of_the_questions() {
     let home = healthy().await;
-    home.give_token("s.wrong");
+    home.give_token("s.wrong-token");
     let (code, told) = complaints(&home).await;
     let refused = "critical main token: Vault refuses the token: it has ended, is of another Vault or namespace, or may do \
                    nothing | give certd one that lives, with the policy that `certd vault policy` prints";

@@ -1,10 +1,9 @@
 //! The host that certd runs on: a configuration, a state directory, a token, and the binary itself.
 
+use std::cell::Cell;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::house::House;
 use crate::leaves::{Leaf, OldCa};
+use crate::support::certd::{Certd, certd, output_meanwhile};
+use crate::support::secrets::{self, Kind};
 
 const WITHIN: Duration = Duration::from_secs(20);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -103,7 +104,7 @@ impl Home {
     }
 
     pub fn give_token(&self, token: &str) {
-        fs::write(self.path("token"), token).unwrap();
+        fs::write(self.path("token"), secrets::told(Kind::GivenToken, token)).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -133,7 +134,10 @@ impl Home {
     /// The fields of a secret as Vault holds them, byte for byte.
     pub async fn fields(&self, path: &str) -> Fields {
         match self.house.vault.kv_read(&format!("{}/{path}", self.house.kv)).await.unwrap() {
-            KvRead::Present { data, .. } => data,
+            KvRead::Present { data, .. } => {
+                data.values().for_each(|field| secrets::told_fields(&serde_json::from_str(field.get()).unwrap()));
+                data
+            }
             KvRead::Absent { .. } => Fields::default(),
         }
     }
@@ -153,9 +157,9 @@ impl Home {
     }
 
     pub async fn certd(&self, arguments: &[&str]) -> Ran {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_certd"));
+        let mut command = certd();
         command.args(arguments).arg("--config").arg(self.path("certd.toml"));
-        let output = tokio::time::timeout(WITHIN, command.kill_on_drop(true).output()).await.unwrap().unwrap();
+        let output = tokio::time::timeout(WITHIN, output_meanwhile(command)).await.unwrap();
         Ran {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -216,35 +220,37 @@ pub fn config_with_head(config: &str) -> String {
 
 /// `certd run`; killed when dropped.
 pub struct Daemon {
-    child: Child,
-    lines: Receiver<String>,
-    metrics: String,
+    certd: Certd,
+    /// How many lines of its log were looked at.
+    read: Cell<usize>,
+    pub metrics: String,
 }
 
 impl Daemon {
     pub fn start(config: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_certd"));
-        command.arg("run").arg("--config").arg(config).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (said, lines) = channel();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
-        let mut daemon = Self { child, lines, metrics: String::new() };
+        let certd = Certd::start(certd().arg("run").arg("--config").arg(config));
+        let mut daemon = Self { certd, read: Cell::default(), metrics: String::new() };
         let line = daemon.until("metrics: ");
         daemon.metrics = line.split("metrics: ").nth(1).unwrap().to_string();
         daemon
     }
 
+    pub fn log(&self) -> Vec<String> {
+        self.certd.log().into_iter().map(|(_, line)| line).collect()
+    }
+
     /// The line of the log that says so.
     pub fn until(&self, words: &str) -> String {
-        let (deadline, mut said) = (Instant::now() + WITHIN, Vec::new());
-        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if line.contains(words) {
-                return line;
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let said = self.log().split_off(self.read.get());
+            if let Some(at) = said.iter().position(|line| line.contains(words)) {
+                self.read.set(self.read.get() + at + 1);
+                return said[at].clone();
             }
-            said.push(line);
+            assert!(Instant::now() < deadline, "certd did not say `{words}` but:\n{}", said.join("\n"));
+            thread::sleep(LOOK_AGAIN_AFTER);
         }
-        panic!("certd did not say `{words}` but:\n{}", said.join("\n"));
     }
 
     /// The values of one family, by the value of one label; for families that say a thing by being there, 1.
@@ -289,14 +295,12 @@ impl Daemon {
 
     /// By the name that kill(1) has for it.
     pub fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
-        assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
+        self.certd.signal(name);
     }
 
     /// As `kill -9` does, in the middle of whatever it does.
     pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.certd.kill();
     }
 
     /// As systemd does.
@@ -304,7 +308,7 @@ impl Daemon {
         self.signal("TERM");
         let deadline = Instant::now() + WITHIN;
         loop {
-            match self.child.try_wait().unwrap() {
+            match self.certd.try_wait() {
                 Some(status) => return status,
                 None => assert!(Instant::now() < deadline, "certd does not stop"),
             }
@@ -316,15 +320,9 @@ impl Daemon {
 async fn ask(url: &str) -> (u16, String) {
     let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(WITHIN).build().unwrap();
     let answer = http.get(url).send().await.unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+    secrets::are_not_in([("a page of the listener", text.as_bytes())]);
+    (status, text)
 }
 
 /// A declared certificate in `KV/tls/NAME` for `NAME.example.org`.
