@@ -196,7 +196,7 @@ fn of_entry(managed: &[Managed], entry: &Entry) -> Result<Target, RevokeError> {
 fn serial(text: &str) -> Option<String> {
     let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-')).collect();
     let is_hex = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_hexdigit());
-    let even = if digits.len() % 2 == 0 { digits } else { format!("0{digits}") };
+    let even = if digits.len().is_multiple_of(2) { digits } else { format!("0{digits}") };
     is_hex.then(|| even.to_ascii_lowercase())
 }
 

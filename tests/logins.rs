@@ -520,7 +520,9 @@ async fn the_key_of_a_client_certificate_is_shown_nowhere_though_it_is_refused_o
     };
     let refused = checked();
     assert!(refused.contains("could not log in to Vault at auth/cert by cert"), "{refused}");
-    let trusted = json!({ "certificate": made.cert.pem(), "token_policies": ["root"], "token_ttl": "1h" });
+    let reads = "path \"secret/*\" { capabilities = [\"read\", \"list\"] }";
+    secured.admin("sys/policies/acl/reads", json!({ "policy": reads })).await;
+    let trusted = json!({ "certificate": made.cert.pem(), "token_policies": ["reads"], "token_ttl": "1h" });
     secured.admin("auth/cert/certs/certd", trusted).await;
     let let_in = checked();
     assert!(!let_in.contains("could not"), "{let_in}");

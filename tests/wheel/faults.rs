@@ -207,7 +207,7 @@ async fn whatever_request_the_network_spoils_the_ca_signs_once_and_it_is_stored(
     assert!(missed.is_empty(), "a renewal makes no such requests: {missed:?}, but {spots:?}");
     let is_full = std::env::var("CERTD_TEST_MATRIX").is_ok_and(|which| which == "full");
     let cases = spots.iter().enumerate().flat_map(|(at, spot)| {
-        let chosen = move |nth: usize| is_full || (at + nth) % ONE_IN == 0;
+        let chosen = move |nth: usize| is_full || (at + nth).is_multiple_of(ONE_IN);
         let faults = Fault::ALL.into_iter().enumerate().filter(move |(nth, _)| chosen(*nth));
         faults.map(move |(_, fault)| (spot.clone(), fault))
     });

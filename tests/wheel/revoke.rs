@@ -66,7 +66,7 @@ async fn what_an_endpoint_still_serves_is_revoked_only_once_it_serves_another() 
             "it keeps no reason, so that superseded is in certd's journal alone",
         ],
     );
-    assert_eq!(revoked(&home).await, [old.clone()]);
+    assert_eq!(revoked(&home).await, std::slice::from_ref(&old));
     says(&home.certd(&["revoke", &old.to_uppercase()]).await, 0, &["was revoked by internal on 20", "already"]);
     assert_eq!(home.plan().await, rows(&[("web", "keep")]), "another than what is kept");
     says(
@@ -91,7 +91,7 @@ async fn a_person_may_insist_and_what_is_kept_is_then_replaced_by_the_certd_that
         &[&format!("{old} was revoked by internal"), "certd replaces it where web is kept"],
     );
     daemon.until("revoked issuer=internal");
-    assert_eq!(revoked(&home).await, [old.clone()]);
+    assert_eq!(revoked(&home).await, std::slice::from_ref(&old));
     says(&home.certd(&["renew", "--due", "web"]).await, 0, &["renewed by internal"]);
     assert_ne!(serial(&home).await, old);
     let told = home.certd(&["journal", "--certificate", "web"]).await;
