@@ -169,7 +169,7 @@ impl Drop for Certd {
 impl Readable {
     /// Read while it runs; of its environment what the story itself has put there is no leak.
     fn of(child: &Child, command: &Command, temporary: tempfile::TempDir, config: Option<&Path>) -> Self {
-        let read = |name: &str| fs::read(format!("/proc/{}/{name}", child.id())).unwrap_or_default();
+        let read = |name: &str| of_process(child.id(), name);
         let given: Vec<&OsStr> = command.get_envs().map(|(name, _)| name).collect();
         let own = |variable: &&[u8]| {
             let name = variable.split(|byte| *byte == b'=').next().unwrap_or_default();
@@ -191,6 +191,24 @@ impl Readable {
         let files = files.iter().map(|(path, bytes)| (path.to_str().unwrap_or("a file"), bytes.as_slice()));
         let streams = [("stdout", out), ("stderr", err), ("its arguments", &self.cmdline)];
         secrets::are_not_in(streams.into_iter().chain([("its environment", &*self.environ)]).chain(files));
+    }
+}
+
+/// A process whose program was just put in place shows nothing yet, and one that has ended nothing any more.
+fn of_process(id: u32, name: &str) -> Vec<u8> {
+    let read = |name: &str| fs::read(format!("/proc/{id}/{name}")).unwrap_or_default();
+    let has_ended = || {
+        String::from_utf8_lossy(&read("stat"))
+            .rsplit(") ")
+            .next()
+            .is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+    };
+    loop {
+        let bytes = read(name);
+        if !bytes.is_empty() || has_ended() {
+            return bytes;
+        }
+        std::thread::sleep(LOOK_AGAIN_AFTER);
     }
 }
 
