@@ -115,18 +115,18 @@ pub async fn revoke(
     if let Err(error) = note(Event::Revoked { issuer: name.clone(), serial: serial.clone() }) {
         tracing::error!("{}", with_causes(&error));
     }
-    Ok(upshot(&serial, &name, &issuer, at, wanted.reason, certificate))
+    Ok(upshot(&serial, &name, at, wanted.reason, certificate))
 }
 
 fn upshot(
     serial: &str,
     name: &IssuerName,
-    issuer: &Issuer,
     at: Timestamp,
     reason: RevocationReason,
     certificate: Option<&CertName>,
 ) -> String {
-    let kept = match reason == RevocationReason::Unspecified || issuer.keeps_reasons() {
+    // Vault's API has no room for one.
+    let kept = match reason == RevocationReason::Unspecified {
         true => String::new(),
         false => format!("; it keeps no reason, so that {} is in certd's journal alone", reason.as_str()),
     };

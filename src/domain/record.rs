@@ -37,9 +37,9 @@ pub struct Record {
     /// When it did so the last few times, the oldest first.
     #[serde(default)]
     pub closed: Vec<Timestamp>,
-    /// How often in a row an issuer was asked, was not heard to answer, and had signed nothing.
+    /// How often each issuer was asked since the last attempt that ended, and had signed nothing.
     #[serde(default)]
-    pub unheard: u32,
+    pub unsigned: BTreeMap<IssuerName, u32>,
     /// Why the last certificate that was issued for it could not be used.
     #[serde(default)]
     pub rejected: Option<String>,
@@ -78,7 +78,7 @@ impl Record {
 
     /// Whoever asks and never lives to hear the answer waits as after any failure, or a crash loop would ask for ever.
     pub fn asks_in_vain(&self) -> bool {
-        self.unheard > 1
+        self.unsigned.values().any(|times| *times > 1)
     }
 
     /// Until when to wait because somebody keeps undoing what certd does.

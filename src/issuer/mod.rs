@@ -132,13 +132,6 @@ impl Issuer {
         }
     }
 
-    /// Whether what it is told of why a certificate is revoked is kept.
-    pub fn keeps_reasons(&self) -> bool {
-        match self {
-            Self::LocalCa(_) | Self::VaultPki { .. } => false,
-        }
-    }
-
     /// After so long an order that was sent is answered or given up, on both sides.
     pub fn answers_within(&self) -> Duration {
         match self {

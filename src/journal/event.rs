@@ -241,7 +241,7 @@ impl State {
                 self.amend(&name, |open| open.ask(issuer, until.unwrap_or(at.plus(LONGEST_ANSWER))));
             }
             Event::NotIssued { issuer } => {
-                record.unheard = record.unheard.saturating_add(1);
+                *record.unsigned.entry(issuer.clone()).or_default() += 1;
                 self.amend(&name, |open| open.settle(&issuer));
             }
             // On record for people.
@@ -276,7 +276,7 @@ impl State {
                 self.in_flight.remove(&name);
             }
             Event::Failed { message, retry_at, held } => {
-                record.unheard = 0;
+                record.unsigned.clear();
                 record.unwritable = held.then(|| message.clone());
                 record.consecutive_failures = record.consecutive_failures.saturating_add(1);
                 record.retry_at = Some(retry_at);
@@ -495,10 +495,11 @@ mod tests {
     fn asking_again_and_again_without_hearing_an_answer_is_in_vain_until_it_counts_as_a_failure() {
         let name = CertName::from("web");
         let in_vain = |events| folded(events).view().records[&name].asks_in_vain();
-        let none = || Event::NotIssued { issuer: "ca".into() };
-        assert!(!in_vain(vec![begun(), none()]));
-        assert!(in_vain(vec![begun(), none(), none()]));
-        assert!(!in_vain(vec![begun(), none(), none(), failed(60)]));
+        let none = |issuer: &str| Event::NotIssued { issuer: issuer.into() };
+        assert!(!in_vain(vec![begun(), none("a")]));
+        assert!(!in_vain(vec![begun(), none("a"), none("b")]), "one round of two issuers");
+        assert!(in_vain(vec![begun(), none("a"), none("b"), none("b")]));
+        assert!(!in_vain(vec![begun(), none("a"), none("a"), failed(60)]));
     }
 
     #[test]
