@@ -1,5 +1,6 @@
 //! One turn of the wheel: observe, check, plan, execute, report. Read this first.
 
+pub mod advise;
 pub mod assess;
 pub mod execute;
 pub mod look_back;
@@ -26,6 +27,7 @@ use crate::issuer::Kept;
 use crate::journal::Journal;
 use crate::renew::{Fault, Outcome};
 
+use advise::{Advising, Asked};
 use assess::{Assessment, assess};
 use execute::{Attempt, Execution};
 use observe::{Heard, Memory, Sweep, look, observe};
@@ -40,6 +42,7 @@ pub struct Cycle {
     only: Option<BTreeSet<CertName>>,
     /// What rules adopted in the last turn.
     adopted: Vec<Managed>,
+    advised: Asked,
 }
 
 /// What a turn did and how things stand after it.
@@ -50,7 +53,15 @@ pub struct Turn {
 
 impl Cycle {
     pub fn new(setup: Arc<Setup>, now: fn() -> Timestamp) -> Self {
-        Self { setup, now, memory: Memory::default(), issuers_up: BTreeMap::new(), only: None, adopted: Vec::new() }
+        Self {
+            setup,
+            now,
+            memory: Memory::default(),
+            issuers_up: BTreeMap::new(),
+            only: None,
+            adopted: Vec::new(),
+            advised: Asked::new(),
+        }
     }
 
     /// Acts on these alone; everything is still observed.
@@ -74,6 +85,12 @@ impl Cycle {
             Ok(_) = stop.wait_for(|stop| *stop) => return None,
         };
         self.judge_clock(&mut sweep, &view);
+        if may_create && sweep.clock_doubt.is_none() {
+            tokio::select! {
+                () = self.take_advice(journal, &sweep) => {}
+                Ok(_) = stop.wait_for(|stop| *stop) => return None,
+            }
+        }
         let started = Instant::now();
         let planned = assess(&self.setup, (self.now)(), &sweep, &journal.view(), requested, &self.adopted);
         self.adopted = planned.managed.iter().filter(|managed| managed.origin == Origin::Adopted).cloned().collect();
@@ -109,6 +126,14 @@ impl Cycle {
         let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new(), &self.adopted);
         let snapshot = self.snapshot(sweep, planned.entries, journal, phases).await;
         (snapshot, planned.managed)
+    }
+
+    /// Of the CAs, on what was seen.
+    async fn take_advice(&mut self, journal: &Journal, sweep: &Sweep) {
+        let now = (self.now)();
+        let (managed, _) = assess::managed(&self.setup, now, sweep, &self.adopted);
+        let advising = Advising { setup: &self.setup, journal, inventory: &sweep.inventory, now };
+        Box::pin(advising.run(&managed, &mut self.advised, &mut self.memory.troubles)).await;
     }
 
     /// After the sweep, since each Vault that answered has said what time it is there.
@@ -249,6 +274,9 @@ impl Cycle {
         let mut statuses = Vec::new();
         let now = (self.now)();
         for (name, issuer) in &self.setup.clone().issuers {
+            if let Some(wait) = breaker::asked_for(journal, name, now) {
+                issuer.be_quiet(wait);
+            }
             let looked = issuer.look().await;
             crate::pulse::beat();
             let up = looked.is_ok() && self.issuers_up.get(name).copied().unwrap_or(true);

@@ -50,6 +50,7 @@
 //! | [`revoke`] | one revocation that a person asks for |
 //! | [`vault`] | the one Vault client, and the layouts of secrets |
 //! | [`rights`] | what a configuration needs to be allowed in a Vault, and the least policy |
+//! | [`http`] | what every HTTP client of certd has in common |
 //! | [`failpoint`] | where tests end the process; nothing in a release |
 //! | [`doctor`] | whether a Vault grants it, and whatever else would hinder certd there |
 //! | [`pki`] | bytes to domain types: certificates, bundles, keys, keystores, CSRs, revocation lists, trust |
@@ -102,6 +103,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod domain;
 pub mod failpoint;
+pub mod http;
 pub mod issuer;
 pub mod journal;
 pub mod metrics;

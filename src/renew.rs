@@ -31,6 +31,8 @@ pub struct Renewal<'a> {
     pub reason: Reason,
     /// What the decision was made on.
     pub based_on: Basis,
+    /// The certificate that was found then.
+    pub replaced: Option<Certificate>,
     pub store: &'a Store,
     /// In order of preference.
     pub issuers: &'a [(IssuerName, std::sync::Arc<Issuer>)],
@@ -94,7 +96,8 @@ impl Running<'_> {
     /// Any of the issuers may have signed for a key that is found alone.
     fn ask_about(&self, key: PrivateKey) -> Result<Staged, Failure> {
         let until = (self.now)();
-        let asks = self.issuers.iter().map(|(issuer, _)| Ask { issuer: issuer.clone(), until }).collect();
+        let asks =
+            self.issuers.iter().map(|(issuer, _)| Ask { issuer: issuer.clone(), until, progress: None }).collect();
         let open = self.open(&key, Stage::Asked(asks));
         self.append(Event::TakenUp(open.clone()))?;
         Ok(Staged::found(open, key))

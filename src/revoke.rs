@@ -16,8 +16,9 @@ use crate::domain::snapshot::{Entry, Snapshot};
 use crate::domain::text::{printable, with_causes};
 use crate::domain::time::Timestamp;
 use crate::issuer::{Issuer, IssuerError, Registered};
-use crate::journal::event::Event;
-use crate::journal::{Journal, JournalError};
+use crate::journal::event::{Event, Issued};
+use crate::journal::{self, Journal, JournalError};
+use crate::pki::read;
 
 /// What a person asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -91,7 +92,7 @@ pub async fn revoke(
 ) -> Result<String, RevokeError> {
     let (snapshot, managed) = Cycle::new(setup.clone(), now).look_with_managed(&journal.view(), &|_| {}).await;
     let target = target(&snapshot, &managed, &wanted.what)?;
-    let (name, issuer, registered) = issuer_of(&setup, &target).await?;
+    let (name, issuer, registered) = issuer_of(&setup, journal, &target).await?;
     if let Some(at) = registered.revoked_at {
         return Ok(format!("{} was revoked by {name} on {at} already", target.serial));
     }
@@ -109,26 +110,26 @@ pub async fn revoke(
     let (serial, forced) = (target.serial.clone(), !served.is_empty());
     note(Event::Revoking { issuer: name.clone(), serial: serial.clone(), reason: wanted.reason, forced })?;
     let failed = |source| RevokeError::Failed { issuer: name.clone(), serial: serial.clone(), source };
-    let at = issuer.revoke(&serial).await.map_err(failed)?;
+    let at = issuer.revoke(&registered, wanted.reason).await.map_err(failed)?.unwrap_or_else(now);
     tracing::info!(issuer = %name, serial, reason = wanted.reason.as_str(), forced, "revoked");
     // It is, whether or not that can be noted.
     if let Err(error) = note(Event::Revoked { issuer: name.clone(), serial: serial.clone() }) {
         tracing::error!("{}", with_causes(&error));
     }
-    Ok(upshot(&serial, &name, at, wanted.reason, certificate))
+    let untold = (!issuer.keeps_reasons()).then_some(wanted.reason);
+    Ok(upshot(&serial, &name, at, untold, certificate))
 }
 
 fn upshot(
     serial: &str,
     name: &IssuerName,
     at: Timestamp,
-    reason: RevocationReason,
+    untold: Option<RevocationReason>,
     certificate: Option<&CertName>,
 ) -> String {
-    // Vault's API has no room for one.
-    let kept = match reason == RevocationReason::Unspecified {
-        true => String::new(),
-        false => format!("; it keeps no reason, so that {} is in certd's journal alone", reason.as_str()),
+    let kept = match untold {
+        None | Some(RevocationReason::Unspecified) => String::new(),
+        Some(reason) => format!("; it keeps no reason, so that {} is in certd's journal alone", reason.as_str()),
     };
     let next = match certificate {
         Some(certificate) => {
@@ -201,7 +202,14 @@ fn serial(text: &str) -> Option<String> {
 }
 
 /// The one that keeps this very certificate.
-async fn issuer_of(setup: &Setup, target: &Target) -> Result<(IssuerName, Arc<Issuer>, Registered), RevokeError> {
+async fn issuer_of(
+    setup: &Setup,
+    journal: &Journal,
+    target: &Target,
+) -> Result<(IssuerName, Arc<Issuer>, Registered), RevokeError> {
+    if let Some(found) = noted(setup, journal, target)? {
+        return Ok(found);
+    }
     let mut unheard = Vec::new();
     for (name, issuer) in &setup.issuers {
         match issuer.registered(&target.serial).await {
@@ -216,9 +224,35 @@ async fn issuer_of(setup: &Setup, target: &Target) -> Result<(IssuerName, Arc<Is
     Err(refused(match unheard.is_empty() {
         true => format!(
             "no issuer of the configuration has serial {serial} in its register (a CA of certd's own, and a role with \
-             no_store, have none)"
+             no_store, have none), nor did an ACME one sign it for this certd"
         ),
         false => format!("it is not known who issued {serial}: {}", unheard.join("; ")),
+    }))
+}
+
+/// An ACME server has no register: what it signed for certd is in the journal.
+fn noted(
+    setup: &Setup,
+    journal: &Journal,
+    target: &Target,
+) -> Result<Option<(IssuerName, Arc<Issuer>, Registered)>, RevokeError> {
+    let signer = |issued: &Issued| {
+        let issuer = setup.issuers.get(&issued.issuer).filter(|issuer| matches!(***issuer, Issuer::Acme(_)))?;
+        let der = issued.ders.first()?;
+        let leaf = read::certificate(der).ok().filter(|leaf| leaf.serial == target.serial)?;
+        let registered = Registered { leaf, der: der.clone(), revoked_at: None };
+        let is_it = target.leaf.as_ref().is_none_or(|leaf| leaf.fingerprint == registered.leaf.fingerprint);
+        is_it.then(|| (issued.issuer.clone(), issuer.clone(), registered))
+    };
+    let is_wanted = |entry: &journal::event::Entry| match &entry.event {
+        Event::Issued(issued) => signer(issued).is_some(),
+        _ => false,
+    };
+    let found = journal.newest(is_wanted);
+    let found = found.map_err(|source| RevokeError::NotNoted { doing: "look into the journal", source })?;
+    Ok(found.and_then(|entry| match entry.event {
+        Event::Issued(issued) => signer(&issued),
+        _ => None,
     }))
 }
 

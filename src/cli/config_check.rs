@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::config::{self, Config};
 use crate::cycle::setup::Setup;
-use crate::domain::text::message;
+use crate::domain::text::{message, with_causes};
 use crate::issuer::Issuer;
+use crate::issuer::acme::insist_on_profile;
 use crate::issuer::vault_pki::VaultPki;
 use crate::vault::VaultError;
 
@@ -29,6 +30,7 @@ pub async fn run(path: &Path) -> anyhow::Result<u8> {
     }
     if !unreadable {
         records(&setup).await;
+        directories(&setup).await;
         setup.close().await;
     }
     Ok(0)
@@ -62,6 +64,33 @@ async fn records(setup: &Setup) {
                 eprintln!("certd: could not ask whether issuer {name} keeps what it signs: {why}");
             }
             Err(_) => eprintln!("certd: issuer {name} did not say in time whether it keeps what it signs"),
+        }
+    }
+}
+
+/// Whether each ACME CA has the profile that is configured, and what it wants of an account.
+async fn directories(setup: &Setup) {
+    for (name, issuer) in &setup.issuers {
+        let Issuer::Acme(acme) = issuer.as_ref() else { continue };
+        let directory = match tokio::time::timeout(ANSWERS_WITHIN, acme.directory()).await {
+            Ok(Ok(directory)) => directory,
+            Ok(Err(error)) => {
+                eprintln!("certd: issuer {name} cannot be asked now: {}", message(&with_causes(&error)));
+                continue;
+            }
+            Err(_) => {
+                eprintln!("certd: issuer {name} did not answer in time");
+                continue;
+            }
+        };
+        if let Some(why) = acme.profile.as_ref().and_then(|profile| insist_on_profile(&directory, profile).err()) {
+            println!("issuer {name}: {}", message(&why.to_string()));
+        }
+        if directory.meta.external_account_required && acme.account.external.is_none() {
+            println!("issuer {name}: the CA makes no account without eab.key_id and eab.hmac_file");
+        }
+        if let (Some(terms), false) = (&directory.meta.terms_of_service, acme.account.terms_agreed) {
+            println!("issuer {name}: read the CA's terms of service and set terms_agreed = true: {}", message(terms));
         }
     }
 }

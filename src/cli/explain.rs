@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::config;
 use crate::cycle::Cycle;
+use crate::domain::advice::Advice;
 use crate::domain::crl::Crl;
 use crate::domain::inventory::{Found, Sighting};
 use crate::domain::plan::Managed;
@@ -81,6 +82,8 @@ fn explained(now: Timestamp, entry: &Entry, managed: Option<&Managed>) -> String
     }
     if let (Some(managed), Sighting::Found(found)) = (managed, &entry.observation.sighting) {
         lines.push(("due", due(managed, found)));
+        let advice = entry.managed.as_ref().and_then(|decided| decided.record.advice.as_ref());
+        lines.extend(advice.and_then(|advice| advised(advice, found)).map(|text| ("advised", text)));
     }
     lines.iter().map(|(what, text)| format!("{what:<11} {}\n", message(text))).collect()
 }
@@ -112,6 +115,14 @@ fn seen_list(list: &Crl) -> Vec<(&'static str, String)> {
 fn wanted(managed: &Managed) -> String {
     let names: Vec<String> = managed.spec.names.iter().map(ToString::to_string).collect();
     format!("{} with a new {} key", names.join(", "), managed.spec.key.key_type())
+}
+
+/// `None` where it is about another certificate.
+fn advised(advice: &Advice, found: &Found) -> Option<String> {
+    let at = advice.renew_at(found.leaf().fingerprint)?;
+    let why = advice.explanation.as_ref().map(|url| format!(", see {url}")).unwrap_or_default();
+    let window = advice.window;
+    Some(format!("{at}, by its CA: between {} and {}{why}", window.start(), window.end()))
 }
 
 fn due(managed: &Managed, found: &Found) -> String {

@@ -119,6 +119,14 @@ fn words(event: &Event) -> String {
         Event::Begun { reason, names, .. } => format!("began to renew ({}): {names}", reason.as_str()),
         Event::TakenUp(open) => format!("took up a renewal ({}) that was begun before", open.reason.as_str()),
         Event::Asked { issuer, .. } => format!("asked {issuer}"),
+        Event::Ordered { issuer, progress, .. } => {
+            let step = match (progress.is_finalizing, &progress.certificate) {
+                (false, _) => "placed an order at",
+                (true, None) => "proved the names to",
+                (true, Some(_)) => "has a certificate to fetch from",
+            };
+            format!("{step} {issuer}: {}", progress.order)
+        }
         Event::NotIssued { issuer } => format!("{issuer} has signed nothing"),
         Event::IssuerFailed { issuer, retry_after: Some(wait) } => format!("{issuer} failed and asks for {wait} s"),
         Event::IssuerFailed { issuer, retry_after: None } => format!("{issuer} failed"),
@@ -130,6 +138,11 @@ fn words(event: &Event) -> String {
         Event::Closed { not_after, .. } => format!("read back and closed, ends on {not_after}"),
         Event::Superseded { why } => format!("given up, as it is not needed: {why}"),
         Event::Failed { message, retry_at, .. } => format!("failed, next attempt from {retry_at}: {message}"),
+        Event::Advised(advice) => {
+            let why = advice.explanation.as_ref().map(|url| format!(", see {url}")).unwrap_or_default();
+            let window = advice.window;
+            format!("its CA advises to renew it between {} and {}{why}", window.start(), window.end())
+        }
         Event::Paused { until } => format!("paused until {until}"),
         Event::Resumed => "resumed".to_string(),
         Event::Revoking { issuer, serial, reason, forced } => {

@@ -1,6 +1,9 @@
 //! Names become things, once: what the file declares is built here or refused with its line.
 
+mod acme;
+
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use url::Url;
@@ -190,14 +193,14 @@ impl Builder<'_> {
     fn issuers(&mut self) -> BTreeMap<IssuerName, Arc<Signer>> {
         let mut issuers = BTreeMap::new();
         for (name, table) in &self.config.issuers {
-            if let Some(issuer) = self.issuer(table) {
+            if let Some(issuer) = self.issuer(name, table) {
                 issuers.insert(IssuerName(name.clone()), Arc::new(issuer));
             }
         }
         issuers
     }
 
-    fn issuer(&mut self, table: &Declared<Issuer>) -> Option<Signer> {
+    fn issuer(&mut self, name: &str, table: &Declared<Issuer>) -> Option<Signer> {
         match &**table {
             Issuer::LocalCa(ca) => Some(Signer::LocalCa(Box::new(LocalCaSlot::new(LocalCaSettings {
                 directory: self.config.path(&ca.directory),
@@ -219,6 +222,7 @@ impl Builder<'_> {
                 let (mount, role) = (pki.mount.get_ref().clone(), pki.role.get_ref().clone());
                 Some(Signer::VaultPki { pki: VaultPki::new(self.vault(&pki.vault)?, mount, role), roots })
             }
+            Issuer::Acme(acme) => self.acme(name, table, acme).map(|acme| Signer::Acme(Box::new(acme))),
         }
     }
 
@@ -279,16 +283,7 @@ impl Builder<'_> {
 fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, String> {
     let roots = match &table.ca_file {
         None => None,
-        Some(path) => {
-            let path = config.path(path);
-            let read = disk::read(&path).map_err(|obstacle| format!("ca_file: {}", obstacle.message))?;
-            let bytes = read.ok_or_else(|| format!("ca_file: there is no file {}", path.display()))?;
-            let bundle = Bundle::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
-            if bundle.certificates.is_empty() {
-                return Err(format!("ca_file holds no certificate: {}", path.display()));
-            }
-            Some(bundle.certificates)
-        }
+        Some(path) => Some(certificates_in("ca_file", &config.path(path))?),
     };
     let address = |text: &Spanned<String>| {
         let text = text.get_ref();
@@ -308,6 +303,17 @@ fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, Str
     let lease_term = table.lease_term.as_ref().map(|term| term.get_ref().0);
     let made = made.with_lease_term(lease_term.unwrap_or(LEASE_TERM.max(table.deadline.get_ref().0 * 3)));
     Ok(made.with_requests_per_second(table.requests_per_second.as_ref().map(|rate| *rate.get_ref())))
+}
+
+/// In DER; there is at least one.
+fn certificates_in(setting: &str, path: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let read = disk::read(path).map_err(|obstacle| format!("{setting}: {}", obstacle.message))?;
+    let bytes = read.ok_or_else(|| format!("{setting}: there is no file {}", path.display()))?;
+    let bundle = Bundle::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    match bundle.certificates.is_empty() {
+        true => Err(format!("{setting} holds no certificate: {}", path.display())),
+        false => Ok(bundle.certificates),
+    }
 }
 
 fn token_from(config: &Config, table: &Vault) -> Result<TokenFrom, String> {

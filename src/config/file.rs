@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::acme::AcmeIssuer;
 use super::auth::Auth;
 use super::value::{FilePath, Period, Roots, one_or_many};
 use crate::domain::key::KeySpec;
@@ -246,6 +247,7 @@ pub struct FileSource {
 pub enum Issuer {
     LocalCa(LocalCaIssuer),
     VaultPki(VaultPkiIssuer),
+    Acme(Box<AcmeIssuer>),
 }
 
 impl Issuer {
@@ -253,6 +255,7 @@ impl Issuer {
         match self {
             Self::LocalCa(ca) => &ca.environment,
             Self::VaultPki(pki) => &pki.environment,
+            Self::Acme(acme) => &acme.environment,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The file as the user writes it, and build(): names become things, once.
 
+mod acme;
 mod auth;
 pub mod build;
 mod error;

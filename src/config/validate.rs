@@ -1,5 +1,6 @@
 //! The rules over the whole configuration. All mistakes are found, not only the first.
 
+mod acme;
 mod vaults;
 
 use std::collections::{BTreeMap, HashMap};
@@ -211,6 +212,7 @@ impl Mistakes<'_> {
                 self.judge(file, &pki.mount, rules::vault_segments);
                 self.judge(file, &pki.role, rules::own_name);
             }
+            Issuer::Acme(acme) => self.acme(issuer, acme),
         }
     }
 

@@ -99,6 +99,7 @@ impl Execution<'_> {
             managed,
             reason,
             based_on: decision.based_on,
+            replaced: self.inventory.at(&managed.location).and_then(|seen| seen.sighting.leaf()).cloned(),
             store,
             issuers: &issuers,
             journal: self.journal,

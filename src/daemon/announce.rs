@@ -40,6 +40,6 @@ fn local_ca(config: &Config, setup: &Setup, tls: &ListenTls) -> Option<std::path
     let managed = setup.declared.iter().find(|managed| managed.location == served)?;
     match &**config.issuers.get(&managed.issuers.first()?.0)? {
         Issuer::LocalCa(ca) => Some(config.path(&ca.directory).join("ca.pem")),
-        Issuer::VaultPki(_) => None,
+        Issuer::VaultPki(_) | Issuer::Acme(_) => None,
     }
 }

@@ -25,6 +25,9 @@ pub struct IssuerRecord {
     pub consecutive_failures: u32,
     /// Nobody asks it before.
     pub open_until: Option<Timestamp>,
+    /// As far as it asked for that itself.
+    #[serde(default)]
+    pub asked_until: Option<Timestamp>,
 }
 
 impl IssuerRecord {
@@ -37,6 +40,7 @@ impl IssuerRecord {
         // What lies further ahead than any wait was noted by a clock that was wrong, and must not hide this one.
         let before = self.open_until.filter(|until| at.until(*until) <= LONGEST_RETRY_AFTER);
         self.open_until = before.max(own).max(opened);
+        self.asked_until = self.asked_until.filter(|until| at.until(*until) <= LONGEST_RETRY_AFTER).max(own);
     }
 }
 
@@ -52,6 +56,12 @@ pub fn is_open(journal: &JournalView, issuer: &IssuerName, now: Timestamp) -> Op
     let until = journal.issuers.get(issuer)?.open_until?;
     // A clock that was put back must not keep it alone for longer than it ever is.
     (now < until && now.until(until) <= LONGEST_RETRY_AFTER).then_some(until)
+}
+
+/// For how long it has asked to be left alone, by whomever.
+pub fn asked_for(journal: &JournalView, issuer: &IssuerName, now: Timestamp) -> Option<Duration> {
+    let until = journal.issuers.get(issuer)?.asked_until?;
+    (now < until && now.until(until) <= LONGEST_RETRY_AFTER).then(|| now.until(until))
 }
 
 #[cfg(test)]

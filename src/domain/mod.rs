@@ -1,6 +1,7 @@
 //! The rules. Pure: no clock, no randomness, no async, no I/O.
 
 pub mod adopt;
+pub mod advice;
 pub mod breaker;
 pub mod cap;
 pub mod cert;
@@ -12,8 +13,11 @@ pub mod inventory;
 pub mod issued;
 pub mod key;
 pub mod name;
+pub mod orders;
+pub mod persist;
 pub mod plan;
 pub mod policy;
+pub mod progress;
 pub mod rate;
 pub mod record;
 pub mod renewal;

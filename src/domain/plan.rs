@@ -105,6 +105,8 @@ pub enum Reason {
     Missing,
     /// `renew_at` has come.
     Due,
+    /// The moment that its CA advises has come (RFC 9773).
+    Advised,
     KeyMismatch,
     /// The configured names are not those in the certificate.
     NamesChanged,
@@ -120,9 +122,10 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Missing,
         Self::Due,
+        Self::Advised,
         Self::KeyMismatch,
         Self::NamesChanged,
         Self::KeyTypeChanged,
@@ -136,6 +139,7 @@ impl Reason {
         match self {
             Self::Missing => "missing",
             Self::Due => "due",
+            Self::Advised => "advised",
             Self::KeyMismatch => "key_mismatch",
             Self::NamesChanged => "names_changed",
             Self::KeyTypeChanged => "key_type_changed",
@@ -217,7 +221,7 @@ fn action(world: &World, managed: &Managed, observation: Option<&Observation>) -
     };
     match (wanted, observation.map(|o| &o.sighting)) {
         (Some(reason), seen) => permitted(world, managed, reason, seen.and_then(Sighting::leaf)),
-        (None, Some(Sighting::Found(found))) => Action::Keep { renew_at: managed.spec.renewal.due_at(found.leaf()) },
+        (None, Some(Sighting::Found(found))) => Action::Keep { renew_at: renew_at(world, managed, found.leaf()) },
         (None, _) => Action::Hold { held: Held::NotObserved },
     }
 }
@@ -250,7 +254,18 @@ fn reason(world: &World, managed: &Managed, found: &Found) -> Option<Reason> {
     if managed.spec.renewal.due_at(leaf) <= world.now {
         return Some(Reason::Due);
     }
+    if renew_at(world, managed, leaf) <= world.now {
+        return Some(Reason::Advised);
+    }
     (world.requested.get(&managed.name) == Some(&Demand::Force)).then_some(Reason::Forced)
+}
+
+/// By the policy or, if that is earlier, as its CA advises.
+pub fn renew_at(world: &World, managed: &Managed, leaf: &Certificate) -> Timestamp {
+    let advice = world.journal.records.get(&managed.name).and_then(|record| record.advice.as_ref());
+    let advised = advice.and_then(|advice| advice.renew_at(leaf.fingerprint));
+    let own = managed.spec.renewal.due_at(leaf);
+    advised.map_or(own, |advised| advised.min(own))
 }
 
 fn same_names(wanted: &[San], found: &[San]) -> bool {
@@ -478,7 +493,7 @@ mod tests {
 
     /// An issuer that is left alone, and two certificates of the names within the last days.
     fn stopped_by(scene: &mut Scene, issuer_until: Option<Timestamp>, issued: usize) {
-        let record = breaker::IssuerRecord { consecutive_failures: 5, open_until: issuer_until };
+        let record = breaker::IssuerRecord { consecutive_failures: 5, open_until: issuer_until, asked_until: None };
         scene.journal.issuers = scene.managed.issuers.iter().map(|issuer| (issuer.clone(), record.clone())).collect();
         scene.journal.issued = [(cap::name_set(&scene.managed.spec.names), vec![NOW; issued])].into();
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::advice::Advice;
 use super::breaker::IssuerRecord;
 use super::cap;
 use super::cert::{Certificate, Fingerprint};
@@ -43,6 +44,9 @@ pub struct Record {
     /// Why the last certificate that was issued for it could not be used.
     #[serde(default)]
     pub rejected: Option<String>,
+    /// When the CA would have it renewed.
+    #[serde(default)]
+    pub advice: Option<Advice>,
 }
 
 /// So many renewals may be undone by others within this time before certd waits.
@@ -52,8 +56,8 @@ const UNDONE_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 impl Record {
     /// Nothing is in flight and nothing has failed any more.
     pub fn settle(&mut self) {
-        let Self { last_success, paused_until, wrote, closed, .. } = std::mem::take(self);
-        *self = Self { last_success, paused_until, wrote, closed, ..Self::default() };
+        let Self { last_success, paused_until, wrote, closed, advice, .. } = std::mem::take(self);
+        *self = Self { last_success, paused_until, wrote, closed, advice, ..Self::default() };
     }
 
     pub fn note_closed(&mut self, at: Timestamp, fingerprint: Fingerprint) {
@@ -101,6 +105,8 @@ pub struct JournalView {
     /// When certificates of a set of names were issued within the last days, by `cap::name_set`.
     #[serde(default)]
     pub issued: BTreeMap<String, Vec<Timestamp>>,
+    /// When orders were placed that are carried out in steps.
+    pub ordered: BTreeMap<IssuerName, Vec<Timestamp>>,
     /// What was lost with a damaged journal, until somebody acknowledges it.
     #[serde(default)]
     pub set_aside: Option<String>,

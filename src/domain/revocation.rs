@@ -34,6 +34,17 @@ impl RevocationReason {
             Self::CessationOfOperation => "cessation_of_operation",
         }
     }
+
+    /// As CRLs number them.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Unspecified => 0,
+            Self::KeyCompromise => 1,
+            Self::AffiliationChanged => 3,
+            Self::Superseded => 4,
+            Self::CessationOfOperation => 5,
+        }
+    }
 }
 
 /// An endpoint because of which a certificate is not revoked unless a person insists.

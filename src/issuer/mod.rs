@@ -1,5 +1,6 @@
 //! Who signs. Every issuer is the same function: a CSR in, a chain out. No private key reaches one.
 
+pub mod acme;
 pub mod local_ca;
 pub mod vault_pki;
 
@@ -8,11 +9,14 @@ use std::time::Duration;
 
 use crate::domain::cert::{Certificate, KeyDigest};
 use crate::domain::name::San;
+use crate::domain::progress::Progress;
+use crate::domain::revocation::RevocationReason;
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::pki::read;
 use crate::pki::roots::Roots;
 
+use acme::Acme;
 use local_ca::{LocalCa, LocalCaSettings};
 use vault_pki::VaultPki;
 
@@ -23,6 +27,7 @@ pub enum Issuer {
         /// What a chain must verify to; `None` takes the mount's own CA.
         roots: Option<Arc<Roots>>,
     },
+    Acme(Box<Acme>),
 }
 
 /// What certd keeps, as far as that is known when its issuers are opened.
@@ -78,13 +83,13 @@ impl Issuer {
     pub fn is_open(&self) -> bool {
         match self {
             Self::LocalCa(slot) => slot.ca.get().is_some(),
-            Self::VaultPki { .. } => true,
+            Self::VaultPki { .. } | Self::Acme(_) => true,
         }
     }
 
     pub fn open(&self, now: Timestamp, kept: &Kept) -> Result<(), IssuerError> {
         match (self, kept) {
-            (Self::VaultPki { .. }, _) => Ok(()),
+            (Self::VaultPki { .. } | Self::Acme(_), _) => Ok(()),
             (Self::LocalCa(slot), Kept::All(leaves)) => slot.open(now, leaves),
             // What exists may be loaded; what does not must not be made while a store is out of sight.
             (Self::LocalCa(slot), Kept::OutOfSight(why)) if slot.settings.is_made() => {
@@ -97,38 +102,69 @@ impl Issuer {
         }
     }
 
-    /// DER, leaf first.
-    pub async fn sign(&self, order: &Order) -> Result<Vec<Vec<u8>>, IssuerError> {
+    /// One step: what it comes to must be durable before the next.
+    pub async fn sign(&self, order: &Order, progress: Option<&Progress>) -> Result<Signing, IssuerError> {
         match self {
-            Self::LocalCa(slot) => slot.opened()?.0.sign(order).await,
-            Self::VaultPki { pki, .. } => pki.sign(order).await,
+            Self::LocalCa(slot) => slot.opened()?.0.sign(order).await.map(Signing::Chain),
+            Self::VaultPki { pki, .. } => pki.sign(order).await.map(Signing::Chain),
+            Self::Acme(acme) => Box::pin(acme.sign(order, progress)).await,
         }
     }
 
     /// What became of an order for this key whose answer was lost.
-    pub async fn recover(&self, key: KeyDigest) -> Recovered {
+    pub async fn recover(&self, key: KeyDigest, progress: Option<&Progress>) -> Recovered {
         match self {
             Self::LocalCa(slot) => match slot.opened() {
                 Ok((ca, _)) => ca.recover(key),
                 Err(error) => Recovered::Unknown(with_causes(&error)),
             },
             Self::VaultPki { pki, .. } => pki.recover(key).await,
+            Self::Acme(acme) => Box::pin(acme.recover(key, progress)).await,
+        }
+    }
+
+    /// Whether an order is carried out in steps that are told.
+    pub fn takes_steps(&self) -> bool {
+        matches!(self, Self::Acme(_))
+    }
+
+    /// So many orders in an hour, and no more; `None` sets no bound.
+    pub fn orders_per_hour(&self) -> Option<u32> {
+        match self {
+            Self::LocalCa(_) | Self::VaultPki { .. } => None,
+            Self::Acme(acme) => Some(acme.orders_per_hour),
         }
     }
 
     /// The certificate of this serial number, where the issuer keeps one and could revoke it.
     pub async fn registered(&self, serial: &str) -> Result<Option<Registered>, IssuerError> {
         match self {
-            Self::LocalCa(_) => Ok(None),
+            // An ACME server lists nothing: what it signed for certd is in the journal.
+            Self::LocalCa(_) | Self::Acme(_) => Ok(None),
             Self::VaultPki { pki, .. } => pki.registered(serial).await,
         }
     }
 
-    /// Returns when the issuer says that it was revoked: read back, and not taken from the answer.
-    pub async fn revoke(&self, serial: &str) -> Result<Timestamp, IssuerError> {
+    /// Returns when the issuer says that it was revoked: asked again, and not taken from the answer. `None` where it says
+    /// that it is, and not since when.
+    pub async fn revoke(
+        &self,
+        registered: &Registered,
+        reason: RevocationReason,
+    ) -> Result<Option<Timestamp>, IssuerError> {
         match self {
             Self::LocalCa(_) => Err(IssuerError::Stopped("a CA of certd's own keeps no revocation list".to_string())),
-            Self::VaultPki { pki, .. } => pki.revoke(serial).await,
+            Self::VaultPki { pki, .. } => pki.revoke(&registered.leaf.serial).await.map(Some),
+            Self::Acme(acme) => Box::pin(acme.revoke(&registered.der, reason)).await.map(|()| None),
+        }
+    }
+
+    /// Whether it is told why.
+    pub fn keeps_reasons(&self) -> bool {
+        match self {
+            // Vault's API has no room for one.
+            Self::LocalCa(_) | Self::VaultPki { .. } => false,
+            Self::Acme(_) => true,
         }
     }
 
@@ -137,6 +173,15 @@ impl Issuer {
         match self {
             Self::LocalCa(_) => Duration::ZERO,
             Self::VaultPki { pki, .. } => pki.vault.answers_within(),
+            Self::Acme(_) => acme::http::DEADLINE,
+        }
+    }
+
+    /// It asked for that, in whatever life of the process.
+    pub fn be_quiet(&self, wait: Duration) {
+        match self {
+            Self::LocalCa(_) | Self::VaultPki { .. } => {}
+            Self::Acme(acme) => acme.http.be_quiet(wait),
         }
     }
 
@@ -145,6 +190,7 @@ impl Issuer {
         match self {
             Self::LocalCa(slot) => Ok(slot.opened()?.1.clone()),
             Self::VaultPki { roots: Some(roots), .. } => Ok(roots.clone()),
+            Self::Acme(acme) => Ok(acme.roots.clone()),
             Self::VaultPki { pki, roots: None } => Ok(Arc::new(Roots::from_ders(pki.anchors().await?))),
         }
     }
@@ -154,6 +200,7 @@ impl Issuer {
         match self {
             Self::LocalCa(slot) => slot.ca.get().map(|(_, roots)| roots.clone()),
             Self::VaultPki { roots, .. } => roots.clone(),
+            Self::Acme(acme) => Some(acme.roots.clone()),
         }
     }
 
@@ -165,6 +212,7 @@ impl Issuer {
                 let ends = pki.anchors().await?.into_iter().filter_map(|der| read::certificate(&der).ok());
                 Ok(ends.map(|ca| ca.not_after).min())
             }
+            Self::Acme(acme) => Box::pin(acme.look()).await.map(|()| None),
         }
     }
 }
@@ -178,13 +226,26 @@ pub struct Order {
     pub common_name: Option<String>,
     /// `None` leaves it to the issuer.
     pub lifetime: Option<Duration>,
+    /// What the new one is to take the place of.
+    pub replaces: Option<Certificate>,
     pub now: Timestamp,
+}
+
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signing {
+    /// DER, leaf first.
+    Chain(Vec<Vec<u8>>),
+    /// There is another step.
+    Goes(Progress),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recovered {
     /// DER, leaf first.
     Issued(Vec<Vec<u8>>),
+    /// Nothing was signed, and the order can still be gone on with.
+    GoesOn,
     /// As far as it is known now.
     NotIssued,
     /// It keeps no record of what it signs, so nobody can tell.
@@ -197,6 +258,7 @@ pub enum Recovered {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registered {
     pub leaf: Certificate,
+    pub der: Vec<u8>,
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -214,6 +276,9 @@ pub enum IssuerError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The order stays open, and is gone on with.
+    #[error("{message}")]
+    Pending { message: String, retry_after: Duration },
     /// Only a person can mend this; says how.
     #[error("{0}")]
     Stopped(String),
@@ -227,6 +292,7 @@ impl IssuerError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } | Self::Unanswered { retry_after, .. } => *retry_after,
+            Self::Pending { retry_after, .. } => Some(*retry_after),
             Self::Stopped(_) | Self::SignedInVain(_) => None,
         }
     }

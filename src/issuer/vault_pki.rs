@@ -144,7 +144,7 @@ impl VaultPki {
         let ders = Bundle::parse(kept.pem.as_bytes()).map_err(|why| not_understood(doing(), why, false))?.certificates;
         let Some(der) = ders.first() else { return Ok(None) };
         let leaf = read::certificate(der).map_err(|why| not_understood(doing(), why, false))?;
-        Ok(Some(Registered { leaf, revoked_at: kept.revoked_at }))
+        Ok(Some(Registered { leaf, der: der.clone(), revoked_at: kept.revoked_at }))
     }
 
     /// An answer that was lost is of no account: what the mount shows afterwards is.
@@ -198,7 +198,8 @@ fn not_asked(error: IssuerError) -> IssuerError {
         IssuerError::Unanswered { doing, retry_after, source, .. } => {
             IssuerError::Unanswered { doing, may_be_done: false, retry_after, source }
         }
-        other @ (IssuerError::Refused { .. } | IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
+        other @ (IssuerError::Refused { .. } | IssuerError::Pending { .. }) => other,
+        other @ (IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
     }
 }
 

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::advice::Advice;
 use crate::domain::breaker::IssuerRecord;
 use crate::domain::cap;
 use crate::domain::cert::{Fingerprint, KeyDigest};
 use crate::domain::name::{CertName, IssuerName};
+use crate::domain::orders;
 use crate::domain::plan::{JournalView, Reason, Record};
+use crate::domain::progress::Progress;
 use crate::domain::revocation::RevocationReason;
 use crate::domain::time::Timestamp;
 
@@ -48,6 +51,13 @@ pub enum Event {
         /// By then its answer is there or lost.
         #[serde(default)]
         until: Option<Timestamp>,
+    },
+    /// It has come so far with the order.
+    Ordered {
+        issuer: IssuerName,
+        progress: Progress,
+        /// By then the answer to the next step is there or lost.
+        until: Timestamp,
     },
     /// That issuer has signed nothing: it said so, never heard of it, or knows of no certificate for the key.
     NotIssued {
@@ -89,6 +99,8 @@ pub enum Event {
         #[serde(default)]
         held: bool,
     },
+    /// The CA says anew when it would have it renewed.
+    Advised(Advice),
     Paused {
         until: Timestamp,
     },
@@ -130,6 +142,9 @@ pub struct Ask {
     pub issuer: IssuerName,
     /// By then its answer is there or lost.
     pub until: Timestamp,
+    /// `None` where it has not come so far, or knows no steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
 }
 
 /// How far a renewal has come.
@@ -183,8 +198,21 @@ impl InFlight {
     /// The issuer is about to be asked.
     pub fn ask(&mut self, issuer: IssuerName, until: Timestamp) {
         let mut asks: Vec<Ask> = self.stage.asks().iter().filter(|ask| ask.issuer != issuer).cloned().collect();
-        asks.push(Ask { issuer, until });
+        asks.push(Ask { issuer, until, progress: None });
         self.stage = Stage::Asked(asks);
+    }
+
+    /// It has come so far with the order.
+    pub fn note_progress(&mut self, issuer: &IssuerName, progress: Progress, until: Timestamp) {
+        if let Stage::Asked(asks) = &mut self.stage
+            && let Some(ask) = asks.iter_mut().find(|ask| ask.issuer == *issuer)
+        {
+            (ask.progress, ask.until) = (Some(progress), until);
+        }
+    }
+
+    pub fn progress(&self, issuer: &IssuerName) -> Option<&Progress> {
+        self.stage.asks().iter().find(|ask| ask.issuer == *issuer)?.progress.as_ref()
     }
 
     /// The issuer has signed nothing.
@@ -209,6 +237,9 @@ pub struct State {
     paused_until: Option<Timestamp>,
     issuers: BTreeMap<IssuerName, IssuerRecord>,
     issued: BTreeMap<String, Vec<Timestamp>>,
+    /// When orders were placed that are carried out in steps.
+    #[serde(default)]
+    ordered: BTreeMap<IssuerName, Vec<Timestamp>>,
     last_noted: Option<Timestamp>,
     set_aside: Option<String>,
 }
@@ -240,6 +271,7 @@ impl State {
             Event::Asked { issuer, until } => {
                 self.amend(&name, |open| open.ask(issuer, until.unwrap_or(at.plus(LONGEST_ANSWER))));
             }
+            Event::Ordered { issuer, progress, until } => self.note_progress(&name, at, issuer, progress, until),
             Event::NotIssued { issuer } => {
                 *record.unsigned.entry(issuer.clone()).or_default() += 1;
                 self.amend(&name, |open| open.settle(&issuer));
@@ -282,6 +314,7 @@ impl State {
                 record.retry_at = Some(retry_at);
                 record.last_error = Some(message);
             }
+            Event::Advised(advice) => record.advice = Some(advice),
             Event::Paused { until } => record.paused_until = Some(until),
             Event::Resumed => record.paused_until = None,
         }
@@ -295,6 +328,23 @@ impl State {
             self.count(&open.names, at);
         }
         self.in_flight.insert(name, open);
+    }
+
+    fn note_progress(
+        &mut self,
+        name: &CertName,
+        at: Timestamp,
+        issuer: IssuerName,
+        progress: Progress,
+        until: Timestamp,
+    ) {
+        let Some(open) = self.in_flight.get_mut(name) else { return };
+        if open.progress(&issuer).is_none_or(|before| before.order != progress.order) {
+            let ordered = self.ordered.entry(issuer.clone()).or_default();
+            ordered.retain(|before| before.until(at) < orders::WINDOW);
+            ordered.push(at);
+        }
+        open.note_progress(&issuer, progress, until);
     }
 
     /// A chain that is written again, since it had vanished, was issued once.
@@ -323,6 +373,10 @@ impl State {
             issued.retain(|at| at.until(now) < cap::WINDOW);
         }
         self.issued.retain(|_, issued| !issued.is_empty());
+        for ordered in self.ordered.values_mut() {
+            ordered.retain(|at| at.until(now) < orders::WINDOW);
+        }
+        self.ordered.retain(|_, ordered| !ordered.is_empty());
     }
 
     pub fn in_flight(&self, name: &CertName) -> Option<&InFlight> {
@@ -337,12 +391,13 @@ impl State {
             record.issued = open.stage.rank() >= 2;
             record.replaces = open.replaces;
         }
-        let (issuers, issued) = (self.issuers.clone(), self.issued.clone());
+        let (issuers, issued, ordered) = (self.issuers.clone(), self.issued.clone(), self.ordered.clone());
         JournalView {
             records,
             paused_until: self.paused_until,
             issuers,
             issued,
+            ordered,
             last_noted: self.last_noted,
             set_aside: self.set_aside.clone(),
         }
@@ -428,7 +483,7 @@ mod tests {
         let name = CertName::from("web");
         let stage = |events| folded(events).in_flight(&name).map(|open| open.stage.clone());
         let ask = |issuer: &str, until| Event::Asked { issuer: issuer.into(), until };
-        let asked = |issuer: &str, second| Ask { issuer: issuer.into(), until: Timestamp(second) };
+        let asked = |issuer: &str, second| Ask { issuer: issuer.into(), until: Timestamp(second), progress: None };
         let none = |issuer: &str| Event::NotIssued { issuer: issuer.into() };
         let two = vec![begun(), ask("a", Some(Timestamp(9))), failed(5), ask("b", None)];
         assert_eq!(stage(two.clone()), Some(Stage::Asked(vec![asked("a", 9), asked("b", 63)])));
@@ -443,7 +498,8 @@ mod tests {
         let failed = |retry_after| Event::IssuerFailed { issuer: "ca".into(), retry_after };
         let record = |events| folded(events).view().issuers.get(&IssuerName::from("ca")).cloned();
         let told = record(vec![begun(), failed(Some(60)), failed(None)]);
-        assert_eq!(told, Some(IssuerRecord { consecutive_failures: 2, open_until: Some(Timestamp(61)) }));
+        let until = Some(Timestamp(61));
+        assert_eq!(told, Some(IssuerRecord { consecutive_failures: 2, open_until: until, asked_until: until }));
         assert_eq!(record(vec![begun(), failed(Some(60)), Event::Issued(issued())]), None);
     }
 
@@ -464,7 +520,7 @@ mod tests {
     #[test]
     fn what_is_taken_up_is_in_flight_as_its_staging_place_has_it() {
         let name = CertName::from("web");
-        let stage = Stage::Asked(vec![Ask { issuer: "ca".into(), until: Timestamp(9) }]);
+        let stage = Stage::Asked(vec![Ask { issuer: "ca".into(), until: Timestamp(9), progress: None }]);
         let open = InFlight {
             reason: Reason::Due,
             asked: "a".into(),

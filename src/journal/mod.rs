@@ -103,6 +103,11 @@ impl Journal {
         table::last(&self.database, most, certificate).map_err(failure(&self.path, "read"))
     }
 
+    /// The newest event of this kind, of those that are not folded yet.
+    pub fn newest(&self, is_wanted: impl Fn(&Entry) -> bool) -> Result<Option<Entry>, JournalError> {
+        table::newest(&self.database, is_wanted).map_err(failure(&self.path, "read"))
+    }
+
     /// What planning needs to know.
     pub fn view(&self) -> JournalView {
         self.locked().view()

@@ -14,7 +14,7 @@ const EVENTS: TableDefinition<u64, &str> = TableDefinition::new("events");
 const FOLDED: TableDefinition<u64, &str> = TableDefinition::new("folded");
 
 /// Raised when an older certd could not understand what is written.
-pub(super) const FORMAT: u64 = 2;
+pub(super) const FORMAT: u64 = 3;
 
 /// Then the older half is folded. A hundred thousand are read within a second, and are half a year of renewals of two
 /// thousand certificates of 90 days.
@@ -104,6 +104,18 @@ pub(super) fn last(database: &Database, most: usize, certificate: Option<&CertNa
     }
     entries.reverse();
     Ok(entries)
+}
+
+/// The newest of this kind.
+pub(super) fn newest(database: &Database, is_wanted: impl Fn(&Entry) -> bool) -> Result<Option<Entry>, Failed> {
+    let transaction = database.begin_read()?;
+    for row in transaction.open_table(EVENTS)?.iter()?.rev() {
+        let entry: Entry = serde_json::from_str(row?.1.value())?;
+        if is_wanted(&entry) {
+            return Ok(Some(entry));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod crl;
 pub mod csr;
 mod interned;
+pub mod jws;
 pub mod key;
 pub mod key_form;
 pub mod keystore;

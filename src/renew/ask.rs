@@ -1,6 +1,7 @@
 //! Asking for a signature, and finding out what became of it where the answer was lost. No issuer is asked a second time
 //! before it is known that it has signed nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,13 @@ use crate::domain::breaker;
 use crate::domain::cert::KeyDigest;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
+use crate::domain::orders;
+use crate::domain::progress::Progress;
 use crate::domain::record::Record;
 use crate::domain::text::with_causes;
+use crate::domain::time::Timestamp;
 use crate::failpoint;
-use crate::issuer::{Issuer, IssuerError, Order, Recovered};
+use crate::issuer::{Issuer, IssuerError, Order, Recovered, Signing};
 use crate::journal::event::{Ask, Event, Issued, Stage};
 use crate::pki;
 use crate::staging::Staged;
@@ -26,23 +30,39 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 impl Running<'_> {
     /// Asks the issuers in turn until one signs.
-    pub(super) async fn ask(&self, mut staged: Staged) -> Result<Next, Failure> {
+    pub(super) async fn ask(&self, staged: Staged) -> Result<Next, Failure> {
+        self.ask_again(staged, &BTreeMap::new()).await
+    }
+
+    /// Goes on with the orders that are still open.
+    async fn ask_again(&self, mut staged: Staged, open: &BTreeMap<IssuerName, Progress>) -> Result<Next, Failure> {
         let Some(key) = staged.key.clone() else { return self.begin_anew(staged).await };
         let order = self.order(&key)?;
         let mut last = fault(Fault::Issuer, &NoIssuer);
         let order_of_asking = self.in_turn();
         for (nth, (name, issuer)) in order_of_asking.iter().enumerate() {
             // It may have signed already, and cannot be asked about it now.
-            if staged.open.stage.asks().iter().any(|ask| ask.issuer == *name) {
+            let progress = open.get(name);
+            if progress.is_none() && staged.open.stage.asks().iter().any(|ask| ask.issuer == *name) {
                 last = Failure { issuer: Some(name.clone()), ..fault(Fault::Issuer, &Unsettled) };
                 continue;
             }
-            if let Some(done) = self.note_ask(&mut staged, name, issuer).await? {
+            if let Some(wait) = breaker::asked_for(&self.journal.view(), name, (self.now)()) {
+                issuer.be_quiet(wait);
+            }
+            if let (None, Some(failure)) = (progress, self.limited(name, issuer)) {
+                last = failure;
+                continue;
+            }
+            if progress.is_none()
+                && let Some(done) = self.note_ask(&mut staged, name, issuer).await?
+            {
                 return Ok(done);
             }
-            let signed = issuer.sign(&order).await;
-            failpoint::reached("answered");
-            crate::pulse::beat();
+            let signed = match self.sign(&mut staged, name, issuer, &order, progress.cloned()).await? {
+                Signed::Elsewhere(done) => return Ok(done),
+                Signed::Here(signed) => signed,
+            };
             match signed {
                 Ok(ders) => return self.issued(staged, name, ders),
                 Err(error) => {
@@ -59,6 +79,66 @@ impl Running<'_> {
         Err(last)
     }
 
+    /// Step by step: how far it has come is durable before the next.
+    async fn sign(
+        &self,
+        staged: &mut Staged,
+        name: &IssuerName,
+        issuer: &Issuer,
+        order: &Order,
+        mut progress: Option<Progress>,
+    ) -> Result<Signed, Failure> {
+        loop {
+            if let Some(progress) = &progress
+                && let Some(done) = self.note_progress(staged, name, issuer, progress).await?
+            {
+                return Ok(Signed::Elsewhere(done));
+            }
+            let signed = issuer.sign(order, progress.as_ref()).await;
+            crate::pulse::beat();
+            match signed {
+                Ok(Signing::Goes(further)) => {
+                    failpoint::reached("stepped");
+                    progress = Some(further);
+                }
+                Ok(Signing::Chain(ders)) => {
+                    failpoint::reached("answered");
+                    return Ok(Signed::Here(Ok(ders)));
+                }
+                Err(error) => {
+                    failpoint::reached("answered");
+                    return Ok(Signed::Here(Err(error)));
+                }
+            }
+        }
+    }
+
+    async fn note_progress(
+        &self,
+        staged: &mut Staged,
+        name: &IssuerName,
+        issuer: &Issuer,
+        progress: &Progress,
+    ) -> Result<Option<Next>, Failure> {
+        let until = (self.now)().plus(issuer.answers_within());
+        staged.open.note_progress(name, progress.clone(), until);
+        if let Some(done) = self.advance(staged).await? {
+            return Ok(Some(done));
+        }
+        failpoint::reached("progress_staged");
+        self.append(Event::Ordered { issuer: name.clone(), progress: progress.clone(), until })?;
+        failpoint::reached("ordered");
+        Ok(None)
+    }
+
+    /// The operator's own bound on orders.
+    fn limited(&self, name: &IssuerName, issuer: &Issuer) -> Option<Failure> {
+        let (most, now) = (issuer.orders_per_hour()?, (self.now)());
+        let until = orders::reached(&self.journal.view(), name, most, now)?;
+        let retry_after = Some(now.until(until));
+        Some(Failure { issuer: Some(name.clone()), retry_after, ..fault(Fault::Issuer, &Limited { most, until }) })
+    }
+
     /// Those that are left alone are asked only where there is nobody else.
     fn in_turn(&self) -> Vec<&(IssuerName, Arc<Issuer>)> {
         let (view, now) = (self.journal.view(), (self.now)());
@@ -72,7 +152,7 @@ impl Running<'_> {
         let is_its_own = match error {
             IssuerError::Unanswered { .. } | IssuerError::Stopped(_) => true,
             IssuerError::Refused { retry_after, .. } => retry_after.is_some(),
-            IssuerError::SignedInVain(_) => false,
+            IssuerError::SignedInVain(_) | IssuerError::Pending { .. } => false,
         };
         let retry_after = error.retry_after().map(|wait| wait.as_secs());
         match is_its_own {
@@ -90,6 +170,7 @@ impl Running<'_> {
             names: spec.names.clone(),
             common_name: spec.common_name.clone(),
             lifetime: spec.lifetime,
+            replaces: self.replaced.clone(),
             now: (self.now)(),
         })
     }
@@ -128,6 +209,7 @@ impl Running<'_> {
     ) -> Result<(), Failure> {
         let is_open = match error {
             IssuerError::Unanswered { may_be_done, .. } => *may_be_done,
+            IssuerError::Pending { .. } => true,
             // What it signed must not be used, and is told.
             IssuerError::Refused { .. } | IssuerError::Stopped(_) | IssuerError::SignedInVain(_) => false,
         };
@@ -152,7 +234,10 @@ impl Running<'_> {
                 tracing::error!(cert = %self.managed.name, issuer, "asking the next issuer: {message}");
                 self.append(Event::Failed { message, retry_at: (self.now)(), held: false })
             }
-            IssuerError::Refused { .. } | IssuerError::Unanswered { .. } | IssuerError::Stopped(_) => {
+            IssuerError::Refused { .. }
+            | IssuerError::Unanswered { .. }
+            | IssuerError::Pending { .. }
+            | IssuerError::Stopped(_) => {
                 tracing::warn!(cert = %self.managed.name, issuer, "asking the next issuer: {message}");
                 Ok(())
             }
@@ -163,6 +248,7 @@ impl Running<'_> {
     pub(super) async fn recover(&self, mut staged: Staged, asks: Vec<Ask>) -> Result<Next, Failure> {
         failpoint::reached("recovering");
         let Some(key) = staged.key.as_ref().map(|key| key.public) else { return self.begin_anew(staged).await };
+        let mut still_open = BTreeMap::new();
         for ask in asks {
             match self.became_of(&ask, key).await {
                 Recovered::Issued(ders) => {
@@ -171,6 +257,10 @@ impl Running<'_> {
                     return self.issued(staged, &ask.issuer, ders);
                 }
                 Recovered::NotIssued => self.settle(&mut staged, &ask.issuer).await?,
+                Recovered::GoesOn if self.is_of_now(&staged.open) => {
+                    still_open.extend(ask.progress.clone().map(|progress| (ask.issuer.clone(), progress)));
+                }
+                Recovered::GoesOn => self.settle(&mut staged, &ask.issuer).await?,
                 Recovered::NoRecord => {
                     let why = "it keeps no record of what it signs (no_store), so it is asked again: it may sign twice";
                     tracing::warn!(cert = %self.managed.name, issuer = %ask.issuer, "{why}");
@@ -189,7 +279,7 @@ impl Running<'_> {
         if !self.is_of_now(&staged.open) && staged.open.stage == Stage::Begun {
             return self.begin_anew(staged).await;
         }
-        self.ask(staged).await
+        self.ask_again(staged, &still_open).await
     }
 
     /// Only what is read after the answer was due tells that there is none.
@@ -203,16 +293,36 @@ impl Running<'_> {
         let patience = Instant::now() + PATIENCE;
         loop {
             let (is_due, is_too_long) = (due <= Instant::now(), patience < due);
-            match issuer.recover(key).await {
-                Recovered::NotIssued | Recovered::NoRecord if is_too_long => {
+            let seen = issuer.recover(key, ask.progress.as_ref()).await;
+            // Nothing that was sent before could have it signed.
+            let is_early =
+                issuer.takes_steps() && !ask.progress.as_ref().is_some_and(|progress| progress.is_finalizing);
+            match seen {
+                settled @ (Recovered::NotIssued | Recovered::GoesOn) if is_early => return settled,
+                Recovered::NotIssued | Recovered::GoesOn | Recovered::NoRecord if is_too_long => {
                     return Recovered::Unknown(format!("its answer may be under way until {}", ask.until));
                 }
-                Recovered::NotIssued | Recovered::NoRecord if !is_due => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
+                Recovered::NotIssued | Recovered::GoesOn | Recovered::NoRecord if !is_due => {
+                    tokio::time::sleep(LOOK_AGAIN_AFTER).await
+                }
                 settled => return settled,
             }
             crate::pulse::beat();
         }
     }
+}
+
+/// How an issuer answered, unless another instance took the renewal over meanwhile.
+enum Signed {
+    Here(Result<Vec<Vec<u8>>, IssuerError>),
+    Elsewhere(Next),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{most} orders within an hour are the most (orders_per_hour): there is room for another on {until}")]
+struct Limited {
+    most: u32,
+    until: Timestamp,
 }
 
 #[derive(Debug, thiserror::Error)]

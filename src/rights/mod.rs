@@ -69,7 +69,7 @@ pub fn issuers<'a>(setup: &'a Setup, vault: &'a VaultName) -> impl Iterator<Item
     };
     setup.issuers.iter().filter_map(move |(name, issuer)| match issuer.as_ref() {
         Issuer::VaultPki { pki, .. } if pki.vault.name == *vault && is_used(name) => Some((name, pki)),
-        Issuer::VaultPki { .. } | Issuer::LocalCa(_) => None,
+        Issuer::VaultPki { .. } | Issuer::LocalCa(_) | Issuer::Acme(_) => None,
     })
 }
 

@@ -254,11 +254,9 @@ fn checked(address: &Url) -> Result<String, VaultError> {
 
 fn tls(settings: &Settings, certificate: Option<&ClientCertificate>) -> Result<rustls::ClientConfig, VaultError> {
     let unusable = |source: Box<dyn std::error::Error + Send + Sync>| VaultError::Roots { source };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| unusable(e.into()))?
-        .with_root_certificates(roots(settings).map_err(unusable)?);
+    let nothing_to_trust = settings.addresses.iter().all(|address| address.scheme() == "http");
+    let roots = settings.roots.as_deref().or(nothing_to_trust.then_some(&[]));
+    let tls = crate::http::tls(roots).map_err(unusable)?;
     match certificate {
         None => Ok(tls.with_no_client_auth()),
         Some(ClientCertificate { chain, key }) => {
@@ -268,26 +266,6 @@ fn tls(settings: &Settings, certificate: Option<&ClientCertificate>) -> Result<r
             made.map_err(|source| VaultError::ClientCertificate { source })
         }
     }
-}
-
-fn roots(settings: &Settings) -> Result<rustls::RootCertStore, Box<dyn std::error::Error + Send + Sync>> {
-    let mut store = rustls::RootCertStore::empty();
-    match &settings.roots {
-        Some(ders) => {
-            for der in ders {
-                store.add(der.clone().into())?;
-            }
-        }
-        None if settings.addresses.iter().all(|address| address.scheme() == "http") => {}
-        None => {
-            let system = rustls_native_certs::load_native_certs();
-            store.add_parsable_certificates(system.certs);
-            if let (true, Some(error)) = (store.is_empty(), system.errors.into_iter().next()) {
-                return Err(error.into());
-            }
-        }
-    }
-    Ok(store)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use rustify::endpoint::Endpoint;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,7 +21,6 @@ use super::token::Token;
 use super::{ClientCertificate, Settings};
 use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::printable;
-use crate::domain::time::Timestamp;
 
 /// For a cluster that elects its active node: 2 s on one host, and ten or more where it is told to be patient.
 const ELECTION: Duration = Duration::from_secs(15);
@@ -431,17 +430,8 @@ fn failure(request: &Request, reply: Reply, errors: &[String]) -> VaultError {
     }
 }
 
-/// A date in it is of the clock that wrote the answer's own date.
 fn retry_after(status: u16, headers: &HeaderMap) -> Option<RetryAfter> {
-    let said = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let value = said(RETRY_AFTER).filter(|_| matches!(status, 429 | 503))?;
-    RetryAfter::parse(value, said(DATE).and_then(Timestamp::from_http_date).unwrap_or_else(here))
-}
-
-/// By the clock of this host.
-fn here() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Timestamp(0).plus(since.unwrap_or_default())
+    crate::http::retry_after(headers).filter(|_| matches!(status, 429 | 503))
 }
 
 /// Where a redirect leads.

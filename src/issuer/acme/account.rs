@@ -1,0 +1,306 @@
+//! The account of an ACME issuer (RFC 8555, section 7.3): made once, with a key that is durable before the CA hears of
+//! it. One that is gone is never replaced in silence.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
+use reqwest::header::LOCATION;
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::http::{AcmeError, Http};
+use super::keeper::{Held, Keeper, KeeperError, Kept};
+use super::session::{Directory, Session, Signer, unsigned};
+use super::{failed, stopped};
+use crate::domain::key::KeySpec;
+use crate::domain::text::printable;
+use crate::failpoint;
+use crate::issuer::IssuerError;
+use crate::pki;
+use crate::pki::jws::{self, SigningKey};
+use crate::store::file::disk;
+
+/// What an account is to be.
+#[derive(Clone, Debug)]
+pub struct AccountSettings {
+    pub directory: String,
+    pub contact: Vec<String>,
+    pub terms_agreed: bool,
+    pub external: Option<External>,
+    /// Tells, once there was an account, that there was one.
+    pub marker: PathBuf,
+}
+
+/// An account that the CA knows by other means (RFC 8555, section 7.3.4).
+#[derive(Clone, Debug)]
+pub struct External {
+    pub key_id: String,
+    /// Base64url, as CAs give it.
+    pub hmac_file: PathBuf,
+}
+
+/// One that the CA knows.
+pub struct Account {
+    pub http: Http,
+    pub directory: Directory,
+    pub url: String,
+    pub acme: instant_acme::Account,
+    key: SigningKey,
+}
+
+impl Account {
+    pub async fn open(settings: &AccountSettings, keeper: &Keeper, http: &Http) -> Result<Self, IssuerError> {
+        let doing = "read the CA's directory";
+        let directory = Directory::read(http, &settings.directory).await.map_err(|error| failed(doing, error))?;
+        let opening = Opening { settings, keeper, http, directory: &directory };
+        let (kept, held) = opening.kept().await?;
+        let (kept, held) = opening.registered(kept, held).await?;
+        let (kept, held) = opening.with_one_key(kept, held).await?;
+        let kept = opening.with_its_contact(kept, held).await?;
+        let url = kept.url.clone().ok_or_else(|| stopped("the account has no address".to_string()))?;
+        opening.mark(&url)?;
+        let builder = instant_acme::Account::builder_with_http(Box::new(http.clone()));
+        let key = PrivatePkcs8KeyDer::from(kept.key.pkcs8.as_slice());
+        let acme = builder.from_parts(url.clone(), key, settings.directory.clone()).await;
+        let acme = acme.map_err(|error| failed(doing, error.into()))?;
+        let key = SigningKey::of(&kept.key).map_err(|why| stopped(format!("{why}: {}", keeper.place())))?;
+        Ok(Self { http: http.clone(), directory, url, acme, key })
+    }
+
+    pub fn session(&self) -> Session<'_> {
+        let signer = Signer::Account { key: &self.key, url: &self.url };
+        Session { http: &self.http, directory: &self.directory, signer }
+    }
+
+    pub fn thumbprint(&self) -> String {
+        self.key.thumbprint()
+    }
+}
+
+/// Gives the account another key (RFC 8555, section 7.3.5). A later opening finishes what is cut short.
+pub async fn roll_over(settings: &AccountSettings, keeper: &Keeper, http: &Http) -> Result<String, IssuerError> {
+    let directory = Directory::read(http, &settings.directory).await;
+    let directory = directory.map_err(|error| failed("read the CA's directory", error))?;
+    let opening = Opening { settings, keeper, http, directory: &directory };
+    let Some((mut kept, held)) = keeper.load().await.map_err(kept_badly)? else {
+        return Err(stopped(format!("there is no account at {}", keeper.place())));
+    };
+    let url = kept.url.clone().ok_or_else(|| stopped("the account was never made".to_string()))?;
+    if kept.next_key.is_none() {
+        kept.next_key = Some(generate()?);
+    }
+    let held = keeper.save(&kept, held).await.map_err(kept_badly)?;
+    failpoint::reached("next_account_key_kept");
+    opening.with_one_key(kept, held).await?;
+    Ok(url)
+}
+
+struct Opening<'a> {
+    settings: &'a AccountSettings,
+    keeper: &'a Keeper,
+    http: &'a Http,
+    directory: &'a Directory,
+}
+
+impl Opening<'_> {
+    /// As it is kept, or a new key that is.
+    async fn kept(&self) -> Result<(Kept, Held), IssuerError> {
+        if let Some((kept, held)) = self.keeper.load().await.map_err(kept_badly)? {
+            return match kept.directory == self.settings.directory {
+                true => Ok((kept, held)),
+                false => Err(stopped(format!(
+                    "the account at {} is one of {}, not of {}: keep the account of each CA at a place of its own",
+                    self.keeper.place(),
+                    printable(&kept.directory),
+                    self.settings.directory,
+                ))),
+            };
+        }
+        self.insist_on_a_first_time()?;
+        let (key, directory) = (generate()?, self.settings.directory.clone());
+        let kept = Kept { directory, key, url: None, contact: self.settings.contact.clone(), next_key: None };
+        match self.keeper.save(&kept, Held::Nothing).await {
+            Ok(held) => {
+                failpoint::reached("account_key_kept");
+                Ok((kept, held))
+            }
+            // Another host was faster: it is one account for both.
+            Err(KeeperError::Changed(_)) => self.again().await,
+            Err(error) => Err(kept_badly(error)),
+        }
+    }
+
+    async fn again(&self) -> Result<(Kept, Held), IssuerError> {
+        let kept = self.keeper.load().await.map_err(kept_badly)?;
+        kept.ok_or_else(|| stopped(format!("the account at {} was there a moment ago", self.keeper.place())))
+    }
+
+    fn insist_on_a_first_time(&self) -> Result<(), IssuerError> {
+        let marker = &self.settings.marker;
+        match std::fs::read_to_string(marker) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            read => {
+                let url = read.map(|url| printable(url.trim())).unwrap_or_else(|_| "an account".to_string());
+                return Err(stopped(format!(
+                    "the key of {url} is gone from {}: restore it from a backup. certd makes no second account by itself; \
+                     where that is wanted, remove {}",
+                    self.keeper.place(),
+                    marker.display(),
+                )));
+            }
+        }
+        match &self.directory.meta.terms_of_service {
+            Some(terms) if !self.settings.terms_agreed => {
+                let terms = printable(terms);
+                Err(stopped(format!("read the CA's terms of service and set terms_agreed = true: {terms}")))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Asks for the account of this key, and makes it only where there is none: the binding may be good for once.
+    async fn registered(&self, mut kept: Kept, held: Held) -> Result<(Kept, Held), IssuerError> {
+        if kept.url.is_some() {
+            return Ok((kept, held));
+        }
+        let key = SigningKey::of(&kept.key).map_err(|why| stopped(format!("{why}: {}", self.keeper.place())))?;
+        let url = match self.known(&key).await? {
+            Some(url) => url,
+            None => {
+                let url = self.make(&key).await?;
+                tracing::warn!("made a new account at the CA: {url}; its key is kept at {}", self.keeper.place());
+                url
+            }
+        };
+        failpoint::reached("account_made");
+        kept.url = Some(url);
+        match self.keeper.save(&kept, held).await {
+            Ok(held) => Ok((kept, held)),
+            Err(KeeperError::Changed(_)) => self.again().await,
+            Err(error) => Err(kept_badly(error)),
+        }
+    }
+
+    /// Where the CA keeps the account of this key, if it has one.
+    async fn known(&self, key: &SigningKey) -> Result<Option<String>, IssuerError> {
+        let doing = "ask the CA for the account of the key";
+        match self.new_account(key, &json!({ "onlyReturnExisting": true })).await {
+            Ok(url) => Ok(Some(url)),
+            // Some servers ask for the binding before they look.
+            Err(error) if error.is("accountDoesNotExist") || error.is("externalAccountRequired") => Ok(None),
+            Err(error) => Err(failed(doing, error)),
+        }
+    }
+
+    async fn make(&self, key: &SigningKey) -> Result<String, IssuerError> {
+        let doing = "make an account at the CA";
+        let mut payload = json!({ "termsOfServiceAgreed": self.settings.terms_agreed });
+        if !self.settings.contact.is_empty() {
+            payload["contact"] = json!(self.settings.contact);
+        }
+        if let Some(external) = &self.settings.external {
+            payload["externalAccountBinding"] = self.binding(external, key)?;
+        } else if self.directory.meta.external_account_required {
+            return Err(stopped(
+                "this CA wants an account that it knows already: set eab.key_id and eab.hmac_file".into(),
+            ));
+        }
+        self.new_account(key, &payload).await.map_err(|error| failed(doing, error))
+    }
+
+    async fn new_account(&self, key: &SigningKey, payload: &Value) -> Result<String, AcmeError> {
+        let session = Session { http: self.http, directory: self.directory, signer: Signer::Key(key) };
+        let answer = session.post(&self.directory.new_account, Some(payload)).await?;
+        let url = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let url = url.filter(|url| url.starts_with("https://"));
+        url.map(str::to_string).ok_or_else(|| AcmeError::NotUnderstood("it names no account".to_string()))
+    }
+
+    fn binding(&self, external: &External, key: &SigningKey) -> Result<Value, IssuerError> {
+        let secret = secret(&external.hmac_file)?;
+        let protected = json!({ "kid": external.key_id, "url": self.directory.new_account });
+        jws::sign_externally(&secret, protected, &key.jwk()).map_err(|why| stopped(why.to_string()))
+    }
+
+    /// A change of the key that was cut short is done, since the CA may know the new one already.
+    async fn with_one_key(&self, mut kept: Kept, held: Held) -> Result<(Kept, Held), IssuerError> {
+        let (Some(next), Some(url)) = (kept.next_key.clone(), kept.url.clone()) else { return Ok((kept, held)) };
+        let unusable = |why: pki::NotUnderstood| stopped(format!("{why}: {}", self.keeper.place()));
+        let (old, new) = (SigningKey::of(&kept.key).map_err(unusable)?, SigningKey::of(&next).map_err(unusable)?);
+        if self.known(&new).await?.as_ref() != Some(&url) {
+            self.change_key(&url, &old, &new).await.map_err(|error| failed("change the account's key", error))?;
+        }
+        failpoint::reached("account_key_changed");
+        (kept.key, kept.next_key) = (next, None);
+        let held = self.keeper.save(&kept, held).await.map_err(kept_badly)?;
+        Ok((kept, held))
+    }
+
+    async fn change_key(&self, url: &str, old: &SigningKey, new: &SigningKey) -> Result<(), AcmeError> {
+        let change = self.directory.key_change.as_deref();
+        let change = change.ok_or_else(|| AcmeError::NotUnderstood("it changes no account's key".to_string()))?;
+        let inner = json!({ "account": url, "oldKey": old.jwk() });
+        let inner = new.sign(json!({ "jwk": new.jwk(), "url": change }), Some(&inner)).map_err(unsigned)?;
+        let signer = Signer::Account { key: old, url };
+        let session = Session { http: self.http, directory: self.directory, signer };
+        session.post(change, Some(&inner)).await.map(|_| ())
+    }
+
+    /// What people are to be told by is what the configuration says.
+    async fn with_its_contact(&self, mut kept: Kept, held: Held) -> Result<Kept, IssuerError> {
+        let (Some(url), true) = (kept.url.clone(), kept.contact != self.settings.contact) else { return Ok(kept) };
+        let key = SigningKey::of(&kept.key).map_err(|why| stopped(format!("{why}: {}", self.keeper.place())))?;
+        let signer = Signer::Account { key: &key, url: &url };
+        let session = Session { http: self.http, directory: self.directory, signer };
+        let changed = session.post(&url, Some(&json!({ "contact": self.settings.contact }))).await;
+        changed.map_err(|error| failed("change the contact of the account", error))?;
+        kept.contact.clone_from(&self.settings.contact);
+        self.keeper.save(&kept, held).await.map_err(kept_badly)?;
+        Ok(kept)
+    }
+
+    fn mark(&self, url: &str) -> Result<(), IssuerError> {
+        let marker = &self.settings.marker;
+        if marker.exists() {
+            return Ok(());
+        }
+        let write = || -> std::io::Result<()> {
+            if let Some(directory) = marker.parent() {
+                std::fs::create_dir_all(directory)?;
+            }
+            std::fs::write(marker, format!("{url}\n"))
+        };
+        write()
+            .map_err(|error| stopped(format!("could not note that there is an account: {}: {error}", marker.display())))
+    }
+}
+
+fn generate() -> Result<crate::domain::key::PrivateKey, IssuerError> {
+    pki::key::generate(KeySpec::EcdsaP256).map_err(|error| stopped(error.to_string()))
+}
+
+fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, IssuerError> {
+    let read = disk::read(path).map_err(|obstacle| stopped(format!("eab.hmac_file: {}", obstacle.message)))?;
+    let text = read.ok_or_else(|| stopped(format!("eab.hmac_file: there is no file {}", path.display())))?;
+    let text: Zeroizing<Vec<u8>> = Zeroizing::new(text.trim_ascii().iter().copied().filter(|b| *b != b'=').collect());
+    match BASE64_URL.decode(&text) {
+        Ok(secret) if !secret.is_empty() => Ok(Zeroizing::new(secret)),
+        Ok(_) | Err(_) => Err(stopped(format!("eab.hmac_file holds no base64url: {}", path.display()))),
+    }
+}
+
+fn kept_badly(error: KeeperError) -> IssuerError {
+    match error {
+        KeeperError::NotUnderstood(_) => stopped(error.to_string()),
+        KeeperError::File { .. } | KeeperError::OutOfSight(_) | KeeperError::Vault { .. } | KeeperError::Changed(_) => {
+            IssuerError::Unanswered {
+                doing: "have the account at hand".to_string(),
+                may_be_done: false,
+                retry_after: None,
+                source: Box::new(error),
+            }
+        }
+    }
+}

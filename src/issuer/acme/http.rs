@@ -1,0 +1,248 @@
+//! The one HTTP client for an ACME server: bounded in time and size, and silent for as long as the server asks for it.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use url::Url;
+
+use super::problem::Problem;
+use crate::domain::retry_after::RetryAfter;
+use crate::domain::text::printable;
+
+/// For one request, connection and answer together. Busy CAs take some seconds to finalize.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A chain of four RSA-4096 certificates is about 8 KiB, an order for 100 names about 20.
+const LARGEST_ANSWER: usize = 256 * 1024;
+
+const IDLE: Duration = Duration::from_secs(30);
+
+const SIGNED: &str = "application/jose+json";
+
+/// Cheap to clone: all clones keep silent together.
+#[derive(Clone)]
+pub struct Http(Arc<Shared>);
+
+struct Shared {
+    client: reqwest::Client,
+    quiet_until: Mutex<Option<Instant>>,
+    /// Of the last resource that was made.
+    location: Mutex<Option<String>>,
+}
+
+/// One that is a success, or that a signature's nonce was refused.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AcmeError {
+    /// Nothing was sent.
+    #[error("it asks to be left alone for another {} s", wait.as_secs())]
+    LeftAlone { wait: Duration },
+    #[error("the CA's server cannot be asked at {0}: an address of ACME begins with https://")]
+    Address(String),
+    #[error("the CA's server did not answer within {} s", DEADLINE.as_secs())]
+    Timeout,
+    #[error("the CA's server cannot be reached")]
+    Unreachable {
+        /// It may have heard the request.
+        heard: bool,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error("the CA's server answers with more than {} KiB", LARGEST_ANSWER / 1024)]
+    TooLarge,
+    /// Of a proxy, or of a server that is broken.
+    #[error("what answers for the CA's server is no ACME (status {status})")]
+    NotAcme { status: u16, retry_after: Option<RetryAfter> },
+    #[error("{problem}")]
+    Said { status: u16, problem: Box<Problem>, retry_after: Option<RetryAfter> },
+    #[error("what the CA's server answers was not understood: {0}")]
+    NotUnderstood(String),
+    #[error("the CA's server refused every nonce that it gave")]
+    Nonces,
+}
+
+impl AcmeError {
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::LeftAlone { wait } => Some(*wait),
+            Self::NotAcme { retry_after, .. } | Self::Said { retry_after, .. } => retry_after.map(|asked| asked.wait),
+            Self::Address(_) | Self::Timeout | Self::Unreachable { .. } => None,
+            Self::TooLarge | Self::NotUnderstood(_) | Self::Nonces => None,
+        }
+    }
+
+    /// Whether the server may have done what it was asked for.
+    pub fn may_be_done(&self) -> bool {
+        match self {
+            Self::LeftAlone { .. } | Self::Address(_) | Self::Nonces => false,
+            Self::Unreachable { heard, .. } => *heard,
+            Self::Said { status, .. } => *status >= 500,
+            Self::Timeout | Self::TooLarge | Self::NotAcme { .. } | Self::NotUnderstood(_) => true,
+        }
+    }
+
+    pub fn is(&self, name: &str) -> bool {
+        matches!(self, Self::Said { problem, .. } if problem.name() == name)
+    }
+}
+
+/// What went wrong below instant-acme comes back as it went in.
+impl From<instant_acme::Error> for AcmeError {
+    fn from(error: instant_acme::Error) -> Self {
+        match error {
+            instant_acme::Error::Other(other) => match other.downcast::<Self>() {
+                Ok(own) => *own,
+                Err(other) => Self::NotUnderstood(printable(&other.to_string())),
+            },
+            // The last of several nonces, or what an order says of itself.
+            instant_acme::Error::Api(problem) => {
+                let (status, problem) = (problem.status.unwrap_or_default(), Problem::from(&problem));
+                match problem.name() {
+                    "badNonce" => Self::Nonces,
+                    _ => Self::Said { status, problem: Box::new(problem), retry_after: None },
+                }
+            }
+            other => Self::NotUnderstood(printable(&other.to_string())),
+        }
+    }
+}
+
+impl Http {
+    /// `roots` in DER; `None` takes the system's.
+    pub fn new(roots: Option<&[Vec<u8>]>) -> Result<Self, crate::http::Unusable> {
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(crate::http::tls(roots)?.with_no_client_auth())
+            // One would lead what was signed for one address to another.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT_DEADLINE)
+            .timeout(DEADLINE)
+            .pool_idle_timeout(IDLE)
+            .user_agent(concat!("certd/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self(Arc::new(Shared { client, quiet_until: Mutex::default(), location: Mutex::default() })))
+    }
+
+    pub async fn read(&self, url: &str) -> Result<Answer, AcmeError> {
+        self.send(reqwest::Method::GET, url, Bytes::new()).await
+    }
+
+    pub async fn head(&self, url: &str) -> Result<Answer, AcmeError> {
+        self.send(reqwest::Method::HEAD, url, Bytes::new()).await
+    }
+
+    pub async fn post(&self, url: &str, signed: Vec<u8>) -> Result<Answer, AcmeError> {
+        self.send(reqwest::Method::POST, url, signed.into()).await
+    }
+
+    /// Where what was made last is.
+    pub fn location(&self) -> Option<String> {
+        locked(&self.0.location).clone()
+    }
+
+    /// How long it is still to be left alone.
+    pub fn quiet(&self) -> Option<Duration> {
+        let until = (*locked(&self.0.quiet_until))?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    /// Also asked for in an earlier life of the process.
+    pub fn be_quiet(&self, wait: Duration) {
+        let mut until = locked(&self.0.quiet_until);
+        *until = (*until).max(Instant::now().checked_add(wait));
+    }
+
+    async fn send(&self, method: reqwest::Method, url: &str, body: Bytes) -> Result<Answer, AcmeError> {
+        if let Some(wait) = self.quiet() {
+            return Err(AcmeError::LeftAlone { wait });
+        }
+        let url = Url::parse(url).ok().filter(|url| url.scheme() == "https");
+        let url = url.ok_or_else(|| AcmeError::Address("an address without TLS".to_string()))?;
+        let mut request = reqwest::Request::new(method, url);
+        if !body.is_empty() {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(SIGNED));
+            *request.body_mut() = Some(body.into());
+        }
+        let answered = self.exchange(request).await;
+        crate::pulse::beat();
+        self.judge(answered?)
+    }
+
+    async fn exchange(&self, request: reqwest::Request) -> Result<Answer, AcmeError> {
+        let mut response = self.0.client.execute(request).await.map_err(lost)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(lost)? {
+            if body.len() + chunk.len() > LARGEST_ANSWER {
+                return Err(AcmeError::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let status = response.status().as_u16();
+        Ok(Answer { status, headers: std::mem::take(response.headers_mut()), body: body.into() })
+    }
+
+    fn judge(&self, answer: Answer) -> Result<Answer, AcmeError> {
+        if (200..300).contains(&answer.status) {
+            if let Some(location) = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
+                *locked(&self.0.location) = Some(location.to_string());
+            }
+            return Ok(answer);
+        }
+        let retry_after = crate::http::retry_after(&answer.headers);
+        if let Some(asked) = retry_after {
+            self.be_quiet(asked.wait);
+            if asked.is_capped {
+                tracing::warn!("the CA's server: {asked}; it is left alone for a day at most");
+            }
+        }
+        let status = answer.status;
+        match Problem::parse(&answer.body).filter(|_| status >= 400) {
+            None => Err(AcmeError::NotAcme { status, retry_after }),
+            Some(problem) if problem.name() == "badNonce" && retry_after.is_none() => Ok(answer),
+            Some(problem) => Err(AcmeError::Said { status, problem: Box::new(problem), retry_after }),
+        }
+    }
+}
+
+fn lost(source: reqwest::Error) -> AcmeError {
+    match source.is_timeout() {
+        true => AcmeError::Timeout,
+        false => AcmeError::Unreachable { heard: !source.is_connect(), source: source.without_url() },
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl HttpClient for Http {
+    fn request(
+        &self,
+        request: http::Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
+        let http = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.expect("what is in memory can be read").to_bytes();
+            let answer = http.send(parts.method, &parts.uri.to_string(), body).await;
+            let Answer { status, headers, body } =
+                answer.map_err(|error| instant_acme::Error::Other(Box::new(error)))?;
+            let mut response = http::Response::new(());
+            *response.status_mut() = http::StatusCode::from_u16(status).expect("it came as a status");
+            *response.headers_mut() = headers;
+            Ok(BytesResponse { parts: response.into_parts().0, body: Box::new(body) })
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! ACME (RFC 8555): an account at the CA, challenges that prove the names, orders that are carried out in steps.
+
+pub mod account;
+pub mod ari;
+pub mod challenges;
+pub mod dns;
+pub mod http;
+pub mod http_01;
+pub mod keeper;
+pub mod listening;
+pub mod order;
+pub mod persist;
+pub mod problem;
+pub mod session;
+pub mod sockets;
+pub mod tls_alpn_01;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use super::{IssuerError, Order, Recovered, Signing};
+use crate::domain::cert::KeyDigest;
+use crate::domain::progress::Progress;
+use crate::domain::revocation::RevocationReason;
+use crate::domain::text::{printable, with_causes};
+use crate::pki::read;
+use crate::pki::roots::Roots;
+
+use account::{Account, AccountSettings};
+use challenges::Challenges;
+use http::{AcmeError, Http};
+use keeper::Keeper;
+use order::{Status, Unfinished, Wanted};
+use session::Directory;
+
+/// What Let's Encrypt takes; each CA has its own bound, and says so.
+pub const MOST_NAMES: usize = 100;
+
+pub struct Acme {
+    pub account: AccountSettings,
+    pub keeper: Keeper,
+    pub http: Http,
+    pub challenges: Challenges,
+    pub profile: Option<String>,
+    /// The common name of the root that a chain should lead to.
+    pub preferred_chain: Option<String>,
+    pub orders_per_hour: u32,
+    /// For one step of an order: the CA's look at the answers, its signing.
+    pub patience: Duration,
+    /// What a signed chain must verify to.
+    pub roots: Arc<Roots>,
+    opened: Mutex<Option<Arc<Account>>>,
+}
+
+/// What of it is configured.
+pub struct AcmeSettings {
+    pub account: AccountSettings,
+    pub keeper: Keeper,
+    pub http: Http,
+    pub challenges: Challenges,
+    pub profile: Option<String>,
+    pub preferred_chain: Option<String>,
+    pub orders_per_hour: u32,
+    pub patience: Duration,
+    pub roots: Arc<Roots>,
+}
+
+impl Acme {
+    pub fn new(settings: AcmeSettings) -> Self {
+        let AcmeSettings { account, keeper, http, challenges, profile, .. } = settings;
+        let AcmeSettings { preferred_chain, orders_per_hour, patience, roots, .. } = settings;
+        let opened = Mutex::default();
+        Self { account, keeper, http, challenges, profile, preferred_chain, orders_per_hour, patience, roots, opened }
+    }
+
+    /// Made at the first use, and kept for the life of the process.
+    pub async fn account(&self) -> Result<Arc<Account>, IssuerError> {
+        let mut opened = self.opened.lock().await;
+        if let Some(account) = &*opened {
+            return Ok(account.clone());
+        }
+        let account = Arc::new(Account::open(&self.account, &self.keeper, &self.http).await?);
+        *opened = Some(account.clone());
+        Ok(account)
+    }
+
+    /// The next step of an order.
+    pub async fn sign(&self, order: &Order, progress: Option<&Progress>) -> Result<Signing, IssuerError> {
+        let account = self.account().await?;
+        match progress {
+            None => self.place(&account, order).await.map(Signing::Goes),
+            Some(Progress { certificate: Some(url), .. }) => {
+                let preferred = self.preferred_chain.as_deref();
+                let fetched = order::fetch(&account, url, preferred).await;
+                fetched.map(Signing::Chain).map_err(|error| still_open(failed("fetch the certificate", error)))
+            }
+            Some(progress) if progress.is_finalizing => self.finalize(&account, order, progress).await,
+            Some(progress) => self.make_ready(&account, order, progress).await,
+        }
+    }
+
+    async fn place(&self, account: &Account, order: &Order) -> Result<Progress, IssuerError> {
+        if order.names.len() > MOST_NAMES {
+            let message = format!("{} names in one certificate: {MOST_NAMES} are the most", order.names.len());
+            return Err(IssuerError::Refused { message, retry_after: None });
+        }
+        if let Some(profile) = &self.profile {
+            insist_on_profile(&account.directory, profile)?;
+        }
+        let replaces = order.replaces.as_ref().and_then(ari::identifier);
+        let wanted = Wanted { names: &order.names, profile: self.profile.as_deref(), replaces: replaces.as_ref() };
+        order::place(account, &wanted).await.map_err(|error| failed("place an order", error))
+    }
+
+    async fn make_ready(&self, account: &Account, order: &Order, progress: &Progress) -> Result<Signing, IssuerError> {
+        let doing = "have the names proved";
+        let until = Instant::now() + self.patience;
+        match order::make_ready(account, &self.challenges, progress, order.now, until).await {
+            Ok(()) => Ok(Signing::Goes(Progress { is_finalizing: true, ..progress.clone() })),
+            Err(unfinished) => Err(self.unfinished(doing, unfinished)),
+        }
+    }
+
+    async fn finalize(&self, account: &Account, order: &Order, progress: &Progress) -> Result<Signing, IssuerError> {
+        let doing = "have the certificate signed";
+        let until = Instant::now() + self.patience;
+        match order::finalize(account, &order.csr, progress, until).await {
+            Ok(url) => Ok(Signing::Goes(Progress { certificate: Some(url), ..progress.clone() })),
+            Err(unfinished) => Err(self.unfinished(doing, unfinished)),
+        }
+    }
+
+    fn unfinished(&self, doing: &str, unfinished: Unfinished) -> IssuerError {
+        match unfinished {
+            Unfinished::Later(wait) => IssuerError::Pending {
+                message: format!("the CA has not finished within {} s: {doing}", self.patience.as_secs()),
+                retry_after: wait,
+            },
+            Unfinished::Unseen(error) => still_open(failed(doing, error)),
+            Unfinished::Failed(error) => failed(doing, error),
+        }
+    }
+
+    /// Of the account where that is open already, so that nobody is asked for it again.
+    async fn known_directory(&self) -> Result<Directory, AcmeError> {
+        let opened = self.opened.lock().await.clone();
+        match opened {
+            Some(account) => Ok(account.directory.clone()),
+            None => Directory::read(&self.http, &self.account.directory).await,
+        }
+    }
+
+    /// What became of an order. One that was never placed has signed nothing.
+    pub async fn recover(&self, key: KeyDigest, progress: Option<&Progress>) -> Recovered {
+        let Some(progress) = progress else { return Recovered::NotIssued };
+        let account = match self.account().await {
+            Ok(account) => account,
+            Err(error) => return Recovered::Unknown(with_causes(&error)),
+        };
+        let url = match order::state(&account, &progress.order).await {
+            Err(AcmeError::Said { status: 404, .. }) => return Recovered::NotIssued,
+            Err(error) => return Recovered::Unknown(with_causes(&error)),
+            Ok((state, _)) => match (state.status, state.certificate()) {
+                (Status::Valid, Some(url)) => url,
+                (Status::Valid, None) => return Recovered::Unknown("it names no certificate".to_string()),
+                (Status::Processing, _) => return Recovered::Unknown("the CA is still working on it".to_string()),
+                (Status::Pending | Status::Ready, _) => return Recovered::GoesOn,
+                (Status::Invalid, _) => return Recovered::NotIssued,
+            },
+        };
+        match order::fetch(&account, &url, self.preferred_chain.as_deref()).await {
+            Err(error) => Recovered::Unknown(with_causes(&error)),
+            Ok(chain) if is_of(key, &chain) => Recovered::Issued(chain),
+            // It was asked for with another request, which is none of this renewal.
+            Ok(_) => Recovered::NotIssued,
+        }
+    }
+
+    /// Whether it can be asked.
+    pub async fn look(&self) -> Result<(), IssuerError> {
+        if let Some(wait) = self.http.quiet() {
+            return Err(failed("read the CA's directory", AcmeError::LeftAlone { wait }));
+        }
+        self.directory().await.map(|_| ())
+    }
+
+    pub async fn directory(&self) -> Result<Directory, IssuerError> {
+        let read = Directory::read(&self.http, &self.account.directory).await;
+        read.map_err(|error| failed("read the CA's directory", error))
+    }
+
+    /// An ACME server tells nobody whether a certificate is revoked, but to whoever asks for it a second time.
+    pub async fn revoke(&self, der: &[u8], reason: RevocationReason) -> Result<(), IssuerError> {
+        let account = self.account().await?;
+        let doing = "have the certificate revoked";
+        match order::revoke(&account, der, reason).await {
+            Err(error) if !error.is("alreadyRevoked") && !error.may_be_done() => return Err(failed(doing, error)),
+            Ok(()) | Err(_) => {}
+        }
+        match order::revoke(&account, der, reason).await {
+            Err(error) if error.is("alreadyRevoked") => Ok(()),
+            Err(error) => Err(failed(doing, error)),
+            Ok(()) => Err(stopped("the CA said that it revoked it, and then did so once more: look there".to_string())),
+        }
+    }
+}
+
+/// A server without profiles takes any in silence, and signs by none.
+pub fn insist_on_profile(directory: &Directory, profile: &str) -> Result<(), IssuerError> {
+    let known = &directory.meta.profiles;
+    if known.contains_key(profile) {
+        return Ok(());
+    }
+    let names: Vec<String> = known.keys().map(|name| printable(name)).collect();
+    let has = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+    Err(IssuerError::Stopped(format!("the CA has no profile {profile:?}: its directory lists {has}")))
+}
+
+fn is_of(key: KeyDigest, chain: &[Vec<u8>]) -> bool {
+    chain.first().and_then(|der| read::certificate(der).ok()).is_some_and(|leaf| leaf.public_key == key)
+}
+
+fn stopped(message: String) -> IssuerError {
+    IssuerError::Stopped(message)
+}
+
+/// Once the CA is finalizing, whatever goes wrong leaves the order where it was.
+fn still_open(error: IssuerError) -> IssuerError {
+    match error {
+        IssuerError::Unanswered { doing, retry_after, source, .. } => {
+            IssuerError::Unanswered { doing, may_be_done: true, retry_after, source }
+        }
+        IssuerError::Refused { message, retry_after } => IssuerError::Unanswered {
+            doing: "learn how the order stands".to_string(),
+            may_be_done: true,
+            retry_after,
+            source: message.into(),
+        },
+        other @ (IssuerError::Pending { .. } | IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
+    }
+}
+
+fn failed(doing: &str, error: AcmeError) -> IssuerError {
+    let retry_after = error.retry_after();
+    match error {
+        AcmeError::Said { ref problem, .. } if problem.is_of_the_account() => {
+            IssuerError::Stopped(format!("could not {doing}: {error}"))
+        }
+        AcmeError::Said { status, .. } if status < 500 => {
+            IssuerError::Refused { message: error.to_string(), retry_after }
+        }
+        AcmeError::Address(_) => IssuerError::Stopped(format!("could not {doing}: {error}")),
+        error => IssuerError::Unanswered {
+            doing: doing.to_string(),
+            may_be_done: error.may_be_done(),
+            retry_after,
+            source: Box::new(error),
+        },
+    }
+}
