@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod account;
 pub mod check;
 mod config_check;
 pub mod diff;
@@ -73,6 +74,8 @@ enum Command {
     Diff(diff::DiffArguments),
     /// Write an older version of a secret again, as a new one: exit 0 done, 1 refused, 2 failed, 3 unknown
     Rollback(rollback::RollbackArguments),
+    /// The account of an ACME issuer, and another key for it
+    Account(account::AccountArguments),
     /// About the Vaults of the configuration
     #[command(subcommand)]
     Vault(vault::VaultCommand),
@@ -101,6 +104,7 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
         Command::Plan(arguments) => plan::run(arguments, now).await,
         Command::Renew(arguments) => renew::run(arguments, now).await,
         Command::Revoke(arguments) => revoke::run(arguments, now).await,
+        Command::Account(arguments) => account::run(arguments).await,
         Command::Explain(arguments) => explain::run(arguments, now).await,
         Command::Pause(arguments) => pause::pause(arguments, now).await,
         Command::Resume(arguments) => pause::resume(arguments, now).await,

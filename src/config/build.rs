@@ -30,6 +30,7 @@ use crate::vault::{
     Way,
 };
 
+use super::rules::ascii;
 use super::{
     Adopt, Auth, Certificate, Config, ConfigError, ConfigErrors, Declared, FileStore, Found, Issuer, Roots, Source,
     Spanned, Store, Vault,
@@ -367,7 +368,7 @@ fn managed(table: &Certificate, location: Location, serves: Vec<Location>) -> Ma
         location,
         origin: Origin::Declared,
         spec: Spec {
-            names: table.names.get_ref().iter().map(|name| San::from_text(name.get_ref())).collect(),
+            names: table.names.get_ref().iter().map(|name| San::from_text(&ascii(name.get_ref()))).collect(),
             common_name: text(&table.common_name),
             key: table.key,
             lifetime: table.lifetime.as_ref().map(|lifetime| lifetime.get_ref().0),
@@ -382,7 +383,7 @@ fn managed(table: &Certificate, location: Location, serves: Vec<Location>) -> Ma
 }
 
 fn rule(table: &Adopt) -> Rule {
-    let patterns = table.names.get_ref().iter().filter_map(|pattern| NamePattern::new(pattern.get_ref()));
+    let patterns = table.names.get_ref().iter().filter_map(|pattern| NamePattern::new(&ascii(pattern.get_ref())));
     Rule {
         name: table.label(),
         names: patterns.collect(),

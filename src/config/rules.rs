@@ -34,9 +34,21 @@ pub(super) fn san(text: &str) -> Result<(), Fault> {
     if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return fault(format!("not a name for a certificate: {text:?}"), "write a DNS name or an IP address");
     }
-    match San::from_text(text) {
+    match San::from_text(&ascii(text)) {
         San::Dns(name) => dns_name(&name),
         San::Ip(_) | San::Email(_) | San::Uri(_) | San::Other(_) => Ok(()),
+    }
+}
+
+/// A name of another script in the form that certificates have (RFC 5891); what has none stays as it is written.
+pub(super) fn ascii(text: &str) -> String {
+    let (wild, name) = text.strip_prefix("*.").map_or(("", text), |name| ("*.", name));
+    if text.is_ascii() || text.contains(['@', '/']) {
+        return text.to_string();
+    }
+    match url::Host::parse(name) {
+        Ok(url::Host::Domain(name)) => format!("{wild}{name}"),
+        Ok(url::Host::Ipv4(_) | url::Host::Ipv6(_)) | Err(_) => text.to_string(),
     }
 }
 
@@ -46,7 +58,7 @@ fn dns_name(name: &str) -> Result<(), Fault> {
         return fault(format!("a wildcard in a nonsensical place: {name:?}"), "only as the whole first label: *.NAME");
     }
     if !host.is_ascii() {
-        return fault(format!("not ASCII: {name:?}"), "write the form that begins with xn--");
+        return fault(format!("not a name of the DNS in any script: {name:?}"), "write it as the DNS has it");
     }
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -265,7 +277,8 @@ mod tests {
             ("w*.example.org", "a wildcard in a nonsensical place: \"w*.example.org\""),
             ("www.*.org", "a wildcard in a nonsensical place: \"www.*.org\""),
             ("*.*.org", "a wildcard in a nonsensical place: \"*.*.org\""),
-            ("müller.example", "not ASCII: \"müller.example\""),
+            ("müller.example", "ok"),
+            ("*.müller.example", "ok"),
             ("www.example.org:443", "not a DNS name: \"www.example.org:443\""),
             ("a..b", "not a DNS name: \"a..b\""),
             ("-a.b", "not a DNS name: \"-a.b\""),
@@ -274,6 +287,16 @@ mod tests {
         }
         assert_eq!(says(san(&format!("{}.org", "a".repeat(63)))), "ok");
         assert!(san(&format!("{}.org", "a".repeat(64))).is_err());
+    }
+
+    #[test]
+    fn a_name_of_another_script_is_written_as_certificates_have_it() {
+        assert_eq!(ascii("bücher.example"), "xn--bcher-kva.example");
+        assert_eq!(ascii("*.Bücher.example"), "*.xn--bcher-kva.example");
+        assert_eq!(ascii("例え.jp"), "xn--r8jz45g.jp");
+        for same in ["www.example.org", "*.example.org", "_x.example.org", "127.0.0.1", "::1", "ü@example.org"] {
+            assert_eq!(ascii(same), same);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::domain::breaker::{self, LONGEST_RETRY_AFTER};
 use crate::domain::cap;
+use crate::domain::fallback;
 use crate::domain::inventory::Inventory;
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Action, Decision, Demand, Managed, Reason};
@@ -61,7 +62,7 @@ impl Execution<'_> {
             if self.is_paused(&managed.name) || self.only.is_some_and(|only| !only.contains(&managed.name)) {
                 continue;
             }
-            if self.is_left_alone(managed, requested) {
+            if self.is_left_alone(managed, reason, requested) {
                 continue;
             }
             let Some(store) = self.setup.store(managed) else {
@@ -82,13 +83,14 @@ impl Execution<'_> {
     }
 
     /// Its issuers may have failed for others since the decision was made: one attempt in a turn tells for all.
-    fn is_left_alone(&self, managed: &Managed, requested: &BTreeMap<CertName, Demand>) -> bool {
+    fn is_left_alone(&self, managed: &Managed, reason: Reason, requested: &BTreeMap<CertName, Demand>) -> bool {
         let view = self.journal.view();
         let is_issued = view.records.get(&managed.name).is_some_and(|record| record.issued);
         let leaf = self.inventory.at(&managed.location).and_then(|seen| seen.sighting.leaf());
         // Others of this turn may have the same names.
         let is_capped = cap::reached(&view, &managed.spec, leaf, (self.now)()).is_some();
-        let is_open = breaker::open_until(&view, managed, (self.now)()).is_some();
+        let asked = fallback::in_question(managed, reason, leaf, (self.now)());
+        let is_open = breaker::open_until(&view, asked, (self.now)()).is_some();
         !is_issued && (is_capped || (is_open && !requested.contains_key(&managed.name)))
     }
 

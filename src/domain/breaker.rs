@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::name::IssuerName;
-use super::plan::{JournalView, Managed};
+use super::plan::JournalView;
 use super::time::Timestamp;
 
 /// So many failures in a row, of whatever certificates, open it.
@@ -44,10 +44,10 @@ impl IssuerRecord {
     }
 }
 
-/// When the first of a certificate's issuers may be asked again, and which, where all are left alone.
-pub fn open_until(journal: &JournalView, managed: &Managed, now: Timestamp) -> Option<(Timestamp, IssuerName)> {
+/// When the first of these issuers may be asked again, and which, where all are left alone.
+pub fn open_until(journal: &JournalView, issuers: &[IssuerName], now: Timestamp) -> Option<(Timestamp, IssuerName)> {
     let open = |issuer: &IssuerName| is_open(journal, issuer, now).map(|until| (until, issuer.clone()));
-    let all: Option<Vec<_>> = managed.issuers.iter().map(open).collect();
+    let all: Option<Vec<_>> = issuers.iter().map(open).collect();
     all?.into_iter().min()
 }
 
@@ -108,7 +108,7 @@ mod tests {
         let mut journal = JournalView::default();
         let mut managed = managed("a.example.org");
         managed.issuers = vec!["one".into(), "two".into()];
-        let open = |journal: &JournalView, now| open_until(journal, &managed, now);
+        let open = |journal: &JournalView, now| open_until(journal, &managed.issuers, now);
         assert_eq!(open(&journal, NOW), None);
         journal.issuers.insert("one".into(), failed(6, None));
         assert_eq!(open(&journal, NOW), None);
@@ -116,6 +116,26 @@ mod tests {
         assert_eq!(open(&journal, NOW), Some((NOW.plus(60 * SECOND), "two".into())));
         assert_eq!(open(&journal, NOW.plus(59 * SECOND)), Some((NOW.plus(60 * SECOND), "two".into())));
         assert_eq!(open(&journal, NOW.plus(60 * SECOND)), None, "one may try");
+    }
+
+    #[test]
+    fn what_an_issuer_asked_for_itself_is_kept_apart_from_what_its_failures_come_to() {
+        let asked = |record: IssuerRecord, now| {
+            let journal = JournalView { issuers: [("one".into(), record)].into(), ..JournalView::default() };
+            asked_for(&journal, &"one".into(), now)
+        };
+        assert_eq!(asked(failed(9, None), NOW), None);
+        assert_eq!(asked(failed(1, Some(60 * SECOND)), NOW), Some(60 * SECOND));
+        assert_eq!(asked(failed(1, Some(60 * SECOND)), NOW.plus(59 * SECOND)), Some(SECOND));
+        assert_eq!(asked(failed(1, Some(60 * SECOND)), NOW.plus(60 * SECOND)), None);
+        assert_eq!(asked(failed(1, Some(Duration::MAX)), NOW), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(asked(failed(1, Some(Duration::MAX)), NOW.minus(SECOND)), None, "of a clock that was ahead");
+        let mut record = failed(1, Some(90 * SECOND));
+        record.fail(NOW.plus(SECOND), Some(60 * SECOND));
+        assert_eq!(asked(record, NOW), Some(90 * SECOND), "a later answer shortens nothing");
+        let mut record = failed(1, Some(Duration::MAX));
+        record.fail(NOW.minus(SECOND), Some(60 * SECOND));
+        assert_eq!(asked(record, NOW), Some(59 * SECOND), "the wait of today counts");
     }
 
     #[test]

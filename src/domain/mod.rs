@@ -9,6 +9,7 @@ pub mod check;
 pub mod clock;
 pub mod crl;
 pub mod drift;
+pub mod fallback;
 pub mod inventory;
 pub mod issued;
 pub mod key;

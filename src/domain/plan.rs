@@ -8,6 +8,7 @@ use super::breaker;
 use super::cap;
 use super::cert::{Certificate, Fingerprint, Trust};
 use super::clock;
+use super::fallback;
 use super::inventory::{Found, Inventory, Location, Observation, Obstacle, Sighting};
 use super::name::{CertName, IssuerName, San};
 use super::policy;
@@ -321,7 +322,8 @@ fn deferred(
     if let Some(until) = later(record.contested_until(found)) {
         return Some(Action::Defer { until, reason: Deferral::Contested, renew });
     }
-    let (until, issuer) = breaker::open_until(world.journal, managed, world.now).filter(|_| !record.issued)?;
+    let asked = fallback::in_question(managed, renew, leaf, world.now);
+    let (until, issuer) = breaker::open_until(world.journal, asked, world.now).filter(|_| !record.issued)?;
     Some(Action::Defer { until, reason: Deferral::IssuerDown { issuer }, renew })
 }
 

@@ -9,6 +9,7 @@ use super::outcome::{Failure, Fault, fault};
 use super::{Next, Running};
 use crate::domain::breaker;
 use crate::domain::cert::KeyDigest;
+use crate::domain::fallback;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
 use crate::domain::orders;
@@ -142,8 +143,9 @@ impl Running<'_> {
     /// Those that are left alone are asked only where there is nobody else.
     fn in_turn(&self) -> Vec<&(IssuerName, Arc<Issuer>)> {
         let (view, now) = (self.journal.view(), (self.now)());
+        let asked = fallback::in_question(self.managed, self.reason, self.replaced.as_ref(), now);
         let (closed, open): (Vec<_>, Vec<_>) =
-            self.issuers.iter().partition(|(name, _)| breaker::is_open(&view, name, now).is_none());
+            self.issuers.iter().filter(|(name, _)| asked.contains(name)).partition(|(name, _)| breaker::is_open(&view, name, now).is_none());
         if closed.is_empty() { open } else { closed }
     }
 

@@ -88,6 +88,15 @@ impl Acme {
 
     /// The next step of an order.
     pub async fn sign(&self, order: &Order, progress: Option<&Progress>) -> Result<Signing, IssuerError> {
+        let signed = self.step(order, progress).await;
+        if signed.is_err() {
+            // Another process may have given the account another key: what is kept is read again.
+            *self.opened.lock().await = None;
+        }
+        signed
+    }
+
+    async fn step(&self, order: &Order, progress: Option<&Progress>) -> Result<Signing, IssuerError> {
         let account = self.account().await?;
         match progress {
             None => self.place(&account, order).await.map(Signing::Goes),

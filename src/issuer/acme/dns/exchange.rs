@@ -37,7 +37,7 @@ pub enum Unanswered {
         (PATIENCE * TRIES).as_secs()
     )]
     Silent,
-    #[error("it could not be reached: see whether it runs, and whether port 53 is open to this host")]
+    #[error("it could not be reached: see whether it runs, and whether its port is open to this host")]
     Unreachable(#[source] io::Error),
     #[error("it answered {}: see its log", code_word(*.0))]
     Code(ResponseCode),

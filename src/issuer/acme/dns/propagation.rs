@@ -132,3 +132,59 @@ impl Watched {
         NotShown { owner: shown(&self.owner), server: self.shown_as.clone(), obstacle }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::issuer::acme::dns::lookup::name;
+
+    const SHOWN: fn() -> State = || State::Shown;
+    const MISSING: fn() -> State = || State::Missing;
+    const SILENT: fn() -> State = || State::Unanswered(Unanswered::Silent);
+    const NO_WAY: fn() -> State =
+        || State::Unanswered(Unanswered::Unreachable(io::ErrorKind::NetworkUnreachable.into()));
+
+    /// Two servers with an IPv4 and an IPv6 address each, and who of them is waited for.
+    fn waited_for(states: [fn() -> State; 4]) -> Vec<String> {
+        let authority = |name: &str, addresses: [&str; 2]| Authority {
+            name: Some(name.to_string()),
+            addresses: addresses.map(|address| address.parse().unwrap()).to_vec(),
+        };
+        let authorities = [
+            authority("a", ["192.0.2.1:53", "[2001:db8::1]:53"]),
+            authority("b", ["192.0.2.2:53", "[2001:db8::2]:53"]),
+        ];
+        let mut watch = Watch::default();
+        watch.add(&name("_acme-challenge.example.org").unwrap(), ["value".to_string()].into(), &authorities);
+        watch.0.iter_mut().zip(states).for_each(|(watched, state)| watched.state = state());
+        watch.not_shown().into_iter().map(|not_shown| not_shown.server).collect()
+    }
+
+    #[test]
+    fn every_address_of_every_server_is_waited_for() {
+        assert_eq!(waited_for([SHOWN, SHOWN, SHOWN, SHOWN]), [""; 0]);
+        assert_eq!(waited_for([SHOWN, MISSING, SHOWN, SILENT]), ["a ([2001:db8::1]:53)", "b ([2001:db8::2]:53)"]);
+    }
+
+    #[test]
+    fn an_address_without_a_way_to_it_is_passed_over_where_its_own_server_shows_it_elsewhere() {
+        assert_eq!(waited_for([SHOWN, NO_WAY, SHOWN, NO_WAY]), [""; 0]);
+        assert_eq!(waited_for([SHOWN, SHOWN, NO_WAY, NO_WAY]), ["b (192.0.2.2:53)", "b ([2001:db8::2]:53)"]);
+        assert_eq!(waited_for([SHOWN, NO_WAY, MISSING, NO_WAY]), ["b (192.0.2.2:53)", "b ([2001:db8::2]:53)"]);
+    }
+
+    #[test]
+    fn what_is_not_shown_is_told_with_the_reason() {
+        let told = |obstacle: Option<&str>| {
+            let (owner, server) = ("_acme-challenge.example.org".to_string(), "ns (192.0.2.1:53)".to_string());
+            NotShown { owner, server, obstacle: obstacle.map(str::to_string) }.to_string()
+        };
+        assert_eq!(told(None), "ns (192.0.2.1:53) does not show _acme-challenge.example.org yet");
+        assert_eq!(
+            told(Some("it answered SERVFAIL")),
+            "ns (192.0.2.1:53) could not be asked for _acme-challenge.example.org (it answered SERVFAIL)"
+        );
+    }
+}

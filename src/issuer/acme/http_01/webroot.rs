@@ -33,8 +33,10 @@ pub(super) async fn remove(root: &Path, token: &str) {
     let (owned_root, token) = (root.to_path_buf(), token.to_string());
     let removed = spawn_blocking(move || Directory::of_challenges(&owned_root, false)?.remove(&token)).await;
     let removed = removed.unwrap_or_else(|broken| Err(failed("remove from below", root)(io::Error::other(broken))));
-    if let Err(error) = removed {
-        warn!("an answer to a challenge stays behind: {}", with_causes(&error));
+    match removed {
+        Ok(()) => {}
+        Err(ChallengeError::Webroot { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => warn!("an answer to a challenge stays behind: {}", with_causes(&error)),
     }
 }
 
