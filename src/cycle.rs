@@ -27,7 +27,7 @@ use crate::issuer::Kept;
 use crate::journal::Journal;
 use crate::renew::{Fault, Outcome};
 
-use advise::{Advising, Asked};
+use advise::Advising;
 use assess::{Assessment, assess};
 use execute::{Attempt, Execution};
 use observe::{Heard, Memory, Sweep, look, observe};
@@ -42,7 +42,6 @@ pub struct Cycle {
     only: Option<BTreeSet<CertName>>,
     /// What rules adopted in the last turn.
     adopted: Vec<Managed>,
-    advised: Asked,
 }
 
 /// What a turn did and how things stand after it.
@@ -60,7 +59,6 @@ impl Cycle {
             issuers_up: BTreeMap::new(),
             only: None,
             adopted: Vec::new(),
-            advised: Asked::new(),
         }
     }
 
@@ -133,7 +131,7 @@ impl Cycle {
         let now = (self.now)();
         let (managed, _) = assess::managed(&self.setup, now, sweep, &self.adopted);
         let advising = Advising { setup: &self.setup, journal, inventory: &sweep.inventory, now };
-        Box::pin(advising.run(&managed, &mut self.advised, &mut self.memory.troubles)).await;
+        Box::pin(advising.run(&managed, &mut self.memory.troubles)).await;
     }
 
     /// After the sweep, since each Vault that answered has said what time it is there.

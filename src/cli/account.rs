@@ -43,7 +43,8 @@ async fn shown(acme: &Acme) -> anyhow::Result<String> {
     };
     let url = kept.url.unwrap_or_else(|| "(the CA has not answered yet)".to_string());
     let contact = if kept.contact.is_empty() { "(none)".to_string() } else { kept.contact.join(", ") };
-    let lines = [("account", url), ("directory", kept.directory), ("contact", contact), ("kept at", acme.keeper.place())];
+    let lines =
+        [("account", url), ("directory", kept.directory), ("contact", contact), ("kept at", acme.keeper.place())];
     Ok(lines.iter().map(|(what, text)| format!("{what:<11} {}\n", message(text))).collect())
 }
 

@@ -1,10 +1,10 @@
 //! Asks the CAs of what certd keeps when they would have it renewed (RFC 9773), no more often than they wish.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::domain::advice::{Advice, asked_again_after};
+use crate::domain::advice::{Advice, MOST_RARELY, asked_again_after};
 use crate::domain::breaker;
-use crate::domain::cert::{Certificate, Fingerprint};
+use crate::domain::cert::Certificate;
 use crate::domain::inventory::Inventory;
 use crate::domain::name::CertName;
 use crate::domain::plan::Managed;
@@ -21,8 +21,8 @@ use super::troubles::Troubles;
 /// A turn waits for them one after the other; the next turn asks for the others.
 const MOST_IN_A_TURN: usize = 100;
 
-/// When each is to be asked about again.
-pub type Asked = BTreeMap<CertName, (Fingerprint, Timestamp)>;
+/// What a server asks for itself is obeyed beside it.
+const AFTER_A_FAILURE: Duration = Duration::from_secs(60 * 60);
 
 pub struct Advising<'a> {
     pub setup: &'a Setup,
@@ -32,12 +32,11 @@ pub struct Advising<'a> {
 }
 
 impl Advising<'_> {
-    pub async fn run(&self, managed: &[Managed], asked: &mut Asked, troubles: &mut Troubles) {
-        asked.retain(|name, _| managed.iter().any(|managed| managed.name == *name));
+    pub async fn run(&self, managed: &[Managed], troubles: &mut Troubles) {
         let mut most = MOST_IN_A_TURN;
         for managed in managed {
             let leaf = self.inventory.at(&managed.location).and_then(|seen| seen.sighting.leaf());
-            let Some(leaf) = leaf.filter(|leaf| self.is_to_be_asked(&managed.name, leaf, asked)) else { continue };
+            let Some(leaf) = leaf.filter(|leaf| self.is_to_be_asked(&managed.name, leaf)) else { continue };
             for (name, issuer) in self.setup.issuers_of(managed) {
                 let Issuer::Acme(acme) = issuer.as_ref() else { continue };
                 if breaker::asked_for(&self.journal.view(), &name, self.now).is_some() || acme.http.quiet().is_some() {
@@ -47,17 +46,26 @@ impl Advising<'_> {
                 most = left;
                 let again = self.ask(acme, managed, leaf).await.unwrap_or_else(|why| {
                     troubles.meet(format!("renewal information of {name}"), why);
-                    self.now.plus(asked_again_after(None))
+                    self.now.plus(AFTER_A_FAILURE)
                 });
-                asked.insert(managed.name.clone(), (leaf.fingerprint, again));
+                if let Err(error) = self.journal.note_asked_for_advice(&managed.name, leaf.fingerprint, again) {
+                    return troubles.meet("the journal".to_string(), with_causes(&error));
+                }
                 break;
             }
         }
     }
 
     /// Of what has ended no CA has anything to say (section 4.3.3).
-    fn is_to_be_asked(&self, name: &CertName, leaf: &Certificate, asked: &Asked) -> bool {
-        let is_early = asked.get(name).is_some_and(|(of, again)| *of == leaf.fingerprint && self.now < *again);
+    fn is_to_be_asked(&self, name: &CertName, leaf: &Certificate) -> bool {
+        let is_early = match self.journal.asked_for_advice(name) {
+            // What lies further ahead than any wait was noted by a clock that was wrong.
+            Ok(Some((about, again))) => {
+                about == leaf.fingerprint && self.now < again && self.now.until(again) <= MOST_RARELY
+            }
+            Ok(None) => false,
+            Err(_) => true,
+        };
         self.now < leaf.not_after && !is_early
     }
 

@@ -9,7 +9,7 @@ use super::time::Timestamp;
 
 /// RFC 9773, section 4.3.3, of what a server asks for.
 const MOST_OFTEN: Duration = Duration::from_secs(60);
-const MOST_RARELY: Duration = Duration::from_secs(24 * 60 * 60);
+pub const MOST_RARELY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where a server does not say.
 const USUALLY: Duration = Duration::from_secs(6 * 60 * 60);

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 
 use redb::{Database, DatabaseError};
 
+use crate::domain::cert::Fingerprint;
 use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
 use crate::domain::time::Timestamp;
@@ -106,6 +107,20 @@ impl Journal {
     /// The newest event of this kind, of those that are not folded yet.
     pub fn newest(&self, is_wanted: impl Fn(&Entry) -> bool) -> Result<Option<Entry>, JournalError> {
         table::newest(&self.database, is_wanted).map_err(failure(&self.path, "read"))
+    }
+
+    /// About which certificate its CA was last asked for advice, and when it may be asked again.
+    pub fn asked_for_advice(&self, certificate: &CertName) -> Result<Option<(Fingerprint, Timestamp)>, JournalError> {
+        table::asked(&self.database, certificate).map_err(failure(&self.path, "read"))
+    }
+
+    pub fn note_asked_for_advice(
+        &self,
+        certificate: &CertName,
+        about: Fingerprint,
+        again_at: Timestamp,
+    ) -> Result<(), JournalError> {
+        table::note_asked(&self.database, certificate, &(about, again_at)).map_err(failure(&self.path, "write"))
     }
 
     /// What planning needs to know.

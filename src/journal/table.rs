@@ -3,7 +3,9 @@
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
 use super::event::{Entry, State};
+use crate::domain::cert::Fingerprint;
 use crate::domain::name::CertName;
+use crate::domain::time::Timestamp;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
@@ -12,6 +14,9 @@ const EVENTS: TableDefinition<u64, &str> = TableDefinition::new("events");
 
 /// One row: the number of the first event that is not in it, and all before it, folded.
 const FOLDED: TableDefinition<u64, &str> = TableDefinition::new("folded");
+
+/// By certificate: which one its CA was asked about, and when it may be asked again. No event, since nothing follows.
+const ASKED: TableDefinition<&str, &str> = TableDefinition::new("asked");
 
 /// Raised when an older certd could not understand what is written.
 pub(super) const FORMAT: u64 = 3;
@@ -26,6 +31,7 @@ pub(super) fn prepare(database: &Database) -> Result<(), Failed> {
     transaction.open_table(META)?.insert("format", FORMAT)?;
     transaction.open_table(EVENTS)?;
     transaction.open_table(FOLDED)?;
+    transaction.open_table(ASKED)?;
     transaction.commit()?;
     Ok(())
 }
@@ -106,6 +112,23 @@ pub(super) fn last(database: &Database, most: usize, certificate: Option<&CertNa
     Ok(entries)
 }
 
+pub(super) fn asked(database: &Database, certificate: &CertName) -> Result<Option<(Fingerprint, Timestamp)>, Failed> {
+    let transaction = database.begin_read()?;
+    let found = transaction.open_table(ASKED)?.get(certificate.0.as_str())?;
+    Ok(found.map(|text| serde_json::from_str(text.value())).transpose()?)
+}
+
+pub(super) fn note_asked(
+    database: &Database,
+    certificate: &CertName,
+    asked: &(Fingerprint, Timestamp),
+) -> Result<(), Failed> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(ASKED)?.insert(certificate.0.as_str(), serde_json::to_string(asked)?.as_str())?;
+    transaction.commit()?;
+    Ok(())
+}
+
 /// The newest of this kind.
 pub(super) fn newest(database: &Database, is_wanted: impl Fn(&Entry) -> bool) -> Result<Option<Entry>, Failed> {
     let transaction = database.begin_read()?;
@@ -123,7 +146,6 @@ mod tests {
     use super::*;
     use crate::domain::cap;
     use crate::domain::plan::Reason;
-    use crate::domain::time::Timestamp;
     use crate::journal::event::{Event, Issued};
 
     fn entry(second: i64, event: Event) -> Entry {

@@ -144,8 +144,11 @@ impl Running<'_> {
     fn in_turn(&self) -> Vec<&(IssuerName, Arc<Issuer>)> {
         let (view, now) = (self.journal.view(), (self.now)());
         let asked = fallback::in_question(self.managed, self.reason, self.replaced.as_ref(), now);
-        let (closed, open): (Vec<_>, Vec<_>) =
-            self.issuers.iter().filter(|(name, _)| asked.contains(name)).partition(|(name, _)| breaker::is_open(&view, name, now).is_none());
+        let (closed, open): (Vec<_>, Vec<_>) = self
+            .issuers
+            .iter()
+            .filter(|(name, _)| asked.contains(name))
+            .partition(|(name, _)| breaker::is_open(&view, name, now).is_none());
         if closed.is_empty() { open } else { closed }
     }
 

@@ -21,7 +21,10 @@ impl Estate {
     pub(super) fn attempt(&mut self, nth: usize, reason: Reason) -> Ended {
         let (now, view) = (self.shown(), self.view(nth));
         let is_issued = view.records.get(&self.kept[nth].managed.name).is_some_and(|record| record.issued);
-        if breaker::open_until(&view, &self.kept[nth].managed, now).is_some() && !is_issued && self.broken.is_none() {
+        if breaker::open_until(&view, &self.kept[nth].managed.issuers, now).is_some()
+            && !is_issued
+            && self.broken.is_none()
+        {
             return Ok(());
         }
         match self.steps(nth, reason) {

@@ -29,7 +29,9 @@ pub enum Kind {
     KeystorePassword,
     /// What certd does not know and has to pass on.
     UnknownField,
-    /// TSIG and EAB: what certd will sign requests with.
+    /// Of an account at a CA.
+    AccountKey,
+    /// TSIG and EAB: what certd signs requests with.
     Hmac,
     /// Of a test that shows that the search finds something.
     Planted,

@@ -41,7 +41,8 @@ pub enum AcmeDnsError {
     #[error("{} has no account for {name}: register one with acme-dns, and keep it there", path.display())]
     NoAccount { path: PathBuf, name: String },
     #[error(
-        "the account of {name} names no server: give it the server_url where it was registered, or name the server in the configuration"
+        "the account of {name} names no server: give it the server_url where it was registered, or name the server in \
+         the configuration"
     )]
     NoServer { name: String },
     #[error("the password of {name} would cross the network in the clear: use https for {server}")]

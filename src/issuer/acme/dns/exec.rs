@@ -1,4 +1,4 @@
-//! A command of the operator's that changes the zone: `COMMAND… present OWNER VALUE`, `COMMAND… withdraw OWNER VALUE`.
+//! A command of the operator's that changes the zone: `COMMAND… present|withdraw OWNER VALUE`.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -38,7 +38,11 @@ pub enum ExecError {
     Start { command: String, source: std::io::Error },
     #[error("could not wait for {}: see the log of the system", printable(command))]
     Wait { command: String, source: std::io::Error },
-    #[error("{} {verb} did not end within {} s and was killed: see where it waits", printable(command), deadline.as_secs())]
+    #[error(
+        "{} {verb} did not end within {} s and was killed: see where it waits",
+        printable(command),
+        deadline.as_secs()
+    )]
     Late { command: String, verb: Verb, deadline: Duration },
     #[error("{} {verb} ended with {status}: {}", printable(command), first_line(said))]
     Failed { command: String, verb: Verb, status: ExitStatus, said: String },

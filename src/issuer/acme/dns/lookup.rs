@@ -261,7 +261,8 @@ mod tests {
     #[test]
     fn the_first_three_resolvers_of_the_system_are_asked() {
         let text = "# nameserver 192.0.2.9\nsearch example.org\nnameserver 192.0.2.1\n  nameserver\t2001:db8::1 # spare\n\
-                    nameserver fe80::1%eth0\nnameservers 192.0.2.8\nnameserver\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n";
+                    nameserver fe80::1%eth0\nnameservers 192.0.2.8\nnameserver\nnameserver 192.0.2.3\n\
+                    nameserver 192.0.2.4\n";
         let expected: [SocketAddr; 3] =
             ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.3:53"].map(|address| address.parse().unwrap());
         assert_eq!(resolvers(text), expected);

@@ -69,9 +69,15 @@ pub struct Placed {
 
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
-    #[error("no challenge can be answered for {}: it is no host name in ASCII; leave it out of the certificate", printable(.0))]
+    #[error(
+        "no challenge can be answered for {}: it is no host name in ASCII; leave it out of the certificate",
+        printable(.0)
+    )]
     Name(String),
-    #[error("the CA's challenge for {} is no base64url text: see whether the directory is that of an ACME CA", printable(.0))]
+    #[error(
+        "the CA's challenge for {} is no base64url text: see whether the directory is that of an ACME CA",
+        printable(.0)
+    )]
     Value(String),
     #[error("could not find out where the challenge of {} belongs", printable(name))]
     Lookup { name: String, source: LookupError },

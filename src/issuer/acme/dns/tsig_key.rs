@@ -155,7 +155,8 @@ mod tests {
     fn what_people_write_is_the_same_key() {
         for text in [
             "key certd.example.org. {secret \"c2VjcmV0IHNlY3JldA==\"; algorithm \"HMAC-SHA256\";}",
-            "// of certd\nkey certd.example.org { # here\n algorithm hmac-sha256; /* and\n here */ secret c2VjcmV0IHNlY3JldA==; };",
+            "// of certd\nkey certd.example.org { # here\n algorithm hmac-sha256; /* and\n here */ \
+             secret c2VjcmV0IHNlY3JldA==; };",
             "key certd.example.org { algorithm hmac-sha256; secret \"c2VjcmV0\n  IHNlY3JldA==\"; };",
         ] {
             let key = TsigKey::parse(text).unwrap();

@@ -1,0 +1,80 @@
+//! Each way to prove a name, before a CA that looks for itself.
+
+use crate::home::{HTTP, World};
+use crate::support::pebble::Settings;
+
+const TLS: &str = "challenge.tls_alpn_01 = { listen = [\"TLS\"] }\n";
+
+#[tokio::test]
+async fn names_and_addresses_are_proved_by_http_01() {
+    let world = World::new(Settings::default()).await;
+    world.home.configure(HTTP, &["www.example.test", "api.example.test", "127.0.0.1"]);
+    let leaf = world.home.renewed().await;
+    let names: Vec<String> = leaf.names.iter().map(ToString::to_string).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for name in ["www.example.test", "api.example.test", "127.0.0.1"] {
+        assert!(names.contains(&name.to_string()), "{names:?}");
+    }
+    let journal = world.home.journal().await;
+    for step in ["placed an order at public", "proved the names to public", "has a certificate to fetch from public"] {
+        assert_eq!(journal.matches(step).count(), 1, "{journal}");
+    }
+}
+
+#[tokio::test]
+async fn names_and_addresses_are_proved_by_tls_alpn_01() {
+    let world = World::new(Settings::default()).await;
+    world.home.configure(TLS, &["www.example.test", "127.0.0.1"]);
+    assert_eq!(world.home.renewed().await.names.len(), 2);
+}
+
+#[tokio::test]
+async fn a_hundred_names_are_one_order_and_one_more_is_refused_before_the_ca_is_asked() {
+    let world = World::new(Settings::default()).await;
+    let names: Vec<String> = (0..101).map(|nth| format!("n{nth}.example.test")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.home.configure(HTTP, &names);
+    let refused = world.home.certd(&["renew", "web"]).await;
+    assert!(refused.code == 2 && refused.out.contains("101 names in one certificate: 100 are the most"), "{refused:?}");
+    world.home.configure(HTTP, &names[..100]);
+    assert_eq!(world.home.renewed().await.names.len(), 100);
+}
+
+#[tokio::test]
+async fn a_name_of_another_script_is_ordered_as_the_dns_has_it() {
+    let world = World::new(Settings::default()).await;
+    world.home.configure(HTTP, &["bücher.example.test"]);
+    assert_eq!(world.home.renewed().await.names[0].to_string(), "xn--bcher-kva.example.test");
+}
+
+#[tokio::test]
+async fn a_challenge_that_fails_is_told_with_the_name_and_what_to_do() {
+    let world = World::new(Settings::default()).await;
+    world.dns.set_servfail("gone.example.test").await;
+    world.home.configure(HTTP, &["www.example.test", "gone.example.test"]);
+    let failed = world.home.certd(&["renew", "web"]).await;
+    assert_eq!(failed.code, 2, "{failed:?}");
+    for told in ["the names could not be proved", "gone.example.test: ", " — the CA could not"] {
+        assert!(failed.out.contains(told), "{failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wildcard_without_a_challenge_of_dns_is_refused_with_what_would_prove_it() {
+    let world = World::new(Settings::default()).await;
+    world.home.configure(HTTP, &["*.example.test"]);
+    let refused = world.home.certd(&["renew", "web"]).await;
+    assert!(
+        refused.out.contains("can prove *.example.test") && refused.out.contains("needs one of DNS"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_the_ca_does_not_certify_is_refused_in_its_own_words() {
+    let blocked_domains = vec!["blocked.test".to_string()];
+    let world = World::new(Settings { blocked_domains, ..Settings::default() }).await;
+    world.home.configure(HTTP, &["www.blocked.test"]);
+    let refused = world.home.certd(&["renew", "web"]).await;
+    assert!(refused.out.contains("rejectedIdentifier") && refused.out.contains("does not certify"), "{refused:?}");
+}

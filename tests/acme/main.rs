@@ -1,0 +1,12 @@
+//! ACME end to end: the real binary against Pebble, and against a CA that fails as it is told.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod home;
+
+mod account;
+mod challenges;
+mod manners;
+mod orders;
+mod renewal_info;
