@@ -52,14 +52,7 @@ pub struct Turn {
 
 impl Cycle {
     pub fn new(setup: Arc<Setup>, now: fn() -> Timestamp) -> Self {
-        Self {
-            setup,
-            now,
-            memory: Memory::default(),
-            issuers_up: BTreeMap::new(),
-            only: None,
-            adopted: Vec::new(),
-        }
+        Self { setup, now, memory: Memory::default(), issuers_up: BTreeMap::new(), only: None, adopted: Vec::new() }
     }
 
     /// Acts on these alone; everything is still observed.
@@ -76,6 +69,7 @@ impl Cycle {
         mut stop: watch::Receiver<bool>,
     ) -> Option<Turn> {
         let view = journal.view();
+        self.setup.keep_quiet(&view, (self.now)());
         let is_paused = view.pause_at((self.now)()).is_some();
         let may_create = self.setup.act && !is_paused && self.clock_doubt(&view).is_none();
         let (mut sweep, mut phases) = tokio::select! {
@@ -119,6 +113,7 @@ impl Cycle {
 
     /// The same, with what certd manages.
     pub async fn look_with_managed(&mut self, journal: &JournalView, on: Heard<'_>) -> (Snapshot, Vec<Managed>) {
+        self.setup.keep_quiet(journal, (self.now)());
         let (mut sweep, phases) = self.observed(on, false).await;
         self.judge_clock(&mut sweep, journal);
         let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new(), &self.adopted);
@@ -272,9 +267,6 @@ impl Cycle {
         let mut statuses = Vec::new();
         let now = (self.now)();
         for (name, issuer) in &self.setup.clone().issuers {
-            if let Some(wait) = breaker::asked_for(journal, name, now) {
-                issuer.be_quiet(wait);
-            }
             let looked = issuer.look().await;
             crate::pulse::beat();
             let up = looked.is_ok() && self.issuers_up.get(name).copied().unwrap_or(true);

@@ -2,7 +2,7 @@
 
 mod acme;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +16,9 @@ use crate::domain::plan::{Managed, Origin};
 use crate::domain::policy::RenewalPolicy;
 use crate::domain::renewal::Spec;
 use crate::domain::text::with_causes;
+use crate::issuer::acme::http_01::Http01;
+use crate::issuer::acme::listening::Place as ListeningPlace;
+use crate::issuer::acme::tls_alpn_01::TlsAlpn01;
 use crate::issuer::local_ca::LocalCaSettings;
 use crate::issuer::vault_pki::VaultPki;
 use crate::issuer::{Issuer as Signer, LocalCaSlot};
@@ -41,7 +44,8 @@ type Vaults = BTreeMap<VaultName, Arc<Client>>;
 /// All mistakes at once, as far as they can be seen without a network.
 pub fn build(config: &Config) -> Result<Setup, ConfigErrors> {
     let addresses = Arc::new(config.addresses());
-    let mut build = Builder { config, mistakes: Vec::new(), vaults: BTreeMap::new(), addresses };
+    let (http_01, tls_alpn_01) = (HashMap::new(), HashMap::new());
+    let mut build = Builder { config, mistakes: Vec::new(), vaults: BTreeMap::new(), addresses, http_01, tls_alpn_01 };
     build.vaults();
     let sources = build.sources();
     let issuers = build.issuers();
@@ -72,6 +76,8 @@ struct Builder<'a> {
     mistakes: Vec<ConfigError>,
     vaults: Vaults,
     addresses: Arc<tls::Addresses>,
+    http_01: HashMap<ListeningPlace, Arc<Http01>>,
+    tls_alpn_01: HashMap<ListeningPlace, Arc<TlsAlpn01>>,
 }
 
 impl Builder<'_> {

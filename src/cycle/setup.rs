@@ -8,11 +8,13 @@ use futures_util::future::join_all;
 use tokio::task::JoinSet;
 
 use crate::domain::adopt::Rule;
+use crate::domain::breaker;
 use crate::domain::inventory::{Location, Part};
 use crate::domain::name::{CertName, IssuerName, VaultName};
-use crate::domain::plan::Managed;
+use crate::domain::plan::{JournalView, Managed};
 use crate::domain::policy::Thresholds;
 use crate::domain::text::with_causes;
+use crate::domain::time::Timestamp;
 use crate::issuer::Issuer;
 use crate::pki::roots::Roots;
 use crate::source::Source;
@@ -135,6 +137,15 @@ impl Setup {
     }
 
     /// In order of preference.
+    /// Whoever asked to be left alone asked that of every certd, and not of the process that heard it.
+    pub fn keep_quiet(&self, journal: &JournalView, now: Timestamp) {
+        for (name, issuer) in &self.issuers {
+            if let Some(wait) = breaker::asked_for(journal, name, now) {
+                issuer.be_quiet(wait);
+            }
+        }
+    }
+
     pub fn issuers_of(&self, managed: &Managed) -> Vec<(IssuerName, Arc<Issuer>)> {
         let named = |name: &IssuerName| self.issuers.get(name).map(|issuer| (name.clone(), issuer.clone()));
         managed.issuers.iter().filter_map(named).collect()

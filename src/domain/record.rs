@@ -131,6 +131,7 @@ impl JournalView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::advice::Window;
     use crate::domain::sample::{NOW, SECOND};
 
     #[test]
@@ -140,6 +141,7 @@ mod tests {
             paused_until: Some(NOW),
             wrote: Some(Fingerprint([1; 32])),
             closed: vec![NOW],
+            advice: Some(advice()),
             ..Record::default()
         };
         let mut record = Record {
@@ -152,6 +154,23 @@ mod tests {
         };
         record.settle();
         assert_eq!(record, kept);
+    }
+
+    fn advice() -> Advice {
+        let window = Window::new(NOW, NOW.plus(SECOND)).unwrap();
+        Advice { fingerprint: Fingerprint([1; 32]), window, explanation: None }
+    }
+
+    #[test]
+    fn whoever_asked_one_issuer_twice_and_heard_nothing_has_asked_in_vain() {
+        let asked = |times: &[(&str, u32)]| {
+            let unsigned = times.iter().map(|(issuer, times)| (IssuerName::from(*issuer), *times)).collect();
+            Record { unsigned, ..Record::default() }.asks_in_vain()
+        };
+        assert!(!asked(&[]));
+        assert!(!asked(&[("a", 1), ("b", 1)]), "one round of two issuers");
+        assert!(asked(&[("a", 1), ("b", 2)]));
+        assert!(asked(&[("a", 3)]));
     }
 
     #[test]

@@ -117,4 +117,9 @@ mod tests {
         let both = [InTheWay::OutOfSight(named), InTheWay::OutOfSight(other.clone())];
         assert_eq!(judged(&[other], &seen), both);
     }
+
+    #[test]
+    fn reasons_have_the_numbers_of_rfc_5280() {
+        assert_eq!(RevocationReason::ALL.map(RevocationReason::code), [0, 1, 3, 4, 5]);
+    }
 }

@@ -28,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often an issuer is looked through for a certificate whose answer is still under way.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
+const LOOK_AGAIN_AT_LAST_AFTER: Duration = Duration::from_secs(4);
 
 impl Running<'_> {
     /// Asks the issuers in turn until one signs.
@@ -47,9 +48,6 @@ impl Running<'_> {
             if progress.is_none() && staged.open.stage.asks().iter().any(|ask| ask.issuer == *name) {
                 last = Failure { issuer: Some(name.clone()), ..fault(Fault::Issuer, &Unsettled) };
                 continue;
-            }
-            if let Some(wait) = breaker::asked_for(&self.journal.view(), name, (self.now)()) {
-                issuer.be_quiet(wait);
             }
             if let (None, Some(failure)) = (progress, self.limited(name, issuer)) {
                 last = failure;
@@ -296,6 +294,7 @@ impl Running<'_> {
         // However the wall clock was set meanwhile, no answer takes longer.
         let due = Instant::now() + (self.now)().until(ask.until).min(issuer.answers_within());
         let patience = Instant::now() + PATIENCE;
+        let mut wait = LOOK_AGAIN_AFTER;
         loop {
             let (is_due, is_too_long) = (due <= Instant::now(), patience < due);
             let seen = issuer.recover(key, ask.progress.as_ref()).await;
@@ -308,7 +307,8 @@ impl Running<'_> {
                     return Recovered::Unknown(format!("its answer may be under way until {}", ask.until));
                 }
                 Recovered::NotIssued | Recovered::GoesOn | Recovered::NoRecord if !is_due => {
-                    tokio::time::sleep(LOOK_AGAIN_AFTER).await
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(LOOK_AGAIN_AT_LAST_AFTER);
                 }
                 settled => return settled,
             }

@@ -85,28 +85,43 @@ impl Builder<'_> {
         })
     }
 
-    fn http_01(&mut self, table: &Declared<Issuer>, http: &Spanned<HttpChallenge>) -> Option<Http01> {
+    fn http_01(&mut self, table: &Declared<Issuer>, http: &Spanned<HttpChallenge>) -> Option<Arc<Http01>> {
         let HttpChallenge { listen, webroot, socket } = http.get_ref();
         match (listen, webroot, socket) {
             (Some(listen), None, None) => {
-                Some(Http01::listener(Place::Addresses(self.socket_addresses(table, listen)?)))
+                let place = Place::Addresses(self.socket_addresses(table, listen)?);
+                Some(self.listening_for_http(place))
             }
-            (None, Some(webroot), None) => Some(Http01::Webroot(self.config.path(webroot))),
-            (None, None, Some(name)) => Some(Http01::listener(Place::Socket(name.clone()))),
+            (None, Some(webroot), None) => Some(Arc::new(Http01::Webroot(self.config.path(webroot)))),
+            (None, None, Some(name)) => Some(self.listening_for_http(Place::Socket(name.clone()))),
             (_, _, _) => self.refused(table, http, "http_01 is one of: listen, webroot, socket"),
         }
     }
 
-    fn tls_alpn_01(&mut self, table: &Declared<Issuer>, tls: &Spanned<TlsChallenge>) -> Option<TlsAlpn01> {
+    /// Several issuers listen at one place together.
+    fn listening_for_http(&mut self, place: Place) -> Arc<Http01> {
+        let listening = self.http_01.entry(place.clone()).or_insert_with(|| Arc::new(Http01::listener(place)));
+        listening.clone()
+    }
+
+    fn listening_for_tls(&mut self, place: Place) -> Arc<TlsAlpn01> {
+        let listening = self.tls_alpn_01.entry(place.clone()).or_insert_with(|| Arc::new(TlsAlpn01::new(place)));
+        listening.clone()
+    }
+
+    fn tls_alpn_01(&mut self, table: &Declared<Issuer>, tls: &Spanned<TlsChallenge>) -> Option<Arc<TlsAlpn01>> {
         let TlsChallenge { listen, socket } = tls.get_ref();
         match (listen, socket) {
-            (Some(listen), None) => Some(TlsAlpn01::new(Place::Addresses(self.socket_addresses(table, listen)?))),
-            (None, Some(name)) => Some(TlsAlpn01::new(Place::Socket(name.clone()))),
+            (Some(listen), None) => {
+                let place = Place::Addresses(self.socket_addresses(table, listen)?);
+                Some(self.listening_for_tls(place))
+            }
+            (None, Some(name)) => Some(self.listening_for_tls(Place::Socket(name.clone()))),
             (_, _) => self.refused(table, tls, "tls_alpn_01 is one of: listen, socket"),
         }
     }
 
-    fn dns_01(&mut self, table: &Declared<Issuer>, dns: &Spanned<DnsChallenge>) -> Option<Dns01> {
+    fn dns_01(&mut self, table: &Declared<Issuer>, dns: &Spanned<DnsChallenge>) -> Option<Arc<Dns01>> {
         let it = dns.get_ref();
         let updater = match (&it.rfc2136, &it.exec, &it.acme_dns) {
             (Some(update), None, None) => Updater::Rfc2136(Rfc2136 {
@@ -136,12 +151,12 @@ impl Builder<'_> {
             (_, _, _) => return self.refused(table, dns, "dns_01 is one of: rfc2136, exec, acme_dns"),
         };
         let lookup = self.lookup(table, it.resolver.as_ref(), &it.authoritative)?;
-        Some(Dns01 { updater, lookup, propagation_within: it.propagation.get_ref().0 })
+        Some(Arc::new(Dns01 { updater, lookup, propagation_within: it.propagation.get_ref().0 }))
     }
 
-    fn persist(&mut self, table: &Declared<Issuer>, servers: &Spanned<Servers>) -> Option<DnsPersist01> {
+    fn persist(&mut self, table: &Declared<Issuer>, servers: &Spanned<Servers>) -> Option<Arc<DnsPersist01>> {
         let Servers { resolver, authoritative } = servers.get_ref();
-        Some(DnsPersist01 { lookup: self.lookup(table, resolver.as_ref(), authoritative)? })
+        Some(Arc::new(DnsPersist01 { lookup: self.lookup(table, resolver.as_ref(), authoritative)? }))
     }
 
     fn lookup(
@@ -178,11 +193,11 @@ impl Builder<'_> {
 
 /// `None` where it was refused; `Some(None)` where it is not configured.
 #[allow(clippy::option_option)]
-fn whole<T>(built: Option<Option<T>>) -> Option<Option<Arc<T>>> {
+fn whole<T>(built: Option<Option<T>>) -> Option<Option<T>> {
     match built {
         None => Some(None),
         Some(None) => None,
-        Some(Some(made)) => Some(Some(Arc::new(made))),
+        Some(Some(made)) => Some(Some(made)),
     }
 }
 

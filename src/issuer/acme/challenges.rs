@@ -250,7 +250,8 @@ async fn issuer_domains(account: &Account, authorization: &str) -> Result<Vec<St
     #[derive(Deserialize)]
     struct Challenge {
         r#type: String,
-        #[serde(rename = "issuer-domain-names", default)]
+        // The draft has written it in both ways.
+        #[serde(rename = "issuer-domain-names", alias = "issuerDomainNames", default)]
         issuer_domain_names: Vec<String>,
     }
     let answer = account.session().post(authorization, None).await?;

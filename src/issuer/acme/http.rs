@@ -1,5 +1,6 @@
 //! The one HTTP client for an ACME server: bounded in time and size, and silent for as long as the server asks for it.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +27,12 @@ const IDLE: Duration = Duration::from_secs(30);
 
 const SIGNED: &str = "application/jose+json";
 
+/// A wait that is worth holding a renewal up for; a longer one is for a later attempt.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// While nothing is asked, certd is alive.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
+
 /// Cheap to clone: all clones keep silent together.
 #[derive(Clone)]
 pub struct Http(Arc<Shared>);
@@ -33,6 +40,8 @@ pub struct Http(Arc<Shared>);
 struct Shared {
     client: reqwest::Client,
     quiet_until: Mutex<Option<Instant>>,
+    /// By address: what a server works on is looked at again no sooner than it says.
+    not_before: Mutex<HashMap<String, Instant>>,
     /// Of the last resource that was made.
     location: Mutex<Option<String>>,
 }
@@ -49,6 +58,9 @@ pub enum AcmeError {
     /// Nothing was sent.
     #[error("it asks to be left alone for another {} s", wait.as_secs())]
     LeftAlone { wait: Duration },
+    /// Nothing was sent: of this alone.
+    #[error("the CA is at work on it, and wants it looked at again in {} s", wait.as_secs())]
+    NotYet { wait: Duration },
     #[error("the CA's server cannot be asked at {0}: an address of ACME begins with https://")]
     Address(String),
     #[error("the CA's server did not answer within {} s", DEADLINE.as_secs())]
@@ -76,7 +88,7 @@ pub enum AcmeError {
 impl AcmeError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::LeftAlone { wait } => Some(*wait),
+            Self::LeftAlone { wait } | Self::NotYet { wait } => Some(*wait),
             Self::NotAcme { retry_after, .. } | Self::Said { retry_after, .. } => retry_after.map(|asked| asked.wait),
             Self::Address(_) | Self::Timeout | Self::Unreachable { .. } => None,
             Self::TooLarge | Self::NotUnderstood(_) | Self::Nonces => None,
@@ -86,7 +98,7 @@ impl AcmeError {
     /// Whether the server may have done what it was asked for.
     pub fn may_be_done(&self) -> bool {
         match self {
-            Self::LeftAlone { .. } | Self::Address(_) | Self::Nonces => false,
+            Self::LeftAlone { .. } | Self::NotYet { .. } | Self::Address(_) | Self::Nonces => false,
             Self::Unreachable { heard, .. } => *heard,
             Self::Said { status, .. } => *status >= 500,
             Self::Timeout | Self::TooLarge | Self::NotAcme { .. } | Self::NotUnderstood(_) => true,
@@ -132,7 +144,12 @@ impl Http {
             .pool_idle_timeout(IDLE)
             .user_agent(concat!("certd/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self(Arc::new(Shared { client, quiet_until: Mutex::default(), location: Mutex::default() })))
+        Ok(Self(Arc::new(Shared {
+            client,
+            quiet_until: Mutex::default(),
+            not_before: Mutex::default(),
+            location: Mutex::default(),
+        })))
     }
 
     pub async fn read(&self, url: &str) -> Result<Answer, AcmeError> {
@@ -168,6 +185,8 @@ impl Http {
         if let Some(wait) = self.quiet() {
             return Err(AcmeError::LeftAlone { wait });
         }
+        self.wait_for(url).await?;
+        let address = url;
         let url = Url::parse(url).ok().filter(|url| url.scheme() == "https");
         let url = url.ok_or_else(|| AcmeError::Address("an address without TLS".to_string()))?;
         let mut request = reqwest::Request::new(method, url);
@@ -177,7 +196,28 @@ impl Http {
         }
         let answered = self.exchange(request).await;
         crate::pulse::beat();
-        self.judge(answered?)
+        let answer = self.judge(answered?)?;
+        self.note_wait(address, &answer);
+        Ok(answer)
+    }
+
+    async fn wait_for(&self, url: &str) -> Result<(), AcmeError> {
+        let until = locked(&self.0.not_before).get(url).copied();
+        let wait = until.and_then(|until| until.checked_duration_since(Instant::now())).unwrap_or_default();
+        if wait > LONGEST_WAIT {
+            return Err(AcmeError::NotYet { wait });
+        }
+        sleep(wait).await;
+        Ok(())
+    }
+
+    /// What came with a success is about this address alone.
+    fn note_wait(&self, url: &str, answer: &Answer) {
+        let asked = crate::http::retry_after(&answer.headers);
+        let until = asked.and_then(|asked| Instant::now().checked_add(asked.wait));
+        let mut not_before = locked(&self.0.not_before);
+        not_before.retain(|_, until| Instant::now() < *until);
+        not_before.extend(until.map(|until| (url.to_string(), until)));
     }
 
     async fn exchange(&self, request: reqwest::Request) -> Result<Answer, AcmeError> {
@@ -213,6 +253,14 @@ impl Http {
             Some(problem) if problem.name() == "badNonce" && retry_after.is_none() => Ok(answer),
             Some(problem) => Err(AcmeError::Said { status, problem: Box::new(problem), retry_after }),
         }
+    }
+}
+
+pub async fn sleep(wait: Duration) {
+    let until = Instant::now() + wait;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        tokio::time::sleep(left.min(BEAT_EVERY)).await;
+        crate::pulse::beat();
     }
 }
 

@@ -260,6 +260,7 @@ fn failed(doing: &str, error: AcmeError) -> IssuerError {
         AcmeError::Said { status, .. } if status < 500 => {
             IssuerError::Refused { message: error.to_string(), retry_after }
         }
+        AcmeError::NotYet { wait } => IssuerError::Pending { message: error.to_string(), retry_after: wait },
         AcmeError::Address(_) => IssuerError::Stopped(format!("could not {doing}: {error}")),
         error => IssuerError::Unanswered {
             doing: doing.to_string(),

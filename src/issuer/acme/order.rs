@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
-use instant_acme::{AuthorizationStatus, CertificateIdentifier, Identifier, NewOrder};
+use instant_acme::{AuthorizationStatus, CertificateIdentifier, Identifier, NewOrder, OrderStatus};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::account::Account;
 use super::challenges::{Answered, Challenges, Pending};
-use super::http::{AcmeError, Answer};
+use super::http::{AcmeError, Answer, sleep};
 use super::problem::{Problem, Subproblem};
 use super::session::{NONCES, alternates, not_understood};
 use crate::domain::name::San;
@@ -27,9 +27,6 @@ const ROUNDS: usize = NONCES.div_ceil(3);
 
 /// Between two looks at what a server works on, where it does not say how long.
 const LOOK_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
-
-/// While nothing is asked, certd is alive.
-const BEAT_EVERY: Duration = Duration::from_secs(5);
 
 /// More than that many alternates no CA has; each costs a request.
 const MOST_ALTERNATES: usize = 5;
@@ -167,6 +164,9 @@ pub async fn make_ready(
 ) -> Result<(), Unfinished> {
     let mut order = again!(account.acme.order(progress.order.clone()))?;
     let pending = pending(account, challenges, &mut order, now).await?;
+    if order.state().status == OrderStatus::Ready {
+        return Ok(());
+    }
     if pending.is_empty() {
         return settled(account, &progress.order, Status::Ready, until).await.map(|_| ());
     }
@@ -289,8 +289,8 @@ pub async fn settled(account: &Account, order: &str, wanted: Status, until: Inst
         match (state.status, wanted) {
             (Status::Invalid, _) => return Err(failed_order(&state).into()),
             (Status::Ready | Status::Processing | Status::Valid, Status::Ready) => return Ok(state),
-            (Status::Valid, _) => return Ok(state),
-            (Status::Pending | Status::Ready | Status::Processing, _) => {}
+            (Status::Valid, _) if state.certificate().is_some() => return Ok(state),
+            (Status::Valid | Status::Pending | Status::Ready | Status::Processing, _) => {}
         }
         let wait = asked.unwrap_or(own).max(LOOK_AGAIN_AFTER[0]);
         if until < Instant::now() + wait {
@@ -306,14 +306,6 @@ fn failed_order(state: &State) -> AcmeError {
     AcmeError::Said { status: 0, problem: Box::new(problem), retry_after: None }
 }
 
-async fn sleep(wait: Duration) {
-    let until = Instant::now() + wait;
-    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-        tokio::time::sleep(left.min(BEAT_EVERY)).await;
-        crate::pulse::beat();
-    }
-}
-
 /// Has the CA sign; returns where the certificate is to be read.
 pub async fn finalize(
     account: &Account,
@@ -321,15 +313,17 @@ pub async fn finalize(
     progress: &Progress,
     until: Instant,
 ) -> Result<String, Unfinished> {
-    let (state, _) = state(account, &progress.order).await.map_err(Unfinished::Unseen)?;
-    if state.status == Status::Ready {
-        let read = again!(account.acme.order(progress.order.clone()));
-        let mut order = read.map_err(Unfinished::Unseen)?;
+    let read = again!(account.acme.order(progress.order.clone()));
+    let mut order = read.map_err(Unfinished::Unseen)?;
+    if order.state().status == OrderStatus::Ready {
         match again!(order.finalize_csr(csr)) {
             // It was heard before.
             Err(error) if error.is("orderNotReady") => {}
             answered => answered?,
         }
+    }
+    if let (OrderStatus::Valid, Some(url)) = (order.state().status, order.state().certificate.clone()) {
+        return Ok(url);
     }
     let state = settled(account, &progress.order, Status::Valid, until).await?;
     let missing = || AcmeError::NotUnderstood("it names no certificate".to_string());
