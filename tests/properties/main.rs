@@ -7,6 +7,7 @@ mod authority;
 #[path = "../sample/mod.rs"]
 mod sample;
 
+mod acme;
 mod configuration;
 mod journal;
 mod keystores;
@@ -57,6 +58,11 @@ fn near(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn a_wait_is_what_the_header_says_and_a_day_at_most() {
     check(retry_after::seeds(), 8, 2_000, retry_after::check);
+}
+
+#[test]
+fn what_a_ca_answers_steers_nobody_and_is_read_as_it_stands_there() {
+    check(acme::seeds(), 5, 3_000, acme::check);
 }
 
 #[test]

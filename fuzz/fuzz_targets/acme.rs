@@ -1,0 +1,13 @@
+#![no_main]
+
+#[path = "../../tests/properties/acme.rs"]
+mod property;
+#[path = "../seeds.rs"]
+mod seeds;
+
+libfuzzer_sys::fuzz_target!(
+    init: seeds::write(property::seeds),
+    |data: &[u8]| {
+        property::check(data);
+    }
+);
