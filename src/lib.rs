@@ -38,11 +38,11 @@
 //! | `main.rs` | arguments, the clock, the exit code |
 //! | [`cli`] | one file per command |
 //! | [`config`] | the file as the user writes it, merged and validated; `build` makes things of names |
-//! | [`cycle`] | observe, check, plan, execute, report |
+//! | [`cycle`] | observe, take advice, check, plan, execute, report |
 //! | [`daemon`], [`control`], [`pulse`] | schedule, signals, systemd; the 0600 socket; signs of life |
 //! | [`domain`] | pure rules: no clock, no randomness, no async, no I/O (held by `tests/tidy.rs`) |
 //! | [`source`] | where certificates are seen: `tls`, `vault_kv`, `vault_pki`, `file` |
-//! | [`issuer`] | who signs: `local_ca`, `vault_pki` |
+//! | [`issuer`] | who signs: `local_ca`, `vault_pki`, `acme` (account, challenges, orders in steps) |
 //! | [`store`] | where a certified key is kept: `vault_kv`, `file` |
 //! | [`journal`] | what was intended and attempted; survives kill -9 |
 //! | [`staging`] | where the key of a renewal in flight is kept, and which instance may go on with it |
@@ -69,6 +69,8 @@
 //!   key enters an issuer, an event of the journal, a log or an error. A pending one is in the Vault that keeps the
 //!   certificate, else a 0600 file.
 //! - An issuer that may have signed is asked again only when it is known that it has not (`renew::ask`).
+//! - An order that takes several steps is journalled after each, before the next is taken (`domain::progress`).
+//! - Who asked to be left alone is not asked by any later process, nor for a person (`cycle::setup::Setup::keep_quiet`).
 //! - Of several instances one renews: each step that cannot be undone is fenced by the version of the staging record.
 //! - Nothing is said to be missing, and nothing renewed, on a read that a standby may have answered from behind:
 //!   what is looked at is at least as new as the look (`vault::Vault::catch_up`).
