@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use certd::cli::{self, Arguments};
 use certd::domain::text;
 use certd::domain::time::Timestamp;
+use certd::issuer::acme::sockets::sockets;
 use clap::Parser;
 use clap::error::ErrorKind;
 
@@ -14,6 +15,8 @@ use clap::error::ErrorKind;
 const UNKNOWN: u8 = 3;
 
 fn main() -> ExitCode {
+    // It changes the environment, which no other thread may read meanwhile: there is none yet.
+    sockets();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
