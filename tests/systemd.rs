@@ -4,6 +4,8 @@ use std::{fs, path::Path, process::Command};
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/certd.service");
 
+const SOCKET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/certd-acme.socket");
+
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/certd.service.d/example.conf");
 
 /// What `systemd-analyze security` may say at most; a plain root unit is 9.6.
@@ -22,6 +24,22 @@ fn the_sandbox_leaves_an_exposure_of_at_most_one_and_a_half() {
 #[test]
 fn systemd_complains_of_nothing_but_the_program_not_being_installed() {
     assert_eq!(complaints(Path::new(UNIT)), only_the_program());
+}
+
+#[test]
+fn the_socket_of_challenges_is_understood_and_is_handed_to_the_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (unit, socket) = (folder.path().join("certd.service"), folder.path().join("certd-acme.socket"));
+    fs::copy(UNIT, &unit).unwrap();
+    fs::copy(SOCKET, &socket).unwrap();
+    assert_eq!(complaints(&socket), [""; 0]);
+
+    let text = fs::read_to_string(&socket).unwrap();
+    fs::write(&socket, text.replace("FileDescriptorName", "FileDescriptorNme")).unwrap();
+    assert_eq!(complaints(&socket).len(), 1, "a mistake in it would have been seen");
+    fs::write(&socket, text).unwrap();
+    fs::remove_file(&unit).unwrap();
+    assert_eq!(complaints(&socket), ["certd-acme.socket: service certd.service not loaded, socket cannot be started."]);
 }
 
 #[test]
