@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::domain::text::printable;
+use crate::domain::text::{message, printable};
 
 const NAMESPACE: &str = "urn:ietf:params:acme:error:";
 
@@ -123,7 +123,8 @@ fn said(kind: &str, detail: &str) -> String {
     match (detail.is_empty(), kind.is_empty()) {
         (true, true) => "no reason was given".to_string(),
         (true, false) => printable(kind),
-        (false, true) => printable(detail),
+        // What certd could not do itself has no kind, and says at its end what to do.
+        (false, true) => message(detail),
         (false, false) => format!("{} ({})", printable(detail), printable(kind)),
     }
 }
@@ -143,6 +144,15 @@ mod tests {
             {"type":"urn:ietf:params:acme:error:dns"}]}"#;
         let told = "no (rejectedIdentifier); a.example: forbidden (caa); dns — this CA does not certify such a name";
         assert_eq!(parsed(text).unwrap(), told);
+    }
+
+    #[test]
+    fn what_certd_says_itself_is_told_to_its_end_and_what_a_ca_says_is_cut() {
+        let detail = format!("{}put this there", "some words and ".repeat(20));
+        let own = Problem { detail: detail.clone(), ..Problem::default() };
+        assert_eq!(own.to_string(), detail);
+        let foreign = Problem { kind: "dns".to_string(), ..own };
+        assert!(!foreign.to_string().contains("put this there"), "{foreign}");
     }
 
     #[test]
