@@ -73,6 +73,15 @@ pub struct Bind {
 
 impl Bind {
     pub fn primary() -> Self {
+        Self::with_zones("no")
+    }
+
+    /// Follows CNAMEs out of one of its zones into the other, which a server that is no resolver does not.
+    pub fn resolving() -> Self {
+        Self::with_zones("yes")
+    }
+
+    fn with_zones(recursion: &str) -> Self {
         let folder = folder();
         let mut config = String::new();
         for name in ALGORITHMS.into_iter().chain([BYSTANDER]) {
@@ -85,7 +94,7 @@ impl Bind {
         for zone in ZONES {
             config += &format!("zone {zone} {{ type primary; file \"{zone}\"; update-policy {{ {grants} }}; }};\n");
         }
-        Self::start(folder, &config)
+        Self::start(folder, &config, recursion)
     }
 
     /// Has the zones as they are now, and asks for them again only after it was notified.
@@ -94,16 +103,16 @@ impl Bind {
             let primary = format!("primaries {{ 127.0.0.1 port {}; }}", of.address.port());
             format!("zone {zone} {{ type secondary; file \"{zone}\"; {primary}; allow-notify {{ 127.0.0.1; }}; }};\n")
         };
-        Self::start(folder(), &ZONES.map(zone).concat())
+        Self::start(folder(), &ZONES.map(zone).concat(), "no")
     }
 
-    fn start(folder: PathBuf, zones: &str) -> Self {
+    fn start(folder: PathBuf, zones: &str, recursion: &str) -> Self {
         let port = free_port();
         let config = format!(
             "options {{\n\
                  directory \"{}\"; pid-file none; lock-file none; session-keyfile none;\n\
                  listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};\n\
-                 recursion no; notify no; allow-transfer {{ any; }}; dnssec-validation no;\n\
+                 recursion {recursion}; notify no; allow-transfer {{ any; }}; dnssec-validation no;\n\
              }};\n\
              controls {{ }};\n{zones}",
             folder.display(),
