@@ -20,8 +20,9 @@ pub const HTTP: &str = "challenge.http_01 = { listen = [\"HTTP\"] }\n";
 pub struct Home {
     folder: TempDir,
     directory: String,
-    http: String,
-    tls: String,
+    /// Where the CA asks for HTTP-01 and TLS-ALPN-01.
+    pub http: String,
+    pub tls: String,
 }
 
 #[derive(Debug)]
@@ -131,9 +132,29 @@ impl World {
     }
 }
 
-/// The CA that fails as it is told, and a certd with one certificate from it.
-pub fn scripted(script: Script) -> (AcmeServer, Home) {
-    let server = AcmeServer::start(script);
+/// The CA that fails as it is told. Whatever the story is about, no wait that it asked for was broken in it.
+pub struct Ca(AcmeServer);
+
+impl std::ops::Deref for Ca {
+    type Target = AcmeServer;
+
+    fn deref(&self) -> &AcmeServer {
+        &self.0
+    }
+}
+
+impl Drop for Ca {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let early = self.0.requests_inside_retry_after();
+            assert!(early.is_empty(), "{} requests came too early, the first: {:?}", early.len(), early[0]);
+        }
+    }
+}
+
+/// With a certd that has one certificate from it.
+pub fn scripted(script: Script) -> (Ca, Home) {
+    let server = Ca(AcmeServer::start(script));
     let home = Home::new(server.directory_url(), server.tls_root_pem(), &server.root_pem());
     home.configure(HTTP, &["www.example.org"]);
     (server, home)

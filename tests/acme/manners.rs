@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::home::{HTTP, Home, World, scripted};
-use crate::support::acme_server::{AcmeServer, Fault, Kind, Nth, Script, retry_dates};
+use crate::home::{Ca, HTTP, Home, World, scripted};
+use crate::support::acme_server::{Fault, Kind, Nth, Script, retry_dates};
 use crate::support::pebble::Settings;
 
 /// Until when the next attempt is put off, in seconds from now.
@@ -14,7 +14,7 @@ async fn wait(home: &Home) -> i64 {
 }
 
 /// Several commands and a daemon that starts anew: all of them know of the wait.
-async fn is_left_alone(server: &AcmeServer, home: &Home) {
+async fn is_left_alone(server: &Ca, home: &Home) {
     let before = server.requests().len();
     for command in [&["renew"][..], &["renew", "--due", "web"], &["renew", "--force", "web"], &["check"], &["plan"]] {
         home.certd(command).await;

@@ -1,7 +1,7 @@
 //! Orders: profiles, chains, what is lost on the way, and what a CA signs that must not be used.
 
-use crate::home::{HTTP, Home, World, scripted};
-use crate::support::acme_server::{AcmeServer, Fault, Flaw, Kind, Nth, Script};
+use crate::home::{Ca, HTTP, Home, World, scripted};
+use crate::support::acme_server::{Fault, Flaw, Kind, Nth, Script};
 use crate::support::pebble::Settings;
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn what_a_ca_signs_that_is_not_what_was_asked_for_is_never_stored() {
 }
 
 /// What is wrong is told in one line that would not steer a terminal, and nothing of it is taken for a certificate.
-async fn fails(server: &AcmeServer, home: &Home, kind: Kind, fault: Fault) -> String {
+async fn fails(server: &Ca, home: &Home, kind: Kind, fault: Fault) -> String {
     server.heal();
     server.fail(kind, Nth::Every, fault);
     let failed = home.certd(&["renew", "web"]).await;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::home::{HTTP, Home, World, scripted};
-use crate::support::acme_server::{AcmeServer, DAY, Kind, Script, Window};
+use crate::home::{Ca, HTTP, Home, World, scripted};
+use crate::support::acme_server::{DAY, Kind, Script, Window};
 use crate::support::pebble::Settings;
 
-fn informed(window: Window) -> (AcmeServer, Home) {
+fn informed(window: Window) -> (Ca, Home) {
     let explanation = Some("https://ca.example/why".to_string());
     scripted(Script { window: Some(window), explanation, ..Script::default() })
 }

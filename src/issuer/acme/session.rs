@@ -12,8 +12,8 @@ use crate::domain::text::printable;
 use crate::pki::NotUnderstood;
 use crate::pki::jws::SigningKey;
 
-/// A server that refuses three nonces of five lets one of a thousand requests fail after so many.
-pub const NONCES: usize = 14;
+/// Of a server that refuses three nonces of five, one request in 40,000 meets no good one.
+pub const NONCES: usize = 21;
 
 /// RFC 8555, section 7.1.1.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,6 +35,8 @@ pub struct Directory {
 pub struct Meta {
     pub terms_of_service: Option<String>,
     pub external_account_required: bool,
+    /// By which names records in the DNS may call the CA.
+    pub caa_identities: Vec<String>,
     /// What each is for, by name (draft-ietf-acme-profiles).
     pub profiles: BTreeMap<String, String>,
 }
@@ -152,9 +154,10 @@ mod tests {
         let directory = Directory::parse(least.as_bytes()).unwrap();
         assert_eq!((directory.renewal_info, directory.meta.profiles.len()), (None, 0));
         let all = r#"{"newNonce":"","newAccount":"","newOrder":"","renewalInfo":"https://a/r",
-            "meta":{"externalAccountRequired":true,"profiles":{"short":"six days"},"website":"x"}}"#;
+            "meta":{"externalAccountRequired":true,"profiles":{"short":"six days"},"caaIdentities":["ca.example"],"website":"x"}}"#;
         let directory = Directory::parse(all.as_bytes()).unwrap();
         assert_eq!(directory.renewal_info.as_deref(), Some("https://a/r"));
+        assert_eq!(directory.meta.caa_identities, ["ca.example"]);
         assert!(directory.meta.external_account_required && directory.meta.profiles.contains_key("short"));
         assert!(Directory::parse(b"<html>").is_err());
     }
