@@ -55,6 +55,7 @@ pub async fn certified(issuer: &VaultPki, wanted: &[&str]) -> CertifiedKey {
         names: names.clone(),
         common_name: None,
         lifetime: Some(Duration::from_secs(24 * 60 * 60)),
+        replaces: None,
         now: now(),
     };
     let ders = issuer.sign(&order).await.unwrap();
