@@ -47,13 +47,13 @@ pub enum Weight {
 pub fn paths(setup: &Setup, vault: &VaultName) -> BTreeSet<String> {
     let begins = |glob: &PathGlob| glob.literal().map_or_else(|| glob.folder(), str::to_string);
     let found = sources(setup, vault).flat_map(|source| source.paths.iter().map(begins));
-    found.chain(stores(setup, vault).map(|(_, path)| path.to_string())).collect()
+    found.chain(kept(setup, vault).map(str::to_string)).collect()
 }
 
 /// Paths that certd may write: secrets as they are, and globs.
 pub fn written(setup: &Setup, vault: &VaultName) -> Vec<String> {
     let globs = rules(setup, vault).flat_map(|rule| rule.source.paths.iter().map(ToString::to_string));
-    globs.chain(stores(setup, vault).map(|(_, path)| path.to_string())).collect()
+    globs.chain(kept(setup, vault).map(str::to_string)).collect()
 }
 
 /// What looks at the key-value stores of a Vault: sources, and the rules with theirs.
@@ -63,12 +63,8 @@ pub fn sources<'a>(setup: &'a Setup, vault: &'a VaultName) -> impl Iterator<Item
 
 /// The issuers of a Vault that some certificate or rule names.
 pub fn issuers<'a>(setup: &'a Setup, vault: &'a VaultName) -> impl Iterator<Item = (&'a IssuerName, &'a VaultPki)> {
-    let is_used = |name: &IssuerName| {
-        setup.declared.iter().any(|managed| managed.issuers.contains(name))
-            || setup.adopted.iter().any(|adopted| adopted.rule.issuers.contains(name))
-    };
-    setup.issuers.iter().filter_map(move |(name, issuer)| match issuer.as_ref() {
-        Issuer::VaultPki { pki, .. } if pki.vault.name == *vault && is_used(name) => Some((name, pki)),
+    used(setup).filter_map(move |(name, issuer)| match issuer {
+        Issuer::VaultPki { pki, .. } if pki.vault.name == *vault => Some((name, pki)),
         Issuer::VaultPki { .. } | Issuer::LocalCa(_) | Issuer::Acme(_) => None,
     })
 }
@@ -91,6 +87,9 @@ pub fn needs(setup: &Setup, vault: &Vault, mounts: &Mounts) -> Vec<Need> {
     }
     for (name, pki) in issuers(setup, &vault.name) {
         list.issuer(name, pki);
+    }
+    for (name, path) in accounts(setup, &vault.name) {
+        list.account(name, path);
     }
     list.all
 }
@@ -141,6 +140,28 @@ fn stores<'a>(setup: &'a Setup, vault: &'a VaultName) -> impl Iterator<Item = (&
         Place::VaultKv { vault: keeps, path, .. } if keeps.name == *vault => Some((name.0.as_str(), path.as_str())),
         Place::VaultKv { .. } | Place::File(_) => None,
     })
+}
+
+/// What the configuration has kept in this Vault by a path of its own.
+fn kept<'a>(setup: &'a Setup, vault: &'a VaultName) -> impl Iterator<Item = &'a str> {
+    stores(setup, vault).map(|(_, path)| path).chain(accounts(setup, vault).map(|(_, path)| path))
+}
+
+/// ACME accounts that are kept in this Vault, and whose they are.
+fn accounts<'a>(setup: &'a Setup, vault: &'a VaultName) -> impl Iterator<Item = (&'a IssuerName, &'a str)> {
+    used(setup).filter_map(move |(name, issuer)| match issuer {
+        Issuer::Acme(acme) => acme.keeper.path_in(vault).map(|path| (name, path)),
+        Issuer::VaultPki { .. } | Issuer::LocalCa(_) => None,
+    })
+}
+
+/// The issuers that some certificate or rule names.
+fn used(setup: &Setup) -> impl Iterator<Item = (&IssuerName, &Issuer)> {
+    let is_used = |name: &IssuerName| {
+        setup.declared.iter().any(|managed| managed.issuers.contains(name))
+            || setup.adopted.iter().any(|adopted| adopted.rule.issuers.contains(name))
+    };
+    setup.issuers.iter().filter(move |(name, _)| is_used(name)).map(|(name, issuer)| (name, issuer.as_ref()))
 }
 
 struct Needs<'a> {
@@ -252,6 +273,15 @@ impl Needs<'_> {
         self.required(format!("{mount}/certs/"), [List], why);
         self.useful(format!("{mount}/certs/revoked/"), [List], format!("issuer {name} tells what it revoked"));
         self.useful(format!("{mount}/roles/{role}"), [Read], format!("issuer {name} refuses a role that leases"));
+    }
+
+    /// Made once, changed now and then, and never made anew where it was deleted.
+    fn account(&mut self, name: &IssuerName, path: &str) {
+        let place = self.mounts.place(path);
+        let (data, _) = apis(place.mount, place.has_versions);
+        let why = format!("issuer {name} has its account kept there");
+        self.required(format!("{data}/{}", place.below), [Create, Read, Update], why);
+        self.mount(place.mount, place.has_versions);
     }
 
     fn required<const N: usize>(&mut self, path: impl Into<String>, what: [Capability; N], why: impl Into<String>) {

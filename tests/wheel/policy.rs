@@ -4,8 +4,11 @@ use serde_json::{Value, json};
 
 use crate::home::{Home, Ran};
 use crate::leaves::Leaf;
+use crate::support::acme_server::{AcmeServer, Script};
+use crate::support::server::free_port;
 
-/// Each way in which certd uses a Vault. `OLD` is a mount of KV version 1, `AUTH` one of logins.
+/// Each way in which certd uses a Vault. `OLD` is a mount of KV version 1, `AUTH` one of logins; `DIRECTORY` is an ACME
+/// server's, and `LISTEN` where challenges are answered.
 const CONFIG: &str = r#"
 state_dir = "state"
 [listen]
@@ -18,6 +21,13 @@ auth.approle = { role_id_file = "role-id", secret_id_file = "secret-id", mount =
 vault = "main"
 mount = "PKI"
 role = "servers"
+[issuer.public.acme]
+directory = "DIRECTORY"
+ca_file = "acme-tls.pem"
+roots = ["acme-roots.pem"]
+terms_agreed = true
+account.vault_kv = { vault = "main", path = "KV/accounts/public" }
+challenge.http_01 = { listen = ["LISTEN"] }
 [source.one-level.vault_kv]
 vault = "main"
 paths = ["KV/seen/*"]
@@ -57,6 +67,11 @@ name = "old-declared"
 names = ["old.example.org"]
 issuer = "internal"
 store.vault_kv = { vault = "main", path = "OLD/own/declared" }
+[[certificate]]
+name = "public"
+names = ["public.example.org"]
+issuer = "public"
+store.file = { bundle = "public.pem" }
 "#;
 
 /// Without these certd renews as before, and only the doctor tells.
@@ -77,6 +92,7 @@ const TOLD_BY_THE_DOCTOR_ALONE: [&str; 12] = [
 
 struct Wheel {
     home: Home,
+    _ca: AcmeServer,
     old: String,
     auth: String,
     policy: String,
@@ -97,8 +113,13 @@ impl Wheel {
         for (file, text) in [("role-id", &role_id["data"]["role_id"]), ("secret-id", &secret_id["data"]["secret_id"])] {
             std::fs::write(home.path(file), text.as_str().unwrap()).unwrap();
         }
-        home.configure(&CONFIG.replace("OLD", &old).replace("AUTH", &auth));
-        Self { home, old, auth, policy }
+        let ca = AcmeServer::start(Script::default());
+        ca.ca_file(&home.path("acme-tls.pem"));
+        std::fs::write(home.path("acme-roots.pem"), ca.root_pem()).unwrap();
+        let config = CONFIG.replace("DIRECTORY", &ca.directory_url());
+        let config = config.replace("LISTEN", &format!("127.0.0.1:{}", free_port()));
+        home.configure(&config.replace("OLD", &old).replace("AUTH", &auth));
+        Self { home, _ca: ca, old, auth, policy }
     }
 
     async fn grant(&self, hcl: &str) {
@@ -136,7 +157,8 @@ impl Wheel {
         for key in left["data"]["keys"].as_array().into_iter().flatten() {
             admin.admin("DELETE", &format!("{pending}/{}", key.as_str().unwrap()), Value::Null).await;
         }
-        for path in ["own/declared", "tls/among", "tls/adopted"] {
+        let _ = std::fs::remove_file(home.path("public.pem"));
+        for path in ["own/declared", "tls/among", "tls/adopted", "accounts/public"] {
             admin.admin("DELETE", &format!("{}/metadata/{path}", home.house.kv), Value::Null).await;
         }
         for path in ["seen/web", "teams/a/tls/deep/web", "named"] {
@@ -156,13 +178,13 @@ impl Wheel {
         self.set_the_scene().await;
         let secret = |path: &str| format!("vault:main:{}/{path}", self.home.house.kv);
         let adopted = secret("tls/adopted");
-        let all_five = "5 managed, 5 were due\n";
-        self.says(&["renew"], 0, all_five).await?;
+        let all_six = "6 managed, 6 were due\n";
+        self.says(&["renew"], 0, all_six).await?;
         // Once more, upon what is there now.
         for name in ["declared", "among-the-adopted", "old-declared"] {
             self.says(&["renew", name], 0, "renewed").await?;
         }
-        self.says(&["check"], 0, "9 ok, 0 warning, 0 critical, 0 unknown").await?;
+        self.says(&["check"], 0, "10 ok, 0 warning, 0 critical, 0 unknown").await?;
         for path in [adopted.as_str(), &secret("own/declared")] {
             self.says(&["history", path, "--format", "json"], 0, "\"by\": \"certd\"").await?;
         }
@@ -273,6 +295,9 @@ async fn each_rule_says_for_whom_it_is() {
     let printed = wheel.plain(&wheel.printed().await);
     let block = "\n# adopt rule apps reads KV/tls/**\n# adopt rule apps renews what it adopted\n\
                  path \"KV/data/tls/*\" {\n  capabilities = [\"read\", \"update\"]\n}\n";
+    assert!(printed.contains(block), "{printed}");
+    let block = "\n# issuer public has its account kept there\n\
+                 path \"KV/data/accounts/public\" {\n  capabilities = [\"create\", \"read\", \"update\"]\n}\n";
     assert!(printed.contains(block), "{printed}");
     assert_eq!(printed.matches("path \"").count(), printed.matches("}\n").count());
     let comments = printed.lines().filter(|line| line.starts_with('#')).count();

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::domain::key::PrivateKey;
+use crate::domain::name::VaultName;
 use crate::pki;
 use crate::pki::bundle::Bundle;
 use crate::store::file::disk;
@@ -97,6 +98,14 @@ impl Keeper {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::VaultKv { vault, path } => format!("{}:{path}", vault.name),
+        }
+    }
+
+    /// Mount and path, where it is kept in this Vault.
+    pub fn path_in(&self, vault: &VaultName) -> Option<&str> {
+        match self {
+            Self::VaultKv { vault: keeps, path } if keeps.name == *vault => Some(path),
+            Self::VaultKv { .. } | Self::File(_) => None,
         }
     }
 
