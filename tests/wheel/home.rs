@@ -131,6 +131,21 @@ impl Home {
         answer["data"]["current_version"].as_u64().unwrap_or(0)
     }
 
+    /// Versions of keys in flight that can still be read.
+    pub async fn staged(&self) -> usize {
+        let (admin, pending) = (&self.house.admin, format!("{}/metadata/certd/pending", self.house.kv));
+        let (_, listed) = admin.call(&admin.root_token, "LIST", &pending, Value::Null).await;
+        let mut readable = 0;
+        for name in listed["data"]["keys"].as_array().into_iter().flatten() {
+            let path = format!("{}/data/certd/pending/{}", self.house.kv, name.as_str().unwrap());
+            for version in 1..=12 {
+                let path = format!("{path}?version={version}");
+                readable += usize::from(admin.call(&admin.root_token, "GET", &path, Value::Null).await.0 == 200);
+            }
+        }
+        readable
+    }
+
     /// The fields of a secret as Vault holds them, byte for byte.
     pub async fn fields(&self, path: &str) -> Fields {
         match self.house.vault.kv_read(&format!("{}/{path}", self.house.kv)).await.unwrap() {
@@ -157,8 +172,13 @@ impl Home {
     }
 
     pub async fn certd(&self, arguments: &[&str]) -> Ran {
+        self.certd_of("certd.toml", arguments).await
+    }
+
+    /// With another of the configurations that were written.
+    pub async fn certd_of(&self, file: &str, arguments: &[&str]) -> Ran {
         let mut command = certd();
-        command.args(arguments).arg("--config").arg(self.path("certd.toml"));
+        command.args(arguments).arg("--config").arg(self.path(file));
         let output = tokio::time::timeout(WITHIN, output_meanwhile(command)).await.unwrap();
         Ran {
             code: output.status.code().unwrap_or(-1),
