@@ -10,6 +10,7 @@ mod home;
 mod leaves;
 mod served;
 
+mod acme;
 mod adopted;
 mod crash;
 mod declared;
