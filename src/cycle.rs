@@ -5,6 +5,7 @@ pub mod assess;
 pub mod execute;
 pub mod look_back;
 pub mod observe;
+pub mod persist;
 pub mod registers;
 pub mod setup;
 pub mod troubles;
@@ -157,13 +158,14 @@ impl Cycle {
         (sweep, vec![phase])
     }
 
-    /// What older versions and issuers know of what was seen.
+    /// What older versions, issuers and the DNS know of what was seen.
     async fn ask_around(&mut self, now: Timestamp, sweep: &mut Sweep) {
         let memory = &mut self.memory;
         registers::mark_revoked(&self.setup, &mut sweep.inventory, &mut memory.revoked, &mut memory.troubles).await;
         let (managed, _) = assess::managed(&self.setup, now, sweep, &self.adopted);
         sweep.earlier = look_back::look_back(&self.setup, &managed, &sweep.inventory, memory).await;
         sweep.issued = registers::issued(&self.setup, &managed, sweep).await;
+        sweep.proofs = persist::proofs(&self.setup, &managed, now, &mut memory.troubles).await;
     }
 
     /// Whether one was opened, so that more roots are known than before.

@@ -7,13 +7,17 @@ use clap::Args;
 
 use crate::config;
 use crate::cycle::Cycle;
+use crate::cycle::setup::Setup;
 use crate::domain::advice::Advice;
 use crate::domain::crl::Crl;
 use crate::domain::inventory::{Found, Sighting};
+use crate::domain::persist::Proof;
 use crate::domain::plan::Managed;
 use crate::domain::snapshot::{Entry, Snapshot};
-use crate::domain::text::{message, printable};
+use crate::domain::text::{message, printable, with_causes};
 use crate::domain::time::Timestamp;
+use crate::issuer::Issuer;
+use crate::issuer::acme::persist::by_place;
 
 use super::{ConfigFile, journal_view, words};
 
@@ -25,22 +29,29 @@ pub struct ExplainArguments {
     file: ConfigFile,
 }
 
+/// What is told, and the word before it.
+type Line = (&'static str, String);
+
 pub async fn run(arguments: ExplainArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
     let journal = journal_view(&config).await?;
     let (snapshot, managed) = Cycle::new(setup.clone(), now).look_with_managed(&journal, &|_| {}).await;
-    setup.close().await;
     let named = |entry: &&Entry| {
         entry.observation.location.to_string() == arguments.name
             || entry.managed.as_ref().is_some_and(|managed| managed.decision.certificate.0 == arguments.name)
     };
-    let Some(entry) = snapshot.entries.iter().find(named) else {
-        bail!("{}", unseen(&snapshot, &arguments.name));
+    let entry = snapshot.entries.iter().find(named);
+    let managed = managed.iter().find(|managed| entry.is_some_and(|it| it.observation.location == managed.location));
+    let records = match managed {
+        Some(managed) => records(&setup, managed, now()).await,
+        None => Vec::new(),
     };
-    let managed = managed.iter().find(|managed| managed.location == entry.observation.location);
-    let banner = super::pause::banner(&snapshot);
-    super::print(&(banner + &explained(snapshot.taken_at, entry, managed)))?;
+    setup.close().await;
+    let Some(entry) = entry else { bail!("{}", unseen(&snapshot, &arguments.name)) };
+    let lines = explained(snapshot.taken_at, entry, managed).into_iter().chain(records);
+    let text: String = lines.map(|(what, text)| format!("{what:<11} {}\n", message(&text))).collect();
+    super::print(&(super::pause::banner(&snapshot) + &text))?;
     Ok(0)
 }
 
@@ -52,7 +63,7 @@ fn unseen(snapshot: &Snapshot, name: &str) -> String {
     format!("certd sees nothing of this name: {name}{} ({list})", words::did_you_mean(name, names.iter()))
 }
 
-fn explained(now: Timestamp, entry: &Entry, managed: Option<&Managed>) -> String {
+fn explained(now: Timestamp, entry: &Entry, managed: Option<&Managed>) -> Vec<Line> {
     let mut lines = vec![("location", entry.observation.location.to_string())];
     match &entry.observation.sighting {
         Sighting::Absent | Sighting::Deleted(_) => lines.push(("seen", "nothing is there".to_string())),
@@ -85,7 +96,38 @@ fn explained(now: Timestamp, entry: &Entry, managed: Option<&Managed>) -> String
         let advice = entry.managed.as_ref().and_then(|decided| decided.record.advice.as_ref());
         lines.extend(advice.and_then(|advice| advised(advice, found)).map(|text| ("advised", text)));
     }
-    lines.iter().map(|(what, text)| format!("{what:<11} {}\n", message(text))).collect()
+    lines
+}
+
+/// What a person has put into the DNS for it, or has to.
+async fn records(setup: &Setup, managed: &Managed, now: Timestamp) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for (name, issuer) in setup.issuers_of(managed) {
+        let Issuer::Acme(acme) = issuer.as_ref() else { continue };
+        let Some(persist) = &acme.challenges.dns_persist_01 else { continue };
+        let parties = match acme.parties().await {
+            Ok(Some(parties)) => parties,
+            Ok(None) => {
+                let why = "is told once there is an account, which the first renewal makes";
+                lines.push(("record", format!("of {name}: {why}")));
+                continue;
+            }
+            Err(error) => {
+                lines.push(("record", format!("of {name}: it is not known: {}", with_causes(&error))));
+                continue;
+            }
+        };
+        for (of, wildcard) in by_place(&managed.spec.names) {
+            lines.push((
+                "record",
+                match persist.proof(&parties, &of, wildcard, now).await {
+                    Ok(Proof { owner, record, standing }) => format!("{owner} TXT \"{record}\": {standing}"),
+                    Err(error) => format!("of {of}: it is not known: {}", with_causes(&error)),
+                },
+            ));
+        }
+    }
+    lines
 }
 
 fn seen(found: &Found) -> Vec<(&'static str, String)> {

@@ -7,6 +7,7 @@ use crate::domain::check::{self, Problem, State};
 use crate::domain::drift::Drift;
 use crate::domain::inventory::{Location, Observation, Sighting};
 use crate::domain::name::CertName;
+use crate::domain::persist;
 use crate::domain::plan::{self, Action, Decision, Demand, Held, JournalView, Managed, Record, World};
 use crate::domain::shared_key::{self, SharedKeys};
 use crate::domain::snapshot::{Entry, ManagedEntry};
@@ -117,6 +118,8 @@ fn entries(
             problems.extend(drift.of(managed, &sweep.earlier, &sweep.issued));
             let record = record(journal, &managed.name, &decision.action);
             problems.extend(check::renewal(&decision.action, &record));
+            let proofs = sweep.proofs.get(&managed.name).into_iter().flatten();
+            problems.extend(proofs.filter_map(|proof| persist::check(now, proof)));
             let (origin, owner) = (managed.origin, managed.owner.clone());
             ManagedEntry { origin, owner, decision: decision.clone(), record }
         });

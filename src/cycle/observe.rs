@@ -19,6 +19,7 @@ use crate::source::tls::TlsSource;
 use crate::source::{Observed, Source};
 
 use super::look_back::VersionMemory;
+use super::persist::Proofs;
 use super::registers::RevokedMemory;
 use super::setup::{Place, Setup};
 use super::troubles::Troubles;
@@ -57,6 +58,8 @@ pub struct Sweep {
     pub earlier: EarlierVersions,
     /// Of what is served and kept nowhere.
     pub issued: Issued,
+    /// The records in the DNS that renewals depend on.
+    pub proofs: Proofs,
     /// Why this host's clock cannot be right.
     pub clock_doubt: Option<String>,
 }
@@ -79,6 +82,7 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Hea
         sources: Vec::new(),
         earlier: BTreeMap::new(),
         issued: BTreeMap::new(),
+        proofs: BTreeMap::new(),
         clock_doubt: None,
     };
     for (name, observed) in sources {

@@ -59,10 +59,12 @@ pub enum ProblemKind {
     Capped,
     /// What was issued for it last could not be used.
     Rejected,
+    /// A record in the DNS that proves its names does not stand, or ends soon.
+    PersistRecord,
 }
 
 impl ProblemKind {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Missing,
         Self::Expired,
         Self::NotYetValid,
@@ -87,6 +89,7 @@ impl ProblemKind {
         Self::Contested,
         Self::Capped,
         Self::Rejected,
+        Self::PersistRecord,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -115,6 +118,7 @@ impl ProblemKind {
             Self::Contested => "contested",
             Self::Capped => "capped",
             Self::Rejected => "rejected",
+            Self::PersistRecord => "persist_record",
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What stands in DNS once and for all: the records of DNS-PERSIST-01 (draft-ietf-acme-dns-persist, section 4).
 
 use std::fmt;
+use std::time::Duration;
 
+use super::check::{Problem, ProblemKind};
 use super::text::{one_line, printable};
 use super::time::Timestamp;
 
@@ -53,6 +55,15 @@ pub enum Flaw {
     NotAnInstant(String),
 }
 
+/// What proves a name for as long as it stands, as it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    pub owner: String,
+    /// What has to be there.
+    pub record: String,
+    pub standing: Standing,
+}
+
 /// What an operator must put at `_validation-persist` below the name, as one text: DNS holds it as several strings where
 /// it is longer than 255 bytes (RFC 1035, section 3.3.14).
 pub fn record(issuer_domain: &str, account_uri: &str, wildcard: bool, until: Option<Timestamp>) -> String {
@@ -69,6 +80,23 @@ pub fn judge(records: &[String], wanted: &Wanted, now: Timestamp) -> Standing {
     sorted.sort();
     let standings = sorted.into_iter().filter_map(|record| standing(record, wanted, now));
     standings.max_by_key(Standing::closeness).unwrap_or(Standing::Absent)
+}
+
+/// What is wrong with a record that a renewal depends on.
+pub fn check(now: Timestamp, proof: &Proof) -> Option<Problem> {
+    let Proof { owner, record, standing } = proof;
+    let message = || format!("{standing}; put this there: {owner} TXT \"{record}\"");
+    match standing {
+        Standing::Valid { until: None } => None,
+        Standing::Valid { until: Some(at) } if *at > now.plus(AHEAD) => None,
+        Standing::Valid { until: Some(_) } => Some(Problem::warning(ProblemKind::PersistRecord, message())),
+        Standing::Absent | Standing::Expired { .. } | Standing::NoWildcard => {
+            Some(Problem::critical(ProblemKind::PersistRecord, message()))
+        }
+        Standing::OtherAccount(_) | Standing::Malformed(_) => {
+            Some(Problem::critical(ProblemKind::PersistRecord, message()))
+        }
+    }
 }
 
 impl Standing {
@@ -187,6 +215,9 @@ fn trimmed(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
 }
 
+/// So long before its end whoever has to write it anew is told.
+const AHEAD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
 const ACCOUNT: &str = "accounturi";
 
 const POLICY: &str = "policy";
@@ -198,6 +229,7 @@ const WILDCARD: &str = "wildcard";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::check::Severity;
 
     const NOW: i64 = 1_800_000_000;
     const URI: &str = "https://ca.example/acct/123";
@@ -483,6 +515,40 @@ mod tests {
             for record in [text, format!("ca.example;{parameters}"), format!("{OURS};{parameters}")] {
                 let _ = for_the_name(&record);
             }
+        }
+    }
+
+    fn problem(standing: Standing) -> Option<Problem> {
+        let owner = "_validation-persist.a.example".to_string();
+        check(Timestamp(NOW), &Proof { owner, record: OURS.to_string(), standing })
+    }
+
+    #[test]
+    fn the_end_of_a_record_is_told_from_two_weeks_before_to_the_second() {
+        let ending = |left: i64| problem(Standing::Valid { until: Some(Timestamp(NOW + left)) });
+        let weeks = 14 * 86_400;
+        assert_eq!(ending(weeks + 1), None);
+        for left in [weeks, weeks - 1, 0] {
+            assert_eq!(ending(left).map(|problem| problem.severity), Some(Severity::Warning), "{left}");
+        }
+        let put = format!("put this there: _validation-persist.a.example TXT \"{OURS}\"");
+        let message = format!("a record allows it until 2027-01-15T08:00:00Z; {put}");
+        assert_eq!(ending(0), Some(Problem::warning(ProblemKind::PersistRecord, message)));
+        assert_eq!(problem(Standing::Valid { until: None }), None);
+    }
+
+    #[test]
+    fn a_record_that_does_not_stand_is_critical_with_what_to_put_there() {
+        let put = format!("put this there: _validation-persist.a.example TXT \"{OURS}\"");
+        for standing in [
+            Standing::Absent,
+            Standing::Expired { at: Timestamp(NOW - 1) },
+            Standing::NoWildcard,
+            Standing::OtherAccount("x".to_string()),
+            Standing::Malformed(Flaw::NoAccount),
+        ] {
+            let message = format!("{standing}; {put}");
+            assert_eq!(problem(standing), Some(Problem::critical(ProblemKind::PersistRecord, message)));
         }
     }
 }

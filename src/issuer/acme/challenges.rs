@@ -137,6 +137,14 @@ impl Challenges {
         }
     }
 
+    /// Whether nothing else that is configured can prove the name.
+    pub fn rests_on_a_record(&self, name: &San) -> bool {
+        let San::Dns(name) = name else { return false };
+        let (identifier, is_wildcard) = (Identifier::Dns(name.clone()), name.starts_with("*."));
+        let fits = |kind: &Kind| self.has(*kind) && kind.is_for(&identifier, is_wildcard);
+        KINDS.into_iter().filter(fits).eq([Kind::DnsPersist01])
+    }
+
     fn has(&self, kind: Kind) -> bool {
         match kind {
             Kind::Http01 => self.http_01.is_some(),
@@ -287,5 +295,21 @@ mod tests {
         assert_eq!(fit(&name, false), KINDS);
         assert_eq!(fit(&name, true), [Kind::DnsPersist01, Kind::Dns01]);
         assert_eq!(fit(&ip, false), [Kind::Http01, Kind::TlsAlpn01]);
+    }
+
+    #[test]
+    fn a_name_rests_on_a_record_where_no_other_challenge_is_configured_for_it() {
+        use crate::issuer::acme::dns::Lookup;
+        let persist = Arc::new(DnsPersist01 { lookup: Lookup::default() });
+        let alone = Challenges { dns_persist_01: Some(persist), ..Challenges::default() };
+        let with_http = Challenges { http_01: Some(Arc::new(Http01::Webroot("/srv".into()))), ..alone.clone() };
+        let rest = |challenges: &Challenges| {
+            let names = ["a.example.org", "*.example.org"].map(|name| San::Dns(name.to_string()));
+            let names = names.into_iter().chain([San::Ip([127, 0, 0, 1].into())]);
+            names.map(|name| challenges.rests_on_a_record(&name)).collect::<Vec<_>>()
+        };
+        assert_eq!(rest(&alone), [true, true, false]);
+        assert_eq!(rest(&with_http), [false, true, false]);
+        assert_eq!(rest(&Challenges::default()), [false; 3]);
     }
 }
