@@ -47,7 +47,7 @@ fn order(names: &[&str]) -> Order {
     let names: Vec<San> = names.iter().map(|name| San::from_text(name)).collect();
     let key = key::generate(KeySpec::EcdsaP256).unwrap();
     let csr = csr::make(&key, &names, None).unwrap();
-    Order { csr, names, common_name: None, lifetime: None, now: NOW }
+    Order { csr, names, common_name: None, lifetime: None, replaces: None, now: NOW }
 }
 
 async fn signed(ca: &LocalCa, order: &Order) -> Certificate {
@@ -326,7 +326,7 @@ async fn all_six_kinds_of_key_are_certified_as_they_are() {
     {
         let key = key::generate(spec).unwrap();
         let csr = csr::make(&key, &names, None).unwrap();
-        let order = Order { csr, names: names.clone(), common_name: None, lifetime: None, now: NOW };
+        let order = Order { csr, names: names.clone(), common_name: None, lifetime: None, replaces: None, now: NOW };
         let leaf = signed(&ca, &order).await;
         assert_eq!((leaf.public_key, &leaf.key), (key.public, &spec.key_type()));
         let rsa = matches!(spec, KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096);
