@@ -7,6 +7,11 @@ mod home;
 
 mod account;
 mod challenges;
+mod dns;
+mod faults;
 mod manners;
 mod orders;
+mod persist;
+mod readme;
 mod renewal_info;
+mod sockets;
