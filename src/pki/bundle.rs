@@ -50,14 +50,14 @@ impl Bundle {
         }
         let blocks = pem::parse_many(bytes).map_err(|e| NotUnderstood::new(format!("the PEM is damaged: {e}")))?;
         for block in blocks {
-            bundle.take(&block);
+            bundle.take(block);
         }
         Ok(bundle)
     }
 
-    fn take(&mut self, block: &pem::Pem) {
+    fn take(&mut self, block: pem::Pem) {
         match block.tag() {
-            "CERTIFICATE" | "X509 CERTIFICATE" => self.certificates.push(block.contents().to_vec()),
+            "CERTIFICATE" | "X509 CERTIFICATE" => self.certificates.push(block.into_contents()),
             "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => match key::from_der(block.contents()) {
                 Ok(key) => self.keys.push(key),
                 Err(NotUnderstood(why)) => self.unread_keys.push(why),

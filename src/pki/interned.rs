@@ -19,7 +19,7 @@ pub fn certificate(der: &[u8]) -> Result<Arc<Certificate>, NotUnderstood> {
     if let Some(certificate) = known().get(&digest).and_then(Weak::upgrade) {
         return Ok(certificate);
     }
-    let certificate = Arc::new(read::certificate(der)?);
+    let certificate = Arc::new(read::with_digest(der, digest)?);
     if certificate.is_ca {
         let mut known = known();
         if known.len() >= MOST {

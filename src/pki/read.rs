@@ -15,6 +15,11 @@ use super::NotUnderstood;
 /// Zero bytes after the certificate are padding, as smart cards and fixed-size records leave it, and no
 /// part of it; anything else there is refused.
 pub fn certificate(der: &[u8]) -> Result<Certificate, NotUnderstood> {
+    with_digest(der, super::sha256(der))
+}
+
+/// The digest is that of all of `der`.
+pub(super) fn with_digest(der: &[u8], digest: [u8; 32]) -> Result<Certificate, NotUnderstood> {
     let (rest, parsed) =
         X509Certificate::from_der(der).map_err(|e| NotUnderstood::new(format!("not a certificate: {e}")))?;
     if rest.iter().any(|byte| *byte != 0) {
@@ -22,7 +27,7 @@ pub fn certificate(der: &[u8]) -> Result<Certificate, NotUnderstood> {
     }
     let extensions = Extensions::of(&parsed);
     Ok(Certificate {
-        fingerprint: Fingerprint(super::sha256(&der[..der.len() - rest.len()])),
+        fingerprint: Fingerprint(if rest.is_empty() { digest } else { super::sha256(&der[..der.len() - rest.len()]) }),
         serial: serial(parsed.raw_serial()),
         subject: distinguished_name(parsed.subject()),
         issuer: distinguished_name(parsed.issuer()),

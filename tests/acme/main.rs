@@ -8,6 +8,7 @@ mod home;
 mod account;
 mod challenges;
 mod dns;
+mod fallback;
 mod faults;
 mod manners;
 mod orders;
