@@ -121,8 +121,8 @@ impl Scene {
         Ok(proxy)
     }
 
-    /// By the straight way again.
-    async fn converges(&self) -> Result<(), String> {
+    /// By the straight way again, with so many signatures at most.
+    async fn converges(&self, most: usize) -> Result<(), String> {
         self.home.configure(&self.config);
         let second = self.home.certd(&["renew"]).await;
         let (name, versions) = if self.story == Story::Due { ("tls/web", 2) } else { ("web", 1) };
@@ -131,7 +131,7 @@ impl Scene {
             return Err(format!("it does not converge: {plan:?} {second:?}"));
         }
         match (self.home.version("tls/web").await, self.home.signed().await, self.staged().await) {
-            (version, 1, 0) if version == versions => Ok(()),
+            (version, signed, 0) if version == versions && (1..=most).contains(&signed) => Ok(()),
             counts => Err(format!("versions, signed, keys that are still staged: {counts:?}: {second:?}")),
         }
     }
@@ -174,7 +174,7 @@ impl Scene {
 async fn requests(story: Story) -> Vec<(String, usize)> {
     let scene = Scene::new(story).await;
     let proxy = scene.renewed(Vec::new()).await.unwrap();
-    assert_eq!(scene.converges().await, Ok(()), "{story:?}");
+    assert_eq!(scene.converges(1).await, Ok(()), "{story:?}");
     let all: Vec<String> = proxy.requests().iter().map(|request| scene.kind(request)).collect();
     let mut kinds = all.clone();
     kinds.sort();
@@ -189,7 +189,9 @@ async fn requests(story: Story) -> Vec<(String, usize)> {
 async fn spoilt(story: Story, kind: &str, nth: usize, fault: Fault) -> Result<bool, String> {
     let scene = Scene::new(story).await;
     let proxy = scene.renewed(vec![(scene.spot(kind, nth), fault)]).await?;
-    scene.converges().await?;
+    // Another request's answer may be a refusal in Vault's own words: whoever forges one is believed, and asked again.
+    let is_forged = fault == Fault::Swap && kind.contains("/sign/");
+    scene.converges(if is_forged { 2 } else { 1 }).await?;
     Ok(proxy.was_met())
 }
 
