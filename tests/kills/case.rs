@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use certd::pki::bundle::{Bundle, Kept};
 use serde_json::{Value, json};
 
+use crate::acme::Ca;
 use crate::leaves::{Leaf, OldCa};
 use crate::support::vault::{Pki, Vault};
 use crate::{daemon, steps};
@@ -25,6 +26,7 @@ pub enum Store {
 pub enum Issuer {
     LocalCa,
     VaultPki,
+    Acme,
 }
 
 /// What the place holds before the renewal.
@@ -71,8 +73,11 @@ pub struct Ended {
 /// From the start of a run that recovers to its end.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(5);
 
+/// The same, of one that first waits until an answer would be there or lost.
+pub const AWAITED_WITHIN: Duration = Duration::from_secs(35);
+
 /// A process that hangs is no success.
-pub const ENDS_WITHIN: Duration = Duration::from_secs(30);
+pub const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// `SIGABRT`.
 const ABORTED: i32 = 6;
@@ -85,28 +90,46 @@ pub struct Scene<'a> {
     directory: tempfile::TempDir,
     mount: String,
     pub pki: Pki,
+    /// Where the way goes by ACME.
+    pub ca: Option<Ca>,
     old: Option<Value>,
+    /// From the start of the run that recovers to its end.
+    pub within: Duration,
 }
 
 impl Case {
     pub fn of(way: Way, face: Face, step: &str) -> Self {
-        let lead = steps::lead(step).map(str::to_string);
-        Self { way, face, steps: lead.into_iter().chain([step.to_string()]).collect() }
+        let mut steps = vec![step.to_string()];
+        while let Some(lead) = steps::lead(&steps[0]) {
+            steps.insert(0, lead.to_string());
+        }
+        Self { way, face, steps }
+    }
+
+    /// The run that recovers does little else.
+    pub fn awaits_an_answer(&self) -> bool {
+        self.steps.iter().any(|step| steps::awaits_an_answer(step, self.way))
     }
 
     pub async fn run(&self, vault: &Vault) -> Result<Ended, String> {
-        let scene = Scene::new(self.way, vault).await;
-        let (mut killed, mut most_issued) = (0, 1);
+        let mut scene = Scene::new(self.way, vault).await;
+        if self.awaits_an_answer() {
+            scene.within = AWAITED_WITHIN;
+        }
+        let (mut killed, mut most_issued, mut left_over) = (0, 1, 0);
         for (nth, step) in self.steps.iter().enumerate() {
             if step == steps::GIVEN_UP {
                 scene.lose_the_key().await;
                 most_issued = 2;
             }
             let is_last = nth + 1 == self.steps.len();
-            killed += usize::from(match self.face {
+            let is_killed = match self.face {
+                Face::Command | Face::Daemon if step == steps::ROLLED_OVER => scene.roll_over(step).await?,
                 Face::Daemon if is_last => daemon::killed(&scene, step).await?,
                 Face::Command | Face::Daemon => scene.renew(Some(step)).await?,
-            });
+            };
+            killed += usize::from(is_killed);
+            left_over += usize::from(is_killed && steps::leaves_an_order(step, self.way));
         }
         let was_given_up = most_issued == 2;
         if was_given_up {
@@ -117,7 +140,10 @@ impl Case {
             Face::Daemon if !was_given_up => daemon::converges(&scene, most_issued).await?,
             Face::Command | Face::Daemon => scene.converges(most_issued).await?,
         };
-        Ok(Ended { killed, recovered_in })
+        match scene.ca.as_ref().map_or(0, Ca::orders_in_vain) {
+            orders if orders == left_over => Ok(Ended { killed, recovered_in }),
+            orders => Err(format!("{orders} orders were placed in vain, where {left_over} are to be expected")),
+        }
     }
 }
 
@@ -130,7 +156,9 @@ impl<'a> Scene<'a> {
             vault.admin("POST", &format!("sys/mounts/{mount}"), one).await;
         }
         let pki = vault.pki().await;
-        let scene = Self { way, vault, directory: tempfile::tempdir().unwrap(), mount, pki, old: None };
+        let directory = tempfile::tempdir().unwrap();
+        let ca = (way.issuer == Issuer::Acme).then(|| Ca::start(directory.path()));
+        let scene = Self { way, vault, directory, mount, pki, ca, old: None, within: CONVERGED_WITHIN };
         let old = scene.place_old().await;
         scene.configure(true);
         Self { old, ..scene }
@@ -192,6 +220,7 @@ impl<'a> Scene<'a> {
             Issuer::VaultPki => {
                 format!("vault_pki]\nvault = \"main\"\nmount = \"{}\"\nrole = \"{}\"\n", self.pki.mount, self.pki.role)
             }
+            Issuer::Acme => self.ca.as_ref().unwrap().table(),
         };
         let store = match self.way.store {
             Store::KvTwo | Store::KvOne => {
@@ -221,7 +250,7 @@ impl<'a> Scene<'a> {
 
     pub async fn converged(&self, begun: Instant, most_issued: usize) -> Result<Duration, String> {
         let took = begun.elapsed();
-        if took > CONVERGED_WITHIN {
+        if took > self.within {
             return Err(format!("it took {took:?} to converge"));
         }
         self.holds(most_issued).await.map(|()| took)
@@ -255,8 +284,16 @@ impl<'a> Scene<'a> {
 
     /// Whether it died of the step, if it was asked to.
     pub async fn renew(&self, step: Option<&str>) -> Result<bool, String> {
+        self.run(&["renew"], step).await
+    }
+
+    async fn roll_over(&self, step: &str) -> Result<bool, String> {
+        self.run(&["account", "ca", "--roll-over"], Some(step)).await
+    }
+
+    async fn run(&self, arguments: &[&str], step: Option<&str>) -> Result<bool, String> {
         self.forget_what_it_came_by();
-        let mut command = self.command(&[], &["renew"]);
+        let mut command = self.command(&[], arguments);
         self.end_at(&mut command, step);
         let ended = tokio::time::timeout(ENDS_WITHIN, command.output()).await.map_err(|_| "it hangs".to_string())?;
         let ended = ended.unwrap();
@@ -322,6 +359,9 @@ impl<'a> Scene<'a> {
             issued if (1..=most_issued).contains(&issued) => {}
             other => return Err(format!("{other} certificates were issued")),
         }
+        if let Some(accounts) = self.ca.as_ref().map(Ca::accounts).filter(|accounts| *accounts != 1) {
+            return Err(format!("the CA has {accounts} accounts"));
+        }
         match (self.pending(), self.staged().await, self.versions().await) {
             (0, 0, None) => Ok(()),
             (0, 0, Some(version)) if version == 1 + u64::from(self.old.is_some()) => Ok(()),
@@ -355,6 +395,7 @@ impl<'a> Scene<'a> {
                 let listed = self.vault.admin("LIST", &format!("{}/certs", self.pki.mount), Value::Null).await;
                 listed["data"]["keys"].as_array().unwrap().len() - 1
             }
+            Issuer::Acme => self.ca.as_ref().unwrap().issued(),
         }
     }
 

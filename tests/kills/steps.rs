@@ -6,27 +6,65 @@ use std::path::Path;
 use crate::case::{Issuer, Store, Way};
 
 /// Reached several times in one renewal: each time is a step of its own.
-const REPEATED: [(&str, u32); 6] = [
-    ("before_commit", 6),
-    ("after_commit", 6),
-    ("before_staging", 3),
-    ("staged", 3),
+const REPEATED: [(&str, u32); 9] = [
+    ("before_commit", 9),
+    ("after_commit", 9),
+    ("before_staging", 6),
+    ("staged", 6),
+    ("stepped", 3),
+    ("progress_staged", 3),
+    ("ordered", 3),
     // A write to files is rehearsed first.
     ("file_drafted", 4),
     ("file_renamed", 2),
 ];
 
-/// Only a run that finds something in flight comes by these: the step, and where the run before it ended.
-const IN_RECOVERY: [(&str, &str); 5] = [
+/// Only a run that finds something in flight comes by these, or a person who gives the account another key: the step, and
+/// where the run before it ended.
+const IN_RECOVERY: [(&str, &str); 7] = [
     ("resuming#1", "begun#1"),
     ("recovering#1", "asked#1"),
     ("recovered#1", "answered#1"),
     ("settled#1", "asked#1"),
     (GIVEN_UP, "issued#1"),
+    (ROLLED_OVER, "ordered#1"),
+    ("account_key_changed#1", ROLLED_OVER),
 ];
 
 /// Where a chain cannot be used: its key was lost in between.
 pub const GIVEN_UP: &str = "given_up#1";
+
+/// Of `certd account --roll-over`, and of nothing else.
+pub const ROLLED_OVER: &str = "next_account_key_kept#1";
+
+/// A run that ends at the first of these, and one after it that comes by the second.
+pub const IN_AN_ORDER: [(&str, &str); 8] = [
+    ("account_key_kept#1", "settled#1"),
+    ("account_made#1", "ordered#1"),
+    ("stepped#1", "ordered#1"),
+    ("ordered#1", "stepped#2"),
+    ("ordered#1", "ordered#2"),
+    ("stepped#2", "ordered#1"),
+    ("stepped#3", "recovered#1"),
+    ("ordered#3", "issued#1"),
+];
+
+/// The CA has an order, and nobody has noted which.
+const ORDER_UNKNOWN: [(&str, fn(Store) -> bool); 4] = [
+    ("stepped#1", |_| true),
+    ("before_staging#3", |_| true),
+    ("progress_staged#1", |store| store != Store::KvTwo),
+    ("before_commit#3", |store| store != Store::KvTwo),
+];
+
+/// It is noted that the CA is asked to sign, and it is not asked yet: what it may have heard is waited for.
+const ANSWER_AWAITED: [(&str, fn(Store) -> bool); 5] = [
+    ("staged#4", |_| true),
+    ("progress_staged#2", |store| store == Store::KvTwo),
+    ("before_commit#4", |store| store == Store::KvTwo),
+    ("after_commit#4", |_| true),
+    ("ordered#2", |_| true),
+];
 
 /// Some of the steps are on some of the ways only.
 struct Only {
@@ -36,7 +74,7 @@ struct Only {
     else_because: &'static str,
 }
 
-const ONLY: [Only; 7] = [
+const ONLY: [Only; 9] = [
     Only {
         steps: &["key_drafted#1", "key_placed#1"],
         on: |way| way.store != Store::KvTwo,
@@ -54,6 +92,36 @@ const ONLY: [Only; 7] = [
         ],
         on: |way| way.store == Store::KvTwo,
         else_because: "the key is kept in the state directory meanwhile",
+    },
+    Only {
+        steps: &["before_staging#4", "before_staging#5", "before_staging#6", "staged#4", "staged#5", "staged#6"],
+        on: |way| way.store == Store::KvTwo && way.issuer == Issuer::Acme,
+        else_because: "there are no steps of an order to be noted in Vault",
+    },
+    Only {
+        steps: &[
+            "before_commit#7",
+            "before_commit#8",
+            "before_commit#9",
+            "after_commit#7",
+            "after_commit#8",
+            "after_commit#9",
+            "stepped#1",
+            "stepped#2",
+            "stepped#3",
+            "progress_staged#1",
+            "progress_staged#2",
+            "progress_staged#3",
+            "ordered#1",
+            "ordered#2",
+            "ordered#3",
+            "account_key_kept#1",
+            "account_made#1",
+            ROLLED_OVER,
+            "account_key_changed#1",
+        ],
+        on: |way| way.issuer == Issuer::Acme,
+        else_because: "the issuer has no account and signs in one step",
     },
     Only {
         steps: &["secret_made#1", "secret_written#1"],
@@ -78,7 +146,7 @@ const ONLY: [Only; 7] = [
     Only {
         steps: &["ca_key_kept#1", "ca_before_register#1", "ca_after_register#1"],
         on: |way| way.issuer == Issuer::LocalCa,
-        else_because: "Vault keeps the CA",
+        else_because: "somebody else keeps the CA",
     },
 ];
 
@@ -93,6 +161,20 @@ pub fn lead(step: &str) -> Option<&'static str> {
     IN_RECOVERY.iter().find(|(name, _)| *name == step).map(|(_, lead)| *lead)
 }
 
+/// Whether an order is left over, with which nobody goes on.
+pub fn leaves_an_order(step: &str, way: Way) -> bool {
+    way.issuer == Issuer::Acme && is_in(&ORDER_UNKNOWN, step, way.store)
+}
+
+/// Whether the next run waits until an answer would be there or lost.
+pub fn awaits_an_answer(step: &str, way: Way) -> bool {
+    way.issuer == Issuer::Acme && is_in(&ANSWER_AWAITED, step, way.store)
+}
+
+fn is_in(table: &[(&str, fn(Store) -> bool)], step: &str, store: Store) -> bool {
+    table.iter().any(|(name, on)| *name == step && on(store))
+}
+
 /// As `CERTD_FAILPOINT` takes them.
 pub fn all() -> Vec<String> {
     let mut names = Vec::new();
@@ -104,6 +186,7 @@ pub fn all() -> Vec<String> {
     let all: Vec<String> =
         names.iter().flat_map(|name| (1..=times(name)).map(move |nth| format!("{name}#{nth}"))).collect();
     let in_tables = ONLY.iter().flat_map(|only| only.steps).chain(IN_RECOVERY.iter().map(|(step, _)| step));
+    let in_tables = in_tables.chain(ORDER_UNKNOWN.iter().chain(&ANSWER_AWAITED).map(|(step, _)| step));
     let unknown: Vec<_> = in_tables.filter(|step| !all.iter().any(|known| known == *step)).collect();
     assert_eq!(unknown, [&""; 0], "of the tables, and in no source");
     all
@@ -111,6 +194,9 @@ pub fn all() -> Vec<String> {
 
 /// Whether a run after one that ended at `first` comes by `second`.
 pub fn comes_by(first: &str, second: &str, store: Store) -> bool {
+    if IN_AN_ORDER.contains(&(first, second)) {
+        return true;
+    }
     // A key of which no journal knows: any issuer may have signed for it.
     let is_key_alone = first == "key_staged#1" && store != Store::KvTwo;
     match second {

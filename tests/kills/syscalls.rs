@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
 
-use crate::case::{Before, ENDS_WITHIN, Issuer, Scene, Store, Way};
+use crate::case::{AWAITED_WITHIN, Before, ENDS_WITHIN, Issuer, Scene, Store, Way};
 use crate::support::vault::{Vault, server};
 use crate::{AT_ONCE, is_full};
 
@@ -53,7 +53,8 @@ fn chosen(count: usize) -> Vec<usize> {
 /// Whether a call was met: strace itself says so.
 async fn injected(way: Way, vault: &Vault, call: &str, fault: &str, nth: usize) -> Result<bool, String> {
     for _ in 0..TRIES {
-        let scene = Scene::new(way, vault).await;
+        let mut scene = Scene::new(way, vault).await;
+        scene.within = AWAITED_WITHIN;
         if tried(&scene, call, fault, nth).await? {
             return Ok(true);
         }
@@ -86,10 +87,11 @@ async fn tried(scene: &Scene<'_>, call: &str, fault: &str, nth: usize) -> Result
 async fn at_any_system_call_a_kill_or_a_disk_that_fails_loses_nothing() {
     let vault = server().await;
     let mut all = Vec::new();
-    for store in [Store::Bundle, Store::Directory, Store::KvTwo] {
-        let way = Way { store, issuer: Issuer::LocalCa, before: Before::Due };
+    let ways = [(Store::Bundle, Issuer::LocalCa), (Store::Directory, Issuer::Acme), (Store::KvTwo, Issuer::LocalCa)];
+    for (store, issuer) in ways {
+        let way = Way { store, issuer, before: Before::Due };
         for (call, count) in counted(way, &vault).await {
-            println!("{store:?}: {call} {count} times by one thread");
+            println!("{store:?}/{issuer:?}: {call} {count} times by one thread");
             let faults = FAULTS.iter().filter(|fault| call != KILLED_ONLY || fault.starts_with("signal"));
             let faults = faults.flat_map(|fault| chosen(count).into_iter().map(move |nth| (*fault, nth)));
             all.extend(faults.map(|(fault, nth)| (way, call, fault, nth)));
@@ -98,7 +100,7 @@ async fn at_any_system_call_a_kill_or_a_disk_that_fails_loses_nothing() {
     let count = all.len();
     let run = async |(way, call, fault, nth): (Way, &str, &str, usize)| {
         let ended = injected(way, &vault, call, fault, nth).await;
-        (format!("{:?} {call} {fault} {nth}", way.store), ended)
+        (format!("{:?}/{:?} {call} {fault} {nth}", way.store, way.issuer), ended)
     };
     let ended: Vec<_> = stream::iter(all).map(run).buffer_unordered(AT_ONCE).collect().await;
     let failed: Vec<String> =

@@ -170,6 +170,10 @@ impl Acme {
         };
         let url = match order::state(&account, &progress.order).await {
             Err(AcmeError::Said { status: 404, .. }) => return Recovered::NotIssued,
+            // The CA will say no more of it, and was never asked to sign.
+            Err(AcmeError::Said { status: 400 | 401 | 403, .. }) if !progress.is_finalizing => {
+                return Recovered::NotIssued;
+            }
             Err(error) => return Recovered::Unknown(with_causes(&error)),
             Ok((state, _)) => match (state.status, state.certificate()) {
                 (Status::Valid, Some(url)) => url,
