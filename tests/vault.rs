@@ -298,7 +298,7 @@ async fn a_sealed_vault_is_an_obstacle_and_nothing_is_absent() {
     let key = key::generate(KeySpec::EcdsaP256).unwrap();
     let names = names(&["web.example.org"]);
     let csr = csr::make(&key, &names, None).unwrap();
-    let order = Order { csr, names, common_name: None, lifetime: None, now: now() };
+    let order = Order { csr, names, common_name: None, lifetime: None, replaces: None, now: now() };
     let refused = issuer.sign(&order).await.unwrap_err();
     assert!(matches!(refused, IssuerError::Unanswered { .. }), "{refused}");
 }
@@ -384,7 +384,14 @@ async fn a_refusal_to_sign_is_told_in_vaults_words() {
     let key = key::generate(KeySpec::EcdsaP256).unwrap();
     let order = |name: &str| {
         let names = names(&[name]);
-        Order { csr: csr::make(&key, &names, None).unwrap(), names, common_name: None, lifetime: None, now: now() }
+        Order {
+            csr: csr::make(&key, &names, None).unwrap(),
+            names,
+            common_name: None,
+            lifetime: None,
+            replaces: None,
+            now: now(),
+        }
     };
     let refused = house.issuer.sign(&order("www.example.net")).await.unwrap_err();
     assert!(
@@ -415,7 +422,14 @@ fn order() -> Order {
 
 fn order_for(name: &str) -> Order {
     let (key, names) = (key::generate(KeySpec::EcdsaP256).unwrap(), names(&[name]));
-    Order { csr: csr::make(&key, &names, None).unwrap(), names, common_name: None, lifetime: None, now: now() }
+    Order {
+        csr: csr::make(&key, &names, None).unwrap(),
+        names,
+        common_name: None,
+        lifetime: None,
+        replaces: None,
+        now: now(),
+    }
 }
 
 fn asked(vault: &certd::vault::Vault, operation: &str) -> u64 {

@@ -167,7 +167,7 @@ impl Ground {
         let names = names(&[NAME]);
         let csr = csr::make(&key, &names, None).unwrap();
         let lifetime = Some(Duration::from_secs(24 * 60 * 60));
-        let order = Order { csr, names: names.clone(), common_name: None, lifetime, now: now() };
+        let order = Order { csr, names: names.clone(), common_name: None, lifetime, replaces: None, now: now() };
         let ders = self.issuer.sign(&order).await.unwrap();
         let kept = Bundle::parse(pem::certificates(&ders).as_bytes()).unwrap().chains().unwrap().remove(0);
         let spec = Spec { names, common_name: None, key: kind, lifetime, renewal: RenewalPolicy::default() };

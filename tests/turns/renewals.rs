@@ -145,6 +145,7 @@ impl Renewing {
             managed: &self.managed,
             reason: Reason::Forced,
             based_on,
+            replaced: None,
             store: &self.store(roots),
             issuers: &issuers,
             journal: &self.journal,
