@@ -74,7 +74,7 @@ pub struct Ended {
 const CONVERGED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The same, of one that first waits until an answer would be there or lost.
-pub const AWAITED_WITHIN: Duration = Duration::from_secs(35);
+const AWAITED_WITHIN: Duration = Duration::from_secs(35);
 
 /// A process that hangs is no success.
 pub const ENDS_WITHIN: Duration = Duration::from_secs(60);
@@ -162,6 +162,12 @@ impl<'a> Scene<'a> {
         let old = scene.place_old().await;
         scene.configure(true);
         Self { old, ..scene }
+    }
+
+    /// Where nobody knows before which step it is killed, an answer may be awaited after it.
+    pub async fn at_any_moment(way: Way, vault: &'a Vault) -> Self {
+        let within = if way.issuer == Issuer::Acme { AWAITED_WITHIN } else { CONVERGED_WITHIN };
+        Self { within, ..Self::new(way, vault).await }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::case::{AWAITED_WITHIN, Before, Issuer, Scene, Store, Way};
+use crate::case::{Before, Issuer, Scene, Store, Way};
 use crate::support::vault::server;
 use crate::{ISSUERS, STORES, is_full};
 
@@ -42,9 +42,7 @@ async fn killed_at_any_moment_nothing_is_lost_and_no_ca_is_asked_twice() {
     for nth in 0..rounds {
         let before = if nth % 2 == 0 { Before::Due } else { Before::Nothing };
         let way = Way { store: STORES[nth % STORES.len()], issuer: ISSUERS[nth % ISSUERS.len()], before };
-        // Of a moment nobody knows whether an answer is waited for after it.
-        let mut scene = Scene::new(way, &vault).await;
-        scene.within = AWAITED_WITHIN;
+        let scene = Scene::at_any_moment(way, &vault).await;
         let signal = if nth % 5 == 4 { "-TERM" } else { "-KILL" };
         let after = Duration::from_micros(dice.below(120_000));
         met += usize::from(signalled(&scene, signal, after).await);

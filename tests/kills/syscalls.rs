@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
 
-use crate::case::{AWAITED_WITHIN, Before, ENDS_WITHIN, Issuer, Scene, Store, Way};
+use crate::case::{Before, ENDS_WITHIN, Issuer, Scene, Store, Way};
 use crate::support::vault::{Vault, server};
 use crate::{AT_ONCE, is_full};
 
@@ -53,8 +53,7 @@ fn chosen(count: usize) -> Vec<usize> {
 /// Whether a call was met: strace itself says so.
 async fn injected(way: Way, vault: &Vault, call: &str, fault: &str, nth: usize) -> Result<bool, String> {
     for _ in 0..TRIES {
-        let mut scene = Scene::new(way, vault).await;
-        scene.within = AWAITED_WITHIN;
+        let scene = Scene::at_any_moment(way, vault).await;
         if tried(&scene, call, fault, nth).await? {
             return Ok(true);
         }
