@@ -94,7 +94,7 @@ pub struct Scene<'a> {
     pub ca: Option<Ca>,
     old: Option<Value>,
     /// From the start of the run that recovers to its end.
-    pub within: Duration,
+    within: Duration,
 }
 
 impl Case {
@@ -142,7 +142,7 @@ impl Case {
         };
         match scene.ca.as_ref().map_or(0, Ca::orders_in_vain) {
             orders if orders == left_over => Ok(Ended { killed, recovered_in }),
-            orders => Err(format!("{orders} orders were placed in vain, where {left_over} are to be expected")),
+            orders => Err(format!("{orders} orders came to nothing, and not {left_over}")),
         }
     }
 }

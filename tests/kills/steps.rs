@@ -49,8 +49,11 @@ pub const IN_AN_ORDER: [(&str, &str); 8] = [
     ("ordered#3", "issued#1"),
 ];
 
+/// A step, and with which stores.
+type With = (&'static str, fn(Store) -> bool);
+
 /// The CA has an order, and nobody has noted which.
-const ORDER_UNKNOWN: [(&str, fn(Store) -> bool); 4] = [
+const ORDER_UNKNOWN: [With; 4] = [
     ("stepped#1", |_| true),
     ("before_staging#3", |_| true),
     ("progress_staged#1", |store| store != Store::KvTwo),
@@ -58,7 +61,7 @@ const ORDER_UNKNOWN: [(&str, fn(Store) -> bool); 4] = [
 ];
 
 /// It is noted that the CA is asked to sign, and it is not asked yet: what it may have heard is waited for.
-const ANSWER_AWAITED: [(&str, fn(Store) -> bool); 5] = [
+const ANSWER_AWAITED: [With; 5] = [
     ("staged#4", |_| true),
     ("progress_staged#2", |store| store == Store::KvTwo),
     ("before_commit#4", |store| store == Store::KvTwo),
@@ -171,7 +174,7 @@ pub fn awaits_an_answer(step: &str, way: Way) -> bool {
     way.issuer == Issuer::Acme && is_in(&ANSWER_AWAITED, step, way.store)
 }
 
-fn is_in(table: &[(&str, fn(Store) -> bool)], step: &str, store: Store) -> bool {
+fn is_in(table: &[With], step: &str, store: Store) -> bool {
     table.iter().any(|(name, on)| *name == step && on(store))
 }
 
