@@ -136,7 +136,6 @@ impl Setup {
         }
     }
 
-    /// In order of preference.
     /// Whoever asked to be left alone asked that of every certd, and not of the process that heard it.
     pub fn keep_quiet(&self, journal: &JournalView, now: Timestamp) {
         for (name, issuer) in &self.issuers {
@@ -146,6 +145,7 @@ impl Setup {
         }
     }
 
+    /// In order of preference.
     pub fn issuers_of(&self, managed: &Managed) -> Vec<(IssuerName, Arc<Issuer>)> {
         let named = |name: &IssuerName| self.issuers.get(name).map(|issuer| (name.clone(), issuer.clone()));
         managed.issuers.iter().filter_map(named).collect()

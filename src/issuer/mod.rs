@@ -279,6 +279,9 @@ pub enum IssuerError {
     /// The order stays open, and is gone on with.
     #[error("{message}")]
     Pending { message: String, retry_after: Duration },
+    /// What certd has to do before it can be signed could not be done; says why. The issuer is not to blame.
+    #[error("{0}")]
+    Unprepared(String),
     /// Only a person can mend this; says how.
     #[error("{0}")]
     Stopped(String),
@@ -293,7 +296,7 @@ impl IssuerError {
         match self {
             Self::Refused { retry_after, .. } | Self::Unanswered { retry_after, .. } => *retry_after,
             Self::Pending { retry_after, .. } => Some(*retry_after),
-            Self::Stopped(_) | Self::SignedInVain(_) => None,
+            Self::Unprepared(_) | Self::Stopped(_) | Self::SignedInVain(_) => None,
         }
     }
 }

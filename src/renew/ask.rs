@@ -155,7 +155,7 @@ impl Running<'_> {
         let is_its_own = match error {
             IssuerError::Unanswered { .. } | IssuerError::Stopped(_) => true,
             IssuerError::Refused { retry_after, .. } => retry_after.is_some(),
-            IssuerError::SignedInVain(_) | IssuerError::Pending { .. } => false,
+            IssuerError::SignedInVain(_) | IssuerError::Pending { .. } | IssuerError::Unprepared(_) => false,
         };
         let retry_after = error.retry_after().map(|wait| wait.as_secs());
         match is_its_own {
@@ -214,7 +214,8 @@ impl Running<'_> {
             IssuerError::Unanswered { may_be_done, .. } => *may_be_done,
             IssuerError::Pending { .. } => true,
             // What it signed must not be used, and is told.
-            IssuerError::Refused { .. } | IssuerError::Stopped(_) | IssuerError::SignedInVain(_) => false,
+            IssuerError::Refused { .. } | IssuerError::Unprepared(_) => false,
+            IssuerError::Stopped(_) | IssuerError::SignedInVain(_) => false,
         };
         if is_open { Ok(()) } else { self.settle(staged, name).await }
     }
@@ -240,6 +241,7 @@ impl Running<'_> {
             IssuerError::Refused { .. }
             | IssuerError::Unanswered { .. }
             | IssuerError::Pending { .. }
+            | IssuerError::Unprepared(_)
             | IssuerError::Stopped(_) => {
                 tracing::warn!(cert = %self.managed.name, issuer, "asking the next issuer: {message}");
                 Ok(())

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::Acme;
 use super::http::AcmeError;
-use super::session::not_understood;
+use super::session::{not_understood, object};
 use crate::domain::advice::Window;
 use crate::domain::cert::Certificate;
 use crate::domain::text::printable;
@@ -52,8 +52,7 @@ pub async fn ask(acme: &Acme, leaf: &Certificate) -> Result<Option<Said>, AcmeEr
 }
 
 pub fn parse(body: &[u8], retry_after: Option<Duration>) -> Result<Said, AcmeError> {
-    let read: RenewalInfo =
-        serde_json::from_slice(body).map_err(|error| not_understood("renewal information", &error))?;
+    let read: RenewalInfo = object(body).map_err(|error| not_understood("renewal information", &error))?;
     let SuggestedWindow { start, end } = read.suggested_window;
     let explanation = read.explanation_url.map(|url| printable(&url));
     Ok(Said { window: Window::new(start, end), explanation, retry_after })

@@ -11,8 +11,7 @@ use super::http::AcmeError;
 use super::http_01::Http01;
 use super::listening::ChallengeError;
 use super::persist::{DnsPersist01, PersistError};
-use super::problem::Problem;
-use super::session::not_understood;
+use super::session::{not_understood, object};
 use super::tls_alpn_01::TlsAlpn01;
 use crate::domain::name::San;
 use crate::domain::text::printable;
@@ -165,7 +164,7 @@ impl Challenges {
             has.join(", "),
             offered.join(", "),
         );
-        AcmeError::Said { status: 499, problem: Box::new(Problem { detail, ..Problem::default() }), retry_after: None }
+        AcmeError::Unprepared(detail)
     }
 
     /// Returns when the CA can see every answer. What was put somewhere is in `answered` even where this fails.
@@ -263,8 +262,7 @@ async fn issuer_domains(account: &Account, authorization: &str) -> Result<Vec<St
         issuer_domain_names: Vec<String>,
     }
     let answer = account.session().post(authorization, None).await?;
-    let read: Authorization =
-        serde_json::from_slice(&answer.body).map_err(|error| not_understood("an authorization", &error))?;
+    let read: Authorization = object(&answer.body).map_err(|error| not_understood("an authorization", &error))?;
     let persist = read.challenges.into_iter().find(|challenge| challenge.r#type == "dns-persist-01");
     Ok(persist.map(|challenge| challenge.issuer_domain_names).unwrap_or_default())
 }

@@ -79,6 +79,9 @@ pub enum AcmeError {
     NotAcme { status: u16, retry_after: Option<RetryAfter> },
     #[error("{problem}")]
     Said { status: u16, problem: Box<Problem>, retry_after: Option<RetryAfter> },
+    /// The names could not be made ready to be proved.
+    #[error("{0}")]
+    Unprepared(String),
     #[error("what the CA's server answers was not understood: {0}")]
     NotUnderstood(String),
     #[error("the CA's server refused every nonce that it gave")]
@@ -91,14 +94,15 @@ impl AcmeError {
             Self::LeftAlone { wait } | Self::NotYet { wait } => Some(*wait),
             Self::NotAcme { retry_after, .. } | Self::Said { retry_after, .. } => retry_after.map(|asked| asked.wait),
             Self::Address(_) | Self::Timeout | Self::Unreachable { .. } => None,
-            Self::TooLarge | Self::NotUnderstood(_) | Self::Nonces => None,
+            Self::Unprepared(_) | Self::TooLarge | Self::NotUnderstood(_) | Self::Nonces => None,
         }
     }
 
     /// Whether the server may have done what it was asked for.
     pub fn may_be_done(&self) -> bool {
         match self {
-            Self::LeftAlone { .. } | Self::NotYet { .. } | Self::Address(_) | Self::Nonces => false,
+            Self::LeftAlone { .. } | Self::NotYet { .. } | Self::Address(_) => false,
+            Self::Unprepared(_) | Self::Nonces => false,
             Self::Unreachable { heard, .. } => *heard,
             Self::Said { status, .. } => *status >= 500,
             Self::Timeout | Self::TooLarge | Self::NotAcme { .. } | Self::NotUnderstood(_) => true,

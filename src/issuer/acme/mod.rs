@@ -113,7 +113,7 @@ impl Acme {
     async fn place(&self, account: &Account, order: &Order) -> Result<Progress, IssuerError> {
         if order.names.len() > MOST_NAMES {
             let message = format!("{} names in one certificate: {MOST_NAMES} are the most", order.names.len());
-            return Err(IssuerError::Refused { message, retry_after: None });
+            return Err(IssuerError::Unprepared(message));
         }
         if let Some(profile) = &self.profile {
             insist_on_profile(&account.directory, profile)?;
@@ -251,7 +251,8 @@ fn still_open(error: IssuerError) -> IssuerError {
             retry_after,
             source: message.into(),
         },
-        other @ (IssuerError::Pending { .. } | IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
+        other @ (IssuerError::Pending { .. } | IssuerError::Unprepared(_)) => other,
+        other @ (IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
     }
 }
 
@@ -264,6 +265,7 @@ fn failed(doing: &str, error: AcmeError) -> IssuerError {
         AcmeError::Said { status, .. } if status < 500 => {
             IssuerError::Refused { message: error.to_string(), retry_after }
         }
+        AcmeError::Unprepared(why) => IssuerError::Unprepared(why),
         AcmeError::NotYet { wait } => IssuerError::Pending { message: error.to_string(), retry_after: wait },
         AcmeError::Address(_) => IssuerError::Stopped(format!("could not {doing}: {error}")),
         error => IssuerError::Unanswered {

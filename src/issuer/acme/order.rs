@@ -13,11 +13,11 @@ use super::account::Account;
 use super::challenges::{Answered, Challenges, Pending};
 use super::http::{AcmeError, Answer, sleep};
 use super::problem::{Problem, Subproblem};
-use super::session::{NONCES, alternates, not_understood};
+use super::session::{NONCES, alternates, not_understood, object};
 use crate::domain::name::San;
 use crate::domain::progress::Progress;
 use crate::domain::revocation::RevocationReason;
-use crate::domain::text::printable;
+use crate::domain::text::{printable, with_causes};
 use crate::domain::time::Timestamp;
 use crate::pki::bundle::Bundle;
 use crate::pki::read;
@@ -137,8 +137,7 @@ fn identifier(name: &San) -> Result<Identifier, AcmeError> {
         San::Ip(ip) => Ok(Identifier::Ip(*ip)),
         San::Email(_) | San::Uri(_) | San::Other(_) => {
             let detail = format!("ACME certifies DNS names and addresses, and not {}", printable(&name.to_string()));
-            let problem = Problem { detail, ..Problem::default() };
-            Err(AcmeError::Said { status: 0, problem: Box::new(problem), retry_after: None })
+            Err(AcmeError::Unprepared(detail))
         }
     }
 }
@@ -146,7 +145,7 @@ fn identifier(name: &San) -> Result<Identifier, AcmeError> {
 /// As it stands, and how long the server asks to be left alone about it.
 pub async fn state(account: &Account, order: &str) -> Result<(State, Option<Duration>), AcmeError> {
     let Answer { headers, body, .. } = account.session().post(order, None).await?;
-    let state = serde_json::from_slice(&body).map_err(|error| not_understood("an order", &error))?;
+    let state = object(&body).map_err(|error| not_understood("an order", &error))?;
     let asked = crate::http::retry_after(&headers);
     if let Some(capped) = asked.filter(|asked| asked.is_capped) {
         tracing::warn!("an order of the CA: {capped}; it is looked at again after a day");
@@ -172,7 +171,10 @@ pub async fn make_ready(
     }
     let mut answered = Answered::default();
     let ready = async {
-        challenges.present(account, &pending, &mut answered, now).await.map_err(|error| unanswerable(&error))?;
+        challenges
+            .present(account, &pending, &mut answered, now)
+            .await
+            .map_err(|error| AcmeError::Unprepared(with_causes(&error)))?;
         announce(&mut order, &pending).await?;
         settled(account, &progress.order, Status::Ready, until).await
     };
@@ -185,12 +187,6 @@ pub async fn make_ready(
         }
         ready => ready.map(|_| ()),
     }
-}
-
-/// What certd itself could not do says nothing of the CA.
-fn unanswerable(error: &dyn std::error::Error) -> AcmeError {
-    let detail = crate::domain::text::with_causes(error);
-    AcmeError::Said { status: 499, problem: Box::new(Problem { detail, ..Problem::default() }), retry_after: None }
 }
 
 async fn pending(

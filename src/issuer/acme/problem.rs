@@ -38,7 +38,9 @@ pub struct Subproblem {
 impl Problem {
     /// `None` where it is no problem document, such as the page of a proxy.
     pub fn parse(body: &[u8]) -> Option<Self> {
-        let problem: Self = serde_json::from_slice(body).ok()?;
+        // Serde takes a list for the members in their order.
+        let is_object = body.trim_ascii_start().first() == Some(&b'{');
+        let problem: Self = is_object.then(|| serde_json::from_slice(body).ok())??;
         (!problem.kind.is_empty() || !problem.detail.is_empty()).then_some(problem)
     }
 
@@ -157,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_page_of_a_proxy_is_no_problem_document() {
-        for text in ["<html>", "", "{}", "[]", "\"no\"", r#"{"type":1}"#, r#"{"type":"","detail":""}"#] {
+        for text in ["<html>", "", "{}", "[]", "[\"st\"]", "\"no\"", r#"{"type":1}"#, r#"{"type":"","detail":""}"#] {
             assert_eq!(parsed(text), None, "{text}");
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use reqwest::header::{HeaderMap, LINK};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::http::{AcmeError, Answer, Http};
@@ -43,7 +44,7 @@ pub struct Meta {
 
 impl Directory {
     pub fn parse(body: &[u8]) -> Result<Self, AcmeError> {
-        serde_json::from_slice(body).map_err(|error| not_understood("its directory", &error))
+        object(body).map_err(|error| not_understood("its directory", &error))
     }
 
     pub async fn read(http: &Http, url: &str) -> Result<Self, AcmeError> {
@@ -104,6 +105,14 @@ impl Session<'_> {
 
 fn nonce_of(headers: &HeaderMap) -> Option<String> {
     headers.get("replay-nonce")?.to_str().ok().map(str::to_string)
+}
+
+/// Nothing but an object: serde takes a list for the members in their order.
+pub fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    match body.trim_ascii_start().first() {
+        Some(b'[') => Err(serde::de::Error::custom("a list where an object belongs")),
+        Some(_) | None => serde_json::from_slice(body),
+    }
 }
 
 /// Where else the same certificate is, with another chain (RFC 8555, section 7.4.2).
