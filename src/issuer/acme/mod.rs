@@ -38,7 +38,8 @@ use session::Directory;
 /// What Let's Encrypt takes; each CA has its own bound, and says so.
 pub const MOST_NAMES: usize = 100;
 
-pub struct Acme {
+/// What of it is configured.
+pub struct AcmeSettings {
     pub account: AccountSettings,
     pub keeper: Keeper,
     pub http: Http,
@@ -51,28 +52,24 @@ pub struct Acme {
     pub patience: Duration,
     /// What a signed chain must verify to.
     pub roots: Arc<Roots>,
+}
+
+pub struct Acme {
+    settings: AcmeSettings,
     opened: Mutex<Option<Arc<Account>>>,
 }
 
-/// What of it is configured.
-pub struct AcmeSettings {
-    pub account: AccountSettings,
-    pub keeper: Keeper,
-    pub http: Http,
-    pub challenges: Challenges,
-    pub profile: Option<String>,
-    pub preferred_chain: Option<String>,
-    pub orders_per_hour: u32,
-    pub patience: Duration,
-    pub roots: Arc<Roots>,
+impl std::ops::Deref for Acme {
+    type Target = AcmeSettings;
+
+    fn deref(&self) -> &AcmeSettings {
+        &self.settings
+    }
 }
 
 impl Acme {
     pub fn new(settings: AcmeSettings) -> Self {
-        let AcmeSettings { account, keeper, http, challenges, profile, .. } = settings;
-        let AcmeSettings { preferred_chain, orders_per_hour, patience, roots, .. } = settings;
-        let opened = Mutex::default();
-        Self { account, keeper, http, challenges, profile, preferred_chain, orders_per_hour, patience, roots, opened }
+        Self { settings, opened: Mutex::default() }
     }
 
     /// Made at the first use, and kept for the life of the process.
