@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::domain::breaker;
 use crate::domain::clock;
+use crate::domain::drift::Drift;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView, Managed, Origin};
@@ -26,6 +27,7 @@ use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::issuer::Kept;
 use crate::journal::Journal;
+use crate::journal::event::Event;
 use crate::renew::{Fault, Outcome};
 
 use advise::Advising;
@@ -103,6 +105,7 @@ impl Cycle {
 
         let seen = self.look_again(&mut sweep, planned, &attempts, journal, requested).await;
         self.note_issuers(&attempts);
+        self.note_served(journal, &sweep, &seen.managed);
         let snapshot = self.snapshot(sweep, seen.entries, &journal.view(), phases).await;
         Some(Turn { snapshot, attempts })
     }
@@ -221,6 +224,21 @@ impl Cycle {
         let mut unmet = requested.clone();
         unmet.retain(|name, _| !attempts.iter().any(|attempt| attempt.certificate == *name));
         assess(&self.setup, now, sweep, &journal.view(), &unmet, &planned.managed)
+    }
+
+    /// The end of a renewal: what certd stored is what clients get.
+    fn note_served(&self, journal: &Journal, sweep: &Sweep, managed: &[Managed]) {
+        let view = journal.view();
+        let drift = Drift::new(managed, &sweep.inventory);
+        for managed in managed.iter().filter(|managed| !managed.serves.is_empty()) {
+            let Some(record) = view.records.get(&managed.name) else { continue };
+            let served = drift.served_everywhere(managed).filter(|served| record.wrote == Some(*served));
+            let Some(fingerprint) = served.filter(|served| record.served != Some(*served)) else { continue };
+            tracing::info!(cert = %managed.name, "served by every endpoint that is to serve it");
+            if let Err(error) = journal.append((self.now)(), Some(&managed.name), Event::Served { fingerprint }) {
+                tracing::error!(cert = %managed.name, "{}", with_causes(&error));
+            }
+        }
     }
 
     fn note_issuers(&mut self, attempts: &[Attempt]) {

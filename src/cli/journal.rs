@@ -136,6 +136,7 @@ fn words(event: &Event) -> String {
         Event::Written { version: Some(version) } => format!("wrote version {version}"),
         Event::Written { version: None } => "wrote it".to_string(),
         Event::Closed { not_after, .. } => format!("read back and closed, ends on {not_after}"),
+        Event::Served { .. } => "every endpoint that is to serve it does".to_string(),
         Event::Superseded { why } => format!("given up, as it is not needed: {why}"),
         Event::Failed { message, retry_at, .. } => format!("failed, next attempt from {retry_at}: {message}"),
         Event::Advised(advice) => {

@@ -74,6 +74,17 @@ impl<'a> Drift<'a> {
         self.served.push(Served { at, endpoint: at.at_address(None), found });
     }
 
+    /// What is stored, where every address of every endpoint that is to serve it was seen to.
+    pub fn served_everywhere(&self, managed: &Managed) -> Option<Fingerprint> {
+        let ours = self.stored(managed)?.leaf().fingerprint;
+        let serves_it = |endpoint: &Location| {
+            let mut seen = self.inventory.iter().filter(|seen| seen.location.at_address(None) == *endpoint).peekable();
+            let is_it = |sighting: &Sighting| sighting.leaf().is_some_and(|leaf| leaf.fingerprint == ours);
+            seen.peek().is_some() && seen.all(|seen| is_it(&seen.sighting))
+        };
+        (!managed.serves.is_empty() && managed.serves.iter().all(serves_it)).then_some(ours)
+    }
+
     /// What is served in the place of this certificate and kept nowhere now: only older versions can tell it.
     pub fn strangers(&self, managed: &Managed) -> HashSet<Fingerprint> {
         self.unkept(managed).map(|leaf| leaf.fingerprint).collect()

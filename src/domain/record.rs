@@ -44,6 +44,9 @@ pub struct Record {
     /// Why the last certificate that was issued for it could not be used.
     #[serde(default)]
     pub rejected: Option<String>,
+    /// What was seen at every endpoint that is to serve it.
+    #[serde(default)]
+    pub served: Option<Fingerprint>,
     /// When the CA would have it renewed.
     #[serde(default)]
     pub advice: Option<Advice>,
@@ -56,8 +59,8 @@ const UNDONE_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 impl Record {
     /// Nothing is in flight and nothing has failed any more.
     pub fn settle(&mut self) {
-        let Self { last_success, paused_until, wrote, closed, advice, .. } = std::mem::take(self);
-        *self = Self { last_success, paused_until, wrote, closed, advice, ..Self::default() };
+        let Self { last_success, paused_until, wrote, closed, served, advice, .. } = std::mem::take(self);
+        *self = Self { last_success, paused_until, wrote, closed, served, advice, ..Self::default() };
     }
 
     pub fn note_closed(&mut self, at: Timestamp, fingerprint: Fingerprint) {
@@ -141,6 +144,7 @@ mod tests {
             paused_until: Some(NOW),
             wrote: Some(Fingerprint([1; 32])),
             closed: vec![NOW],
+            served: Some(Fingerprint([2; 32])),
             advice: Some(advice()),
             ..Record::default()
         };

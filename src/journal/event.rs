@@ -88,6 +88,10 @@ pub enum Event {
         fingerprint: Fingerprint,
         not_after: Timestamp,
     },
+    /// Seen at every endpoint that is to serve it.
+    Served {
+        fingerprint: Fingerprint,
+    },
     /// Something at least as good is there already.
     Superseded {
         why: String,
@@ -302,6 +306,7 @@ impl State {
                 record.note_closed(at, fingerprint);
                 self.in_flight.remove(&name);
             }
+            Event::Served { fingerprint } => record.served = Some(fingerprint),
             // What is there was somebody else's doing, so it is no success of certd's.
             Event::Superseded { .. } => {
                 record.settle();

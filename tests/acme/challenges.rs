@@ -29,6 +29,19 @@ async fn names_and_addresses_are_proved_by_tls_alpn_01() {
 }
 
 #[tokio::test]
+async fn what_the_ca_holds_to_be_proved_still_is_not_proved_again() {
+    let world = World::new(Settings { authorization_reuse: 100, ..Settings::default() }).await;
+    world.home.configure(HTTP, &["www.example.test"]);
+    let first = world.home.renewed().await;
+    let looked = || world.pebble.log().matches("Attempting to validate").count();
+    let before = looked();
+    assert!(before > 0);
+    assert_eq!(world.home.certd(&["renew", "--force", "web"]).await.code, 0);
+    assert_ne!(world.home.leaf().serial, first.serial);
+    assert_eq!(looked(), before);
+}
+
+#[tokio::test]
 async fn a_hundred_names_are_one_order_and_one_more_is_refused_before_the_ca_is_asked() {
     let world = World::new(Settings::default()).await;
     let names: Vec<String> = (0..101).map(|nth| format!("n{nth}.example.test")).collect();

@@ -8,13 +8,15 @@ use crate::home::{Home, scripted};
 use crate::support::acme_server::{Fault, Kind, Nth, Script};
 use crate::support::certificates;
 
-/// Keeps a certificate of another CA, of ninety days, that ends in so many.
-fn keep(home: &Home, days_left: i64) {
+/// Keeps a certificate of another CA, of ninety days, that ends in so many, as `web.pem`.
+pub fn keep(home: &Home, days_left: i64) {
     let params = certificates::root_params("old CA");
     let root_key = KeyPair::generate().unwrap();
     let root_pem = params.self_signed(&root_key).unwrap().pem();
     let key = KeyPair::generate().unwrap();
-    let params_of_leaf = certificates::params(&["www.example.org"], days_left - 90, days_left);
+    let mut params_of_leaf = certificates::params(&["www.example.org"], days_left - 90, days_left);
+    // A CA is asked about a certificate by this and its serial number (RFC 9773, section 4.1).
+    params_of_leaf.use_authority_key_identifier_extension = true;
     let leaf = params_of_leaf.signed_by(&key, &Issuer::new(params, root_key)).unwrap();
     fs::write(home.path("web.pem"), format!("{}{}", key.serialize_pem(), leaf.pem())).unwrap();
     let roots = fs::read_to_string(home.path("roots.pem")).unwrap();

@@ -127,4 +127,6 @@ async fn a_ca_that_hangs_is_given_up_after_its_deadline() {
     let started = std::time::Instant::now();
     let hung = home.certd(&["config", "check"]).await;
     assert!(hung.err.contains("did not answer in time") && started.elapsed() < Duration::from_secs(20), "{hung:?}");
+    let hung = home.certd(&["renew", "web"]).await;
+    assert!(hung.code == 2 && hung.out.contains("did not answer within 30 s"), "{hung:?}");
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::fallback::keep;
 use crate::home::{Ca, HTTP, Home, World, scripted};
 use crate::support::acme_server::{DAY, Kind, Script, Window};
 use crate::support::pebble::Settings;
@@ -105,11 +106,13 @@ async fn without_renewal_information_the_own_policy_decides() {
 
 #[tokio::test]
 async fn what_has_ended_is_not_asked_about() {
-    let (server, home) = scripted(Script { validity: (-100, 4), ..Script::default() });
-    let _ = home.certd(&["renew", "web"]).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    home.certd(&["renew"]).await;
-    assert_eq!(server.count(Kind::RenewalInfo), 0);
+    for (days_left, asked) in [(-1, 0), (1, 1)] {
+        let (server, home) = scripted(Script::default());
+        home.configure_all(HTTP, "[[certificate]]\nname = \"web\"\nnames = [\"www.example.org\"]\nissuer = \"public\"\nstore.file = { bundle = \"web.pem\" }\n");
+        keep(&home, days_left);
+        let renewed = home.certd(&["renew", "web"]).await;
+        assert_eq!((renewed.code, server.count(Kind::RenewalInfo)), (0, asked), "{days_left} {renewed:?}");
+    }
 }
 
 #[tokio::test]
@@ -132,10 +135,15 @@ async fn pebbles_forced_window_has_the_certificate_renewed() {
 async fn what_pebble_signed_is_revoked_there_and_that_is_read_back() {
     let world = World::new(Settings::default()).await;
     world.home.configure(HTTP, &["www.example.test"]);
-    let leaf = world.home.renewed().await;
-    let revoked = world.home.certd(&["revoke", "web", "--reason", "superseded"]).await;
-    assert!(revoked.code == 0 && revoked.out.contains("was revoked by public"), "{revoked:?}");
-    assert_eq!(world.pebble.status(&leaf.serial).await, "Revoked");
+    let first = world.home.renewed().await;
+    assert_eq!(world.home.certd(&["renew", "--force", "web"]).await.code, 0);
+    let second = world.home.leaf();
+    for (what, serial) in [(first.serial.as_str(), &first.serial), ("web", &second.serial)] {
+        assert_eq!(world.pebble.status(serial).await, "Valid");
+        let revoked = world.home.certd(&["revoke", what, "--reason", "superseded"]).await;
+        assert!(revoked.code == 0 && revoked.out.contains("was revoked by public"), "{revoked:?}");
+        assert_eq!(world.pebble.status(serial).await, "Revoked");
+    }
     let unknown = world.home.certd(&["revoke", "00aabbccdd"]).await;
     assert!(unknown.code == 1 && unknown.out.contains("nor did an ACME one sign it"), "{unknown:?}");
 }
