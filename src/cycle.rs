@@ -107,6 +107,7 @@ impl Cycle {
         self.note_issuers(&attempts);
         self.note_served(journal, &sweep, &seen.managed);
         let snapshot = self.snapshot(sweep, seen.entries, &journal.view(), phases).await;
+        self.setup.note_quiet(journal, (self.now)());
         Some(Turn { snapshot, attempts })
     }
 

@@ -96,8 +96,11 @@ impl Running<'_> {
     /// Any of the issuers may have signed for a key that is found alone.
     fn ask_about(&self, key: PrivateKey) -> Result<Staged, Failure> {
         let until = (self.now)();
-        let asks =
-            self.issuers.iter().map(|(issuer, _)| Ask { issuer: issuer.clone(), until, progress: None }).collect();
+        let asks = self
+            .issuers
+            .iter()
+            .map(|(issuer, _)| Ask { issuer: issuer.clone(), until, progress: None, is_guessed: true })
+            .collect();
         let open = self.open(&key, Stage::Asked(asks));
         self.append(Event::TakenUp(open.clone()))?;
         Ok(Staged::found(open, key))

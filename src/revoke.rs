@@ -110,14 +110,18 @@ pub async fn revoke(
     let (serial, forced) = (target.serial.clone(), !served.is_empty());
     note(Event::Revoking { issuer: name.clone(), serial: serial.clone(), reason: wanted.reason, forced })?;
     let failed = |source| RevokeError::Failed { issuer: name.clone(), serial: serial.clone(), source };
-    let at = issuer.revoke(&registered, wanted.reason).await.map_err(failed)?.unwrap_or_else(now);
+    let revoked = issuer.revoke(&registered, wanted.reason).await;
+    setup.note_quiet(journal, now());
+    let at = revoked.map_err(failed)?.unwrap_or_else(now);
     tracing::info!(issuer = %name, serial, reason = wanted.reason.as_str(), forced, "revoked");
     // It is, whether or not that can be noted.
     if let Err(error) = note(Event::Revoked { issuer: name.clone(), serial: serial.clone() }) {
         tracing::error!("{}", with_causes(&error));
     }
     let untold = (!issuer.keeps_reasons()).then_some(wanted.reason);
-    Ok(upshot(&serial, &name, at, untold, certificate))
+    // An ACME server tells nobody that it is revoked, so that no turn would see it.
+    let is_seen = !issuer.takes_steps();
+    Ok(upshot(&serial, &name, at, untold, certificate, is_seen))
 }
 
 fn upshot(
@@ -126,12 +130,17 @@ fn upshot(
     at: Timestamp,
     untold: Option<RevocationReason>,
     certificate: Option<&CertName>,
+    is_seen: bool,
 ) -> String {
     let kept = match untold {
         None | Some(RevocationReason::Unspecified) => String::new(),
         Some(reason) => format!("; it keeps no reason, so that {} is in certd's journal alone", reason.as_str()),
     };
     let next = match certificate {
+        Some(certificate) if !is_seen => {
+            let name = printable(&certificate.0);
+            format!("; where {name} holds it still, replace it now: certd renew --force {name}")
+        }
         Some(certificate) => {
             format!("; certd replaces it where {} is kept, in its next turn", printable(&certificate.0))
         }

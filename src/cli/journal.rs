@@ -130,6 +130,7 @@ fn words(event: &Event) -> String {
         Event::NotIssued { issuer } => format!("{issuer} has signed nothing"),
         Event::IssuerFailed { issuer, retry_after: Some(wait) } => format!("{issuer} failed and asks for {wait} s"),
         Event::IssuerFailed { issuer, retry_after: None } => format!("{issuer} failed"),
+        Event::LeftAlone { issuer, until } => format!("{issuer} asks to be left alone until {until}"),
         Event::Issued(issued) => format!("{} signed", issued.issuer),
         Event::Accepted { serial } => format!("accepted {serial}"),
         Event::Rejected { serial, why } => format!("refused {serial}: {why}"),

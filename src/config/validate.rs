@@ -225,6 +225,7 @@ impl Mistakes<'_> {
             self.judge(file, name, rules::common_name);
         }
         self.issuers(certificate, &certificate.issuer, &certificate.environment);
+        self.provable(certificate);
         self.renewal(file, &certificate.lifetime, &certificate.renew_when_left);
         match certificate.store.get_ref() {
             Store::VaultKv(kv) => {

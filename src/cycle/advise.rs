@@ -24,6 +24,13 @@ const MOST_IN_A_TURN: usize = 100;
 /// What a server asks for itself is obeyed beside it.
 const AFTER_A_FAILURE: Duration = Duration::from_secs(60 * 60);
 
+struct Asked {
+    /// When it may be asked again.
+    again: Timestamp,
+    /// Whether the CA knows the certificate.
+    is_known: bool,
+}
+
 pub struct Advising<'a> {
     pub setup: &'a Setup,
     pub journal: &'a Journal,
@@ -44,14 +51,22 @@ impl Advising<'_> {
                 }
                 let Some(left) = most.checked_sub(1) else { return };
                 most = left;
-                let again = self.ask(acme, managed, leaf).await.unwrap_or_else(|why| {
-                    troubles.meet(format!("renewal information of {name}"), why);
-                    self.now.plus(AFTER_A_FAILURE)
-                });
+                let asked = self.ask(acme, managed, leaf).await;
+                let is_unknown_there = matches!(asked, Ok(Asked { is_known: false, .. }));
+                let again = match asked {
+                    Ok(Asked { again, .. }) => again,
+                    Err(why) => {
+                        troubles.meet(format!("renewal information of {name}"), why);
+                        self.now.plus(AFTER_A_FAILURE)
+                    }
+                };
                 if let Err(error) = self.journal.note_asked_for_advice(&managed.name, leaf.fingerprint, again) {
                     return troubles.meet("the journal".to_string(), with_causes(&error));
                 }
-                break;
+                // It may be of the next one.
+                if !is_unknown_there {
+                    break;
+                }
             }
         }
     }
@@ -69,14 +84,13 @@ impl Advising<'_> {
         self.now < leaf.not_after && !is_early
     }
 
-    /// When to ask again.
-    async fn ask(&self, acme: &Acme, managed: &Managed, leaf: &Certificate) -> Result<Timestamp, String> {
+    async fn ask(&self, acme: &Acme, managed: &Managed, leaf: &Certificate) -> Result<Asked, String> {
         let said = match ari::ask(acme, leaf).await {
             Ok(said) => said,
             Err(error) => return Err(with_causes(&error)),
         };
         let again = self.now.plus(asked_again_after(said.as_ref().and_then(|said| said.retry_after)));
-        let Some(said) = said else { return Ok(again) };
+        let Some(said) = said else { return Ok(Asked { again, is_known: false }) };
         let Some(window) = said.window else {
             return Err(
                 "the CA's window ends before it begins: the certificate is renewed by its own policy".to_string()
@@ -84,7 +98,7 @@ impl Advising<'_> {
         };
         let advice = Advice { fingerprint: leaf.fingerprint, window, explanation: said.explanation };
         self.note(managed, advice)?;
-        Ok(again)
+        Ok(Asked { again, is_known: true })
     }
 
     fn note(&self, managed: &Managed, advice: Advice) -> Result<(), String> {

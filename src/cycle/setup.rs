@@ -16,6 +16,8 @@ use crate::domain::policy::Thresholds;
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::issuer::Issuer;
+use crate::journal::Journal;
+use crate::journal::event::Event;
 use crate::pki::roots::Roots;
 use crate::source::Source;
 use crate::source::tls::Addresses;
@@ -141,6 +143,23 @@ impl Setup {
         for (name, issuer) in &self.issuers {
             if let Some(wait) = breaker::asked_for(journal, name, now) {
                 issuer.be_quiet(wait);
+            }
+        }
+    }
+
+    /// What any request of this process heard is there for the next one.
+    pub fn note_quiet(&self, journal: &Journal, now: Timestamp) {
+        let view = journal.view();
+        for (name, issuer) in &self.issuers {
+            let Some(wait) = issuer.quiet() else { continue };
+            let noted = breaker::asked_for(&view, name, now).unwrap_or_default();
+            // The wall clock counts in seconds.
+            if wait <= noted + Duration::from_secs(2) {
+                continue;
+            }
+            let event = Event::LeftAlone { issuer: name.clone(), until: now.plus(wait) };
+            if let Err(error) = journal.append(now, None, event) {
+                tracing::error!(issuer = %name, "{}", with_causes(&error));
             }
         }
     }

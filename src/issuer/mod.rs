@@ -177,6 +177,15 @@ impl Issuer {
         }
     }
 
+    /// For how long it asked to be left alone.
+    pub fn quiet(&self) -> Option<Duration> {
+        match self {
+            // The journal knows what a Vault asks for, by the orders that met it.
+            Self::LocalCa(_) | Self::VaultPki { .. } => None,
+            Self::Acme(acme) => acme.http.quiet(),
+        }
+    }
+
     /// It asked for that, in whatever life of the process.
     pub fn be_quiet(&self, wait: Duration) {
         match self {

@@ -69,6 +69,11 @@ pub enum Event {
         /// What it asked for, in seconds.
         retry_after: Option<u64>,
     },
+    /// It asks to be left alone, whoever heard that.
+    LeftAlone {
+        issuer: IssuerName,
+        until: Timestamp,
+    },
     /// A chain came back.
     Issued(Issued),
     /// The chain passed its checks and is about to be written.
@@ -149,6 +154,9 @@ pub struct Ask {
     /// `None` where it has not come so far, or knows no steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// Nobody noted that it was asked: a key was found alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_guessed: bool,
 }
 
 /// How far a renewal has come.
@@ -202,7 +210,7 @@ impl InFlight {
     /// The issuer is about to be asked.
     pub fn ask(&mut self, issuer: IssuerName, until: Timestamp) {
         let mut asks: Vec<Ask> = self.stage.asks().iter().filter(|ask| ask.issuer != issuer).cloned().collect();
-        asks.push(Ask { issuer, until, progress: None });
+        asks.push(Ask { issuer, until, progress: None, is_guessed: false });
         self.stage = Stage::Asked(asks);
     }
 
@@ -259,6 +267,11 @@ impl State {
                 self.set_aside = Some(format!("a damaged journal was set aside: {file} ({why})"));
             }
             (None, Event::Acknowledged) => self.set_aside = None,
+            (None, Event::LeftAlone { issuer, until }) => {
+                let record = self.issuers.entry(issuer).or_default();
+                record.asked_until = record.asked_until.max(Some(until));
+                record.open_until = record.open_until.max(Some(until));
+            }
             // Only pauses concern all certificates; anything else without a name changes nothing.
             (None, _) => {}
         }
@@ -281,13 +294,19 @@ impl State {
                 self.amend(&name, |open| open.settle(&issuer));
             }
             // On record for people.
-            Event::Accepted { .. } | Event::SetAside { .. } | Event::Acknowledged => {}
+            Event::Accepted { .. } | Event::SetAside { .. } | Event::Acknowledged | Event::LeftAlone { .. } => {}
             Event::Revoking { .. } | Event::Revoked { .. } => {}
             Event::IssuerFailed { issuer, retry_after } => {
                 self.issuers.entry(issuer).or_default().fail(at, retry_after.map(Duration::from_secs));
             }
             Event::Issued(issued) => {
-                self.issuers.remove(&issued.issuer);
+                // What it asked for holds, whatever it has signed.
+                let asked_until = self.issuers.remove(&issued.issuer).and_then(|record| record.asked_until);
+                if let Some(until) = asked_until.filter(|until| at < *until) {
+                    let record =
+                        IssuerRecord { asked_until: Some(until), open_until: Some(until), ..Default::default() };
+                    self.issuers.insert(issued.issuer.clone(), record);
+                }
                 self.count_issued(&name, at);
                 self.amend(&name, |open| open.stage = Stage::Issued(issued));
             }
@@ -488,7 +507,12 @@ mod tests {
         let name = CertName::from("web");
         let stage = |events| folded(events).in_flight(&name).map(|open| open.stage.clone());
         let ask = |issuer: &str, until| Event::Asked { issuer: issuer.into(), until };
-        let asked = |issuer: &str, second| Ask { issuer: issuer.into(), until: Timestamp(second), progress: None };
+        let asked = |issuer: &str, second| Ask {
+            issuer: issuer.into(),
+            until: Timestamp(second),
+            progress: None,
+            is_guessed: false,
+        };
         let none = |issuer: &str| Event::NotIssued { issuer: issuer.into() };
         let two = vec![begun(), ask("a", Some(Timestamp(9))), failed(5), ask("b", None)];
         assert_eq!(stage(two.clone()), Some(Stage::Asked(vec![asked("a", 9), asked("b", 63)])));
@@ -499,13 +523,32 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_that_fails_is_left_alone_until_it_signs_again() {
+    fn an_issuer_that_fails_is_left_alone_until_it_signs_again_and_for_as_long_as_it_asked() {
         let failed = |retry_after| Event::IssuerFailed { issuer: "ca".into(), retry_after };
         let record = |events| folded(events).view().issuers.get(&IssuerName::from("ca")).cloned();
         let told = record(vec![begun(), failed(Some(60)), failed(None)]);
         let until = Some(Timestamp(61));
         assert_eq!(told, Some(IssuerRecord { consecutive_failures: 2, open_until: until, asked_until: until }));
-        assert_eq!(record(vec![begun(), failed(Some(60)), Event::Issued(issued())]), None);
+        assert_eq!(record(vec![begun(), failed(None), failed(None), Event::Issued(issued())]), None);
+        let asked = record(vec![begun(), failed(Some(60)), failed(None), Event::Issued(issued())]);
+        assert_eq!(asked, Some(IssuerRecord { consecutive_failures: 0, open_until: until, asked_until: until }));
+        assert_eq!(record(vec![begun(), failed(Some(2)), begun(), Event::Issued(issued())]), None, "that has passed");
+    }
+
+    #[test]
+    fn what_an_issuer_asks_for_concerns_all_certificates_and_is_never_shortened() {
+        let asked = |until| Entry {
+            at: Timestamp(0),
+            certificate: None,
+            event: Event::LeftAlone { issuer: "ca".into(), until: Timestamp(until) },
+        };
+        let mut state = State::default();
+        for until in [60, 90, 30] {
+            state.fold(asked(until));
+        }
+        let record = state.view().issuers[&IssuerName::from("ca")].clone();
+        let until = Some(Timestamp(90));
+        assert_eq!(record, IssuerRecord { consecutive_failures: 0, open_until: until, asked_until: until });
     }
 
     #[test]
@@ -525,7 +568,8 @@ mod tests {
     #[test]
     fn what_is_taken_up_is_in_flight_as_its_staging_place_has_it() {
         let name = CertName::from("web");
-        let stage = Stage::Asked(vec![Ask { issuer: "ca".into(), until: Timestamp(9), progress: None }]);
+        let stage =
+            Stage::Asked(vec![Ask { issuer: "ca".into(), until: Timestamp(9), progress: None, is_guessed: false }]);
         let open = InFlight {
             reason: Reason::Due,
             asked: "a".into(),

@@ -267,7 +267,7 @@ impl Running<'_> {
                 }
                 Recovered::GoesOn => self.settle(&mut staged, &ask.issuer).await?,
                 Recovered::NoRecord => {
-                    let why = "it keeps no record of what it signs (no_store), so it is asked again: it may sign twice";
+                    let why = "nobody can tell what it signed, so it is asked again: it may sign twice";
                     tracing::warn!(cert = %self.managed.name, issuer = %ask.issuer, "{why}");
                     self.settle(&mut staged, &ask.issuer).await?;
                 }
@@ -303,6 +303,10 @@ impl Running<'_> {
             // Nothing that was sent before could have it signed.
             let is_early =
                 issuer.takes_steps() && !ask.progress.as_ref().is_some_and(|progress| progress.is_finalizing);
+            // How far it had come, the journal that was lost knew.
+            if issuer.takes_steps() && ask.is_guessed {
+                return Recovered::NoRecord;
+            }
             match seen {
                 settled @ (Recovered::NotIssued | Recovered::GoesOn) if is_early => return settled,
                 Recovered::NotIssued | Recovered::GoesOn | Recovered::NoRecord if is_too_long => {

@@ -1,6 +1,7 @@
 //! Each way to prove a name, before a CA that looks for itself.
 
-use crate::home::{HTTP, World};
+use crate::home::{HTTP, World, scripted};
+use crate::support::acme_server::Script;
 use crate::support::pebble::Settings;
 
 const TLS: &str = "challenge.tls_alpn_01 = { listen = [\"TLS\"] }\n";
@@ -36,19 +37,20 @@ async fn what_the_ca_holds_to_be_proved_still_is_not_proved_again() {
     let looked = || world.pebble.log().matches("Attempting to validate").count();
     let before = looked();
     assert!(before > 0);
-    assert_eq!(world.home.certd(&["renew", "--force", "web"]).await.code, 0);
+    let again = world.home.certd(&["renew", "--force", "web"]).await;
+    assert_eq!(again.code, 0, "{again:?}");
     assert_ne!(world.home.leaf().serial, first.serial);
     assert_eq!(looked(), before);
 }
 
 #[tokio::test]
-async fn a_hundred_names_are_one_order_and_one_more_is_refused_before_the_ca_is_asked() {
+async fn a_hundred_names_are_one_order_and_one_more_is_refused_with_the_configuration() {
     let world = World::new(Settings::default()).await;
     let names: Vec<String> = (0..101).map(|nth| format!("n{nth}.example.test")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     world.home.configure(HTTP, &names);
-    let refused = world.home.certd(&["renew", "web"]).await;
-    assert!(refused.code == 2 && refused.out.contains("101 names in one certificate: 100 are the most"), "{refused:?}");
+    let refused = world.home.certd(&["config", "check"]).await;
+    assert!(refused.code != 0 && refused.err.contains("more names than 100"), "{refused:?}");
     world.home.configure(HTTP, &names[..100]);
     assert_eq!(world.home.renewed().await.names.len(), 100);
 }
@@ -73,14 +75,22 @@ async fn a_challenge_that_fails_is_told_with_the_name_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_wildcard_without_a_challenge_of_dns_is_refused_with_what_would_prove_it() {
-    let world = World::new(Settings::default()).await;
-    world.home.configure(HTTP, &["*.example.test"]);
-    let refused = world.home.certd(&["renew", "web"]).await;
-    assert!(
-        refused.out.contains("can prove *.example.test") && refused.out.contains("needs one of DNS"),
-        "{refused:?}"
-    );
+async fn what_no_configured_challenge_can_prove_is_refused_with_the_configuration() {
+    let (_server, home) = scripted(Script::default());
+    let by_dns = "challenge.dns_persist_01 = {}\n";
+    for (issuer, name, needs) in [
+        (HTTP, "*.example.test", "it takes dns_01 or dns_persist_01"),
+        (by_dns, "192.0.2.1", "it takes http_01 or tls_alpn_01"),
+        (HTTP, "ops@example.test", "it takes another issuer"),
+    ] {
+        home.configure(issuer, &[name]);
+        let refused = home.certd(&["config", "check"]).await;
+        assert!(refused.code != 0 && refused.err.contains("cannot have this proved"), "{refused:?}");
+        assert!(refused.err.contains(needs), "{refused:?}");
+    }
+    home.configure("challenge.http_01 = { listen = [] }\n", &["www.example.test"]);
+    let refused = home.certd(&["config", "check"]).await;
+    assert!(refused.code != 0 && refused.err.contains("no address to listen at"), "{refused:?}");
 }
 
 #[tokio::test]

@@ -149,3 +149,28 @@ async fn whatever_answers_in_place_of_a_ca_is_told_in_a_line() {
     home.renewed().await;
     assert_eq!(server.issued().len(), 1);
 }
+
+/// What the CA says of another chain, or of the account, is no reason to lose what it has signed.
+#[tokio::test]
+async fn a_certificate_that_was_signed_is_kept_whatever_is_said_of_its_other_chains_or_of_the_account() {
+    let relative = Fault::With("Link", "</nowhere>;rel=\"alternate\"".to_string());
+    let plain = Fault::With("Link", "<http://elsewhere/>;rel=\"alternate\"".to_string());
+    for fault in [relative, plain] {
+        let (server, home) = scripted(Script { alternates: false, ..Script::default() });
+        home.configure(&format!("{HTTP}preferred_chain = \"Nobody\"\n"), &["www.example.org"]);
+        server.fail(Kind::Certificate, Nth::Every, fault.clone());
+        let told = home.certd(&["renew", "web"]).await;
+        assert!(told.code == 0 && told.err.contains("offers no chain that leads to"), "{fault:?} {told:?}");
+        assert_eq!((server.count(Kind::NewOrder), server.issued().len()), (1, 1));
+    }
+    for kind in [Kind::Certificate, Kind::Order] {
+        let (server, home) = scripted(Script::default());
+        server.fail(Kind::Finalize, Nth::Only(1), Fault::CutAfter);
+        home.certd(&["renew", "web"]).await;
+        server.fail(kind, Nth::Every, Fault::refusal("userActionRequired", "new terms"));
+        assert_eq!(home.certd(&["renew", "web"]).await.code, 2, "{kind:?}");
+        server.heal();
+        home.renewed().await;
+        assert_eq!((server.count(Kind::NewOrder), server.issued().len()), (1, 1), "{kind:?}");
+    }
+}

@@ -45,7 +45,7 @@ fn events(data: &[u8]) -> Vec<Event> {
         stage,
     };
     let written = Stage::Written { issued: issued.clone(), version: Some(number) };
-    let asked = Stage::Asked(vec![Ask { issuer: text.as_str().into(), until: at, progress: None }]);
+    let asked = Stage::Asked(vec![Ask { issuer: text.as_str().into(), until: at, progress: None, is_guessed: false }]);
     vec![
         Event::Begun {
             reason: Reason::Missing,

@@ -4,7 +4,9 @@ use url::Url;
 
 use super::{LONGEST_DEADLINE, Mistakes};
 use crate::config::acme::{AccountPlace, AcmeIssuer};
-use crate::config::{Declared, Issuer, rules};
+use crate::config::{Certificate, Declared, Issuer, rules};
+use crate::domain::name::San;
+use crate::issuer::acme::MOST_NAMES;
 
 impl Mistakes<'_> {
     pub(super) fn acme(&mut self, table: &Declared<Issuer>, acme: &AcmeIssuer) {
@@ -44,9 +46,39 @@ impl Mistakes<'_> {
             self.say(table.file, acme.challenge.span(), "no challenge by which a name could be proved", hint);
         }
         if let Some(dns) = &it.dns_01 {
-            let propagation = &dns.get_ref().propagation;
-            if propagation.get_ref().0 > LONGEST_DEADLINE {
-                self.say(table.file, propagation.span(), "the time to wait is out of bounds", "up to 5m");
+            self.deadline(table.file, &dns.get_ref().propagation);
+            dns.get_ref().exec.iter().for_each(|exec| self.deadline(table.file, &exec.deadline));
+        }
+        let http = it.http_01.as_ref().and_then(|it| it.get_ref().listen.as_ref().map(|listen| (listen, it.span())));
+        let tls = it.tls_alpn_01.as_ref().and_then(|it| it.get_ref().listen.as_ref().map(|listen| (listen, it.span())));
+        for (_, span) in [http, tls].into_iter().flatten().filter(|(listen, _)| listen.is_empty()) {
+            self.say(table.file, span, "no address to listen at", "write one such as 0.0.0.0:80, or remove the table");
+        }
+    }
+
+    /// What no order could ever be carried out for.
+    pub(super) fn provable(&mut self, certificate: &Declared<Certificate>) {
+        let config = self.config;
+        for issuer in &certificate.issuer {
+            let Some(Issuer::Acme(acme)) = config.issuers.get(issuer.get_ref()).map(|table| &**table) else { continue };
+            if certificate.names.get_ref().len() > MOST_NAMES {
+                let what = format!("more names than {MOST_NAMES}, which is the most by ACME");
+                self.say(certificate.file, certificate.names.span(), what, "make two certificates of it");
+            }
+            let it = acme.challenge.get_ref();
+            let by_dns = it.dns_01.is_some() || it.dns_persist_01.is_some();
+            let elsewhere = it.http_01.is_some() || it.tls_alpn_01.is_some();
+            for name in certificate.names.get_ref() {
+                let (needs, is_met) = match San::from_text(&rules::ascii(name.get_ref())) {
+                    San::Dns(text) if text.starts_with("*.") => ("dns_01 or dns_persist_01", by_dns),
+                    San::Dns(_) => continue,
+                    San::Ip(_) => ("http_01 or tls_alpn_01", elsewhere),
+                    San::Email(_) | San::Uri(_) | San::Other(_) => ("another issuer", false),
+                };
+                if !is_met {
+                    let what = format!("issuer {} cannot have this proved: {:?}", issuer.get_ref(), name.get_ref());
+                    self.say(certificate.file, name.span(), what, format!("it takes {needs}"));
+                }
             }
         }
     }

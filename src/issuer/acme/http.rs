@@ -109,6 +109,17 @@ impl AcmeError {
         }
     }
 
+    /// Whether it would be said again, however often it is asked.
+    pub fn is_lasting(&self) -> bool {
+        let lasts = |status: u16| matches!(status, 400 | 401 | 403 | 404 | 405 | 410);
+        match self {
+            Self::Address(_) => true,
+            Self::Said { status, .. } | Self::NotAcme { status, .. } => lasts(*status),
+            Self::LeftAlone { .. } | Self::NotYet { .. } | Self::Timeout | Self::Unreachable { .. } => false,
+            Self::TooLarge | Self::Unprepared(_) | Self::NotUnderstood(_) | Self::Nonces => false,
+        }
+    }
+
     pub fn is(&self, name: &str) -> bool {
         matches!(self, Self::Said { problem, .. } if problem.name() == name)
     }
@@ -215,13 +226,18 @@ impl Http {
         Ok(())
     }
 
-    /// What came with a success is about this address alone.
+    /// What came with a success is about this address alone, and about the one that it names: that of the order, in the
+    /// answer to its finalization (RFC 8555, section 7.4).
     fn note_wait(&self, url: &str, answer: &Answer) {
         let asked = crate::http::retry_after(&answer.headers);
         let until = asked.and_then(|asked| Instant::now().checked_add(asked.wait));
         let mut not_before = locked(&self.0.not_before);
         not_before.retain(|_, until| Instant::now() < *until);
-        not_before.extend(until.map(|until| (url.to_string(), until)));
+        let Some(until) = until else { return };
+        let named = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        for url in [Some(url), named].into_iter().flatten() {
+            not_before.insert(url.to_string(), until);
+        }
     }
 
     async fn exchange(&self, request: reqwest::Request) -> Result<Answer, AcmeError> {

@@ -43,7 +43,8 @@ pub struct Kept {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     Nothing,
-    File,
+    /// With these contents, by their SHA-256.
+    File([u8; 32]),
     Version(u64),
 }
 
@@ -116,7 +117,8 @@ impl Keeper {
                 let read = disk::read(path).map_err(|obstacle| KeeperError::OutOfSight(obstacle.message))?;
                 let Some(bytes) = read else { return Ok(None) };
                 let text = serde_json::from_slice(&bytes).map_err(|_| not_understood())?;
-                Ok(Some((Kept::of(&text).ok_or_else(not_understood)?, Held::File)))
+                let held = Held::File(pki::sha256(&bytes));
+                Ok(Some((Kept::of(&text).ok_or_else(not_understood)?, held)))
             }
             Self::VaultKv { vault, path } => {
                 // Another instance may have made it a moment ago.
@@ -147,12 +149,18 @@ impl Keeper {
     /// Durable when it returns.
     pub async fn save(&self, kept: &Kept, held: Held) -> Result<Held, KeeperError> {
         match (self, held) {
-            (Self::File(path), Held::Nothing) => write_new(path, kept).map(|()| Held::File),
-            (Self::File(path), Held::File | Held::Version(_)) => replace(path, kept).map(|()| Held::File),
+            (Self::File(path), Held::Nothing | Held::Version(_)) => write_new(path, kept).map(Held::File),
+            (Self::File(path), Held::File(digest)) => {
+                let there = disk::read(path).map_err(|obstacle| KeeperError::OutOfSight(obstacle.message))?;
+                if there.is_none_or(|bytes| pki::sha256(&bytes) != digest) {
+                    return Err(KeeperError::Changed(self.place()));
+                }
+                replace(path, kept).map(Held::File)
+            }
             (Self::VaultKv { vault, path }, held) => {
                 let cas = match held {
                     Held::Version(version) => version,
-                    Held::Nothing | Held::File => 0,
+                    Held::Nothing | Held::File(_) => 0,
                 };
                 match vault.kv_write(path, fields(kept), cas).await {
                     Ok(version) => Ok(Held::Version(version)),
@@ -222,7 +230,7 @@ fn text_of(fields: &Fields) -> Option<Text> {
     serde_json::from_str(&json).ok()
 }
 
-fn write_new(path: &Path, kept: &Kept) -> Result<(), KeeperError> {
+fn write_new(path: &Path, kept: &Kept) -> Result<[u8; 32], KeeperError> {
     if let Some(directory) = path.parent() {
         let failed = |source| KeeperError::File { doing: "make a directory for", path: path.to_path_buf(), source };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
@@ -234,11 +242,11 @@ fn write_new(path: &Path, kept: &Kept) -> Result<(), KeeperError> {
     })
 }
 
-fn replace(path: &Path, kept: &Kept) -> Result<(), KeeperError> {
+fn replace(path: &Path, kept: &Kept) -> Result<[u8; 32], KeeperError> {
     place(path, kept, |draft| std::fs::rename(draft, path))
 }
 
-fn place(path: &Path, kept: &Kept, put: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), KeeperError> {
+fn place(path: &Path, kept: &Kept, put: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<[u8; 32], KeeperError> {
     let io = |doing| move |source| KeeperError::File { doing, path: path.to_path_buf(), source };
     let draft = path.with_extension("draft");
     // A draft left by a crash keeps its own mode, so it must go first.
@@ -252,5 +260,6 @@ fn place(path: &Path, kept: &Kept, put: impl FnOnce(&Path) -> std::io::Result<()
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write"))?;
     put(&draft).map_err(io("put in place"))?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("make durable"))
+    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("make durable"))?;
+    Ok(pki::sha256(text.as_bytes()))
 }

@@ -87,8 +87,7 @@ impl Acme {
     pub async fn sign(&self, order: &Order, progress: Option<&Progress>) -> Result<Signing, IssuerError> {
         let signed = self.step(order, progress).await;
         if signed.is_err() {
-            // Another process may have given the account another key: what is kept is read again.
-            *self.opened.lock().await = None;
+            self.read_account_again().await;
         }
         signed
     }
@@ -122,8 +121,8 @@ impl Acme {
 
     async fn make_ready(&self, account: &Account, order: &Order, progress: &Progress) -> Result<Signing, IssuerError> {
         let doing = "have the names proved";
-        let until = Instant::now() + self.patience;
-        match order::make_ready(account, &self.challenges, progress, order.now, until).await {
+        let proving = order::Proving { account, challenges: &self.challenges, progress, names: &order.names };
+        match proving.make_ready(order.now, self.patience).await {
             Ok(()) => Ok(Signing::Goes(Progress { is_finalizing: true, ..progress.clone() })),
             Err(unfinished) => Err(self.unfinished(doing, unfinished)),
         }
@@ -158,34 +157,58 @@ impl Acme {
         }
     }
 
-    /// What became of an order. One that was never placed has signed nothing.
+    /// What became of an order.
     pub async fn recover(&self, key: KeyDigest, progress: Option<&Progress>) -> Recovered {
+        let recovered = self.seen_again(key, progress).await;
+        if let Recovered::Unknown(_) = recovered {
+            self.read_account_again().await;
+        }
+        recovered
+    }
+
+    async fn seen_again(&self, key: KeyDigest, progress: Option<&Progress>) -> Recovered {
+        // What was never placed was never signed.
         let Some(progress) = progress else { return Recovered::NotIssued };
         let account = match self.account().await {
             Ok(account) => account,
             Err(error) => return Recovered::Unknown(with_causes(&error)),
         };
-        let url = match order::state(&account, &progress.order).await {
-            Err(AcmeError::Said { status: 404, .. }) => return Recovered::NotIssued,
-            // The CA will say no more of it, and was never asked to sign.
-            Err(AcmeError::Said { status: 400 | 401 | 403, .. }) if !progress.is_finalizing => {
-                return Recovered::NotIssued;
-            }
-            Err(error) => return Recovered::Unknown(with_causes(&error)),
-            Ok((state, _)) => match (state.status, state.certificate()) {
-                (Status::Valid, Some(url)) => url,
-                (Status::Valid, None) => return Recovered::Unknown("it names no certificate".to_string()),
-                (Status::Processing, _) => return Recovered::Unknown("the CA is still working on it".to_string()),
-                (Status::Pending | Status::Ready, _) => return Recovered::GoesOn,
-                (Status::Invalid, _) => return Recovered::NotIssued,
-            },
-        };
-        match order::fetch(&account, &url, self.preferred_chain.as_deref()).await {
-            Err(error) => Recovered::Unknown(with_causes(&error)),
-            Ok(chain) if is_of(key, &chain) => Recovered::Issued(chain),
-            // It was asked for with another request, which is none of this renewal.
-            Ok(_) => Recovered::NotIssued,
+        if let Some(url) = &progress.certificate {
+            return self.fetched(&account, key, url).await;
         }
+        match order::state(&account, &progress.order).await {
+            // It was never asked to sign, and will not say more of it.
+            Err(error) if error.is_lasting() && !progress.is_finalizing => Recovered::NotIssued,
+            // It may have signed, and tells nobody any more.
+            Err(AcmeError::Said { status: 404, .. }) => Recovered::NoRecord,
+            Err(error) => Recovered::Unknown(with_causes(&error)),
+            Ok((state, _)) => match (state.status, state.certificate()) {
+                (Status::Valid, Some(url)) => self.fetched(&account, key, &url).await,
+                (Status::Valid, None) => Recovered::Unknown("it names no certificate".to_string()),
+                (Status::Processing, _) => Recovered::Unknown("the CA is still working on it".to_string()),
+                (Status::Pending | Status::Ready, _) => Recovered::GoesOn,
+                (Status::Invalid, _) => Recovered::NotIssued,
+            },
+        }
+    }
+
+    async fn fetched(&self, account: &Account, key: KeyDigest, url: &str) -> Recovered {
+        match order::fetch(account, url, self.preferred_chain.as_deref()).await {
+            Err(AcmeError::Said { status: 404, .. }) => Recovered::NoRecord,
+            Err(error) => Recovered::Unknown(with_causes(&error)),
+            Ok(chain) => match chain.first().map(|leaf| read::certificate(leaf)) {
+                Some(Ok(leaf)) if leaf.public_key == key => Recovered::Issued(chain),
+                // It was asked for with another request, which is none of this renewal.
+                Some(Ok(_)) => Recovered::NotIssued,
+                Some(Err(why)) => Recovered::Unknown(why.to_string()),
+                None => Recovered::Unknown("it holds no certificate".to_string()),
+            },
+        }
+    }
+
+    /// Another process may have given it another key.
+    async fn read_account_again(&self) {
+        *self.opened.lock().await = None;
     }
 
     /// Whether it can be asked.
@@ -203,6 +226,7 @@ impl Acme {
 
     /// An ACME server tells nobody whether a certificate is revoked, but to whoever asks for it a second time.
     pub async fn revoke(&self, der: &[u8], reason: RevocationReason) -> Result<(), IssuerError> {
+        self.read_account_again().await;
         let account = self.account().await?;
         let doing = "have the certificate revoked";
         match order::revoke(&account, der, reason).await {
@@ -228,10 +252,6 @@ pub fn insist_on_profile(directory: &Directory, profile: &str) -> Result<(), Iss
     Err(IssuerError::Stopped(format!("the CA has no profile {profile:?}: its directory lists {has}")))
 }
 
-fn is_of(key: KeyDigest, chain: &[Vec<u8>]) -> bool {
-    chain.first().and_then(|der| read::certificate(der).ok()).is_some_and(|leaf| leaf.public_key == key)
-}
-
 fn stopped(message: String) -> IssuerError {
     IssuerError::Stopped(message)
 }
@@ -248,8 +268,14 @@ fn still_open(error: IssuerError) -> IssuerError {
             retry_after,
             source: message.into(),
         },
-        other @ (IssuerError::Pending { .. } | IssuerError::Unprepared(_)) => other,
-        other @ (IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
+        // A person has to mend it, and the order is there still when that is done.
+        IssuerError::Stopped(message) => IssuerError::Unanswered {
+            doing: "go on with the order".to_string(),
+            may_be_done: true,
+            retry_after: None,
+            source: message.into(),
+        },
+        other @ (IssuerError::Pending { .. } | IssuerError::Unprepared(_) | IssuerError::SignedInVain(_)) => other,
     }
 }
 

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
 use instant_acme::{AuthorizationStatus, CertificateIdentifier, Identifier, NewOrder, OrderStatus};
 use serde::Deserialize;
 use serde_json::json;
+use url::Url;
 
 use super::account::Account;
 use super::challenges::{Answered, Challenges, Pending};
@@ -93,7 +94,7 @@ pub async fn place(account: &Account, wanted: &Wanted<'_>) -> Result<Progress, A
     let replaces = wanted.replaces.filter(|_| account.directory.renewal_info.is_some());
     let placed = match new_order(account, &identifiers, wanted.profile, replaces).await {
         // What it replaced has been replaced, or is unknown there: that is no reason to have none.
-        Err(error) if replaces.is_some() && is_about_replacing(&error) => {
+        Err(error) if replaces.is_some() && is_refused(&error) => {
             new_order(account, &identifiers, wanted.profile, None).await?
         }
         placed => placed?,
@@ -101,9 +102,9 @@ pub async fn place(account: &Account, wanted: &Wanted<'_>) -> Result<Progress, A
     Ok(placed)
 }
 
-fn is_about_replacing(error: &AcmeError) -> bool {
-    error.is("alreadyReplaced")
-        || matches!(error, AcmeError::Said { status: 400..=499, problem, .. } if problem.detail.contains("replace"))
+/// Perhaps for what it is to replace: each CA says that in its own words.
+fn is_refused(error: &AcmeError) -> bool {
+    matches!(error, AcmeError::Said { status: 400..=499, retry_after: None, .. }) && !error.is("rateLimited")
 }
 
 async fn new_order(
@@ -153,39 +154,46 @@ pub async fn state(account: &Account, order: &str) -> Result<(State, Option<Dura
     Ok((state, asked.map(|asked| asked.wait)))
 }
 
-/// Answers the challenges of the order until it can be finalized.
-pub async fn make_ready(
-    account: &Account,
-    challenges: &Challenges,
-    progress: &Progress,
-    now: Timestamp,
-    until: Instant,
-) -> Result<(), Unfinished> {
-    let mut order = again!(account.acme.order(progress.order.clone()))?;
-    let pending = pending(account, challenges, &mut order, now).await?;
-    if order.state().status == OrderStatus::Ready {
-        return Ok(());
-    }
-    if pending.is_empty() {
-        return settled(account, &progress.order, Status::Ready, until).await.map(|_| ());
-    }
-    let mut answered = Answered::default();
-    let ready = async {
-        challenges
-            .present(account, &pending, &mut answered, now)
-            .await
-            .map_err(|error| AcmeError::Unprepared(with_causes(&error)))?;
-        announce(&mut order, &pending).await?;
-        settled(account, &progress.order, Status::Ready, until).await
-    };
-    let ready = ready.await;
-    challenges.withdraw(&answered).await;
-    match ready {
-        // The order says that it failed, and its authorizations say why.
-        Err(Unfinished::Failed(AcmeError::Said { problem, status, .. })) if status < 400 => {
-            Err(Unfinished::Failed(explained(account, *problem, &pending).await))
+/// An order whose names are to be proved.
+pub struct Proving<'a> {
+    pub account: &'a Account,
+    pub challenges: &'a Challenges,
+    pub progress: &'a Progress,
+    /// What was ordered, and nothing else is proved.
+    pub names: &'a [San],
+}
+
+impl Proving<'_> {
+    /// Answers the challenges of the order until it can be finalized. `patience` begins once the CA was told to look.
+    pub async fn make_ready(&self, now: Timestamp, patience: Duration) -> Result<(), Unfinished> {
+        let Self { account, challenges, progress, names } = self;
+        let mut order = again!(account.acme.order(progress.order.clone()))?;
+        if order.state().status == OrderStatus::Ready {
+            return Ok(());
         }
-        ready => ready.map(|_| ()),
+        let pending = pending(account, challenges, &mut order, names, now).await?;
+        let mut answered = Answered::default();
+        let ready = async {
+            let presented = challenges.present(account, &pending, &mut answered, now).await;
+            presented.map_err(|error| AcmeError::Unprepared(with_causes(&error)))?;
+            announce(&mut order, &pending).await?;
+            let until = Instant::now() + patience;
+            let settled = settled(account, &progress.order, Status::Ready, until).await;
+            if let Err(Unfinished::Later(_)) = settled {
+                // The CA may be looking still.
+                sleep(until.saturating_duration_since(Instant::now())).await;
+            }
+            settled
+        };
+        let ready = ready.await;
+        challenges.withdraw(&answered).await;
+        match ready {
+            // The order says that it failed, and its authorizations say why.
+            Err(Unfinished::Failed(AcmeError::Said { problem, status, .. })) if status < 400 => {
+                Err(Unfinished::Failed(explained(account, *problem, &pending).await))
+            }
+            ready => ready.map(|_| ()),
+        }
     }
 }
 
@@ -193,6 +201,7 @@ async fn pending(
     account: &Account,
     challenges: &Challenges,
     order: &mut instant_acme::Order,
+    names: &[San],
     now: Timestamp,
 ) -> Result<Vec<Pending>, AcmeError> {
     // Those that were read once are not asked for again.
@@ -209,6 +218,13 @@ async fn pending(
             AuthorizationStatus::Expired | AuthorizationStatus::Deactivated => continue,
         }
         let url = authorization.url().to_string();
+        let name = authorization.identifier().to_string();
+        if !names.iter().any(|ordered| ordered.to_string() == name) {
+            return Err(AcmeError::NotUnderstood(format!(
+                "it wants {} proved, which was not ordered",
+                printable(&name)
+            )));
+        }
         let chosen = challenges.choose(account, &authorization, &url, now).await?;
         let kind = chosen.instant();
         let is_wildcard = authorization.wildcard;
@@ -331,14 +347,25 @@ pub async fn fetch(account: &Account, url: &str, preferred: Option<&str>) -> Res
     let Answer { headers, body, .. } = account.session().post(url, None).await?;
     let first = chain(&body)?;
     let Some(preferred) = preferred.filter(|name| !leads_to(&first, name)) else { return Ok(without_root(first)) };
-    for url in alternates(&headers).iter().take(MOST_ALTERNATES) {
-        let other = chain(&account.session().post(url, None).await?.body)?;
-        if leads_to(&other, preferred) && other.first() == first.first() {
-            return Ok(without_root(other));
+    for link in alternates(&headers).iter().take(MOST_ALTERNATES) {
+        match alternate(account, url, link).await {
+            Ok(other) if leads_to(&other, preferred) && other.first() == first.first() => {
+                return Ok(without_root(other));
+            }
+            Ok(_) => {}
+            // The certificate is there, with another chain.
+            Err(error) => tracing::warn!("could not read another chain of the CA: {}", with_causes(&error)),
         }
     }
     tracing::warn!("the CA offers no chain that leads to {preferred:?}: its own choice is taken");
     Ok(without_root(first))
+}
+
+async fn alternate(account: &Account, url: &str, link: &str) -> Result<Vec<Vec<u8>>, AcmeError> {
+    // It may be written from where the certificate is (RFC 8288, section 3.1).
+    let url = Url::parse(url).and_then(|url| url.join(link));
+    let url = url.map_err(|_| AcmeError::Address("a link that is none".to_string()))?;
+    chain(&account.session().post(url.as_str(), None).await?.body)
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<Vec<u8>>, AcmeError> {

@@ -135,6 +135,7 @@ impl Dns01 {
         let mut first = Ok(());
         for Placed { owner, value } in &presented.placed {
             first = first.and(self.take_away(owner, value).await);
+            crate::pulse::beat();
         }
         first
     }
@@ -175,6 +176,7 @@ impl Dns01 {
     async fn put(&self, places: &[Place], presented: &mut Presented) -> Result<(), DnsError> {
         for place in places {
             let done = self.updater.present(&self.lookup, place).await;
+            crate::pulse::beat();
             if done.as_ref().err().is_none_or(UpdateError::leaves_open) {
                 presented.placed.push(Placed { owner: shown(&place.end), value: place.value.clone() });
             }

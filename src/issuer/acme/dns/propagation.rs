@@ -85,6 +85,7 @@ impl Watch {
         loop {
             let is_last = Instant::now() >= deadline;
             self.look().await;
+            crate::pulse::beat();
             let not_shown = self.not_shown();
             if not_shown.is_empty() {
                 return Ok(());
