@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::domain::breaker;
 use crate::domain::clock;
-use crate::domain::drift::Drift;
+use crate::domain::drift::served_everywhere;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView, Managed, Origin};
@@ -128,9 +128,13 @@ impl Cycle {
 
     /// Of the CAs, on what was seen.
     async fn take_advice(&mut self, journal: &Journal, sweep: &Sweep) {
+        if !self.setup.issuers.values().any(|issuer| issuer.advises()) {
+            return;
+        }
         let now = (self.now)();
         let (managed, _) = assess::managed(&self.setup, now, sweep, &self.adopted);
-        let advising = Advising { setup: &self.setup, journal, inventory: &sweep.inventory, now };
+        let advising =
+            Advising { setup: &self.setup, journal, view: &journal.view(), inventory: &sweep.inventory, now };
         Box::pin(advising.run(&managed, &mut self.memory.troubles)).await;
     }
 
@@ -230,11 +234,15 @@ impl Cycle {
     /// The end of a renewal: what certd stored is what clients get.
     fn note_served(&self, journal: &Journal, sweep: &Sweep, managed: &[Managed]) {
         let view = journal.view();
-        let drift = Drift::new(managed, &sweep.inventory);
-        for managed in managed.iter().filter(|managed| !managed.serves.is_empty()) {
-            let Some(record) = view.records.get(&managed.name) else { continue };
-            let served = drift.served_everywhere(managed).filter(|served| record.wrote == Some(*served));
-            let Some(fingerprint) = served.filter(|served| record.served != Some(*served)) else { continue };
+        let waits = |managed: &'_ Managed| {
+            let record = view.records.get(&managed.name).filter(|record| record.served != record.wrote)?;
+            record.wrote.filter(|_| !managed.serves.is_empty())
+        };
+        let waiting: Vec<_> = managed.iter().filter_map(|managed| Some((managed, waits(managed)?))).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        for (managed, fingerprint) in served_everywhere(waiting, &sweep.inventory) {
             tracing::info!(cert = %managed.name, "served by every endpoint that is to serve it");
             if let Err(error) = journal.append((self.now)(), Some(&managed.name), Event::Served { fingerprint }) {
                 tracing::error!(cert = %managed.name, "{}", with_causes(&error));

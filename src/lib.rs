@@ -20,11 +20,12 @@
 //!
 //! # Reading order
 //!
-//! 1. [`cycle`]: one turn. [`cycle::observe`] looks, [`cycle::look_back`] and [`cycle::registers`] ask older versions
-//!    and issuers, [`cycle::assess`] decides, [`cycle::execute`] acts.
+//! 1. [`cycle`]: one turn. [`cycle::observe`] looks; [`cycle::look_back`], [`cycle::registers`], [`cycle::persist`] and
+//!    [`cycle::advise`] ask older versions, issuers and the DNS; [`cycle::assess`] decides, [`cycle::execute`] acts.
 //! 2. [`domain`]: the rules. `inventory` (what was seen), `check` (what is wrong), `adopt` (what is ours), `drift` (what
 //!    is served against what is stored), `shared_key` (one key in two places),
-//!    `plan` (what to do; `breaker` and `cap` what stops it), `renewal` (what may be stored), `snapshot` (the outcome).
+//!    `plan` (what to do; `breaker`, `cap` and `orders` what stops it, `fallback` whom it may ask, `advice` what a CA
+//!    wishes), `renewal` (what may be stored), `snapshot` (the outcome).
 //! 3. [`renew`]: one renewal, a step at a time over its entry in the [`journal`].
 //! 4. [`daemon`]: when turns happen. [`control`]: what people ask of a daemon that runs.
 //!
@@ -32,6 +33,7 @@
 //!
 //! Folders are families; a file in one is a member. A new member touches its folder, the enum in its
 //! `mod.rs` and its variant in `config` (`file`, `validate`, `build`); a store also `cycle::setup::Place`.
+//! A way to prove names to an ACME CA is a file in `issuer/acme`, a kind in its `challenges` and a table in `config::acme`.
 //!
 //! | place | what |
 //! |---|---|

@@ -119,9 +119,7 @@ pub async fn revoke(
         tracing::error!("{}", with_causes(&error));
     }
     let untold = (!issuer.keeps_reasons()).then_some(wanted.reason);
-    // An ACME server tells nobody that it is revoked, so that no turn would see it.
-    let is_seen = !issuer.takes_steps();
-    Ok(upshot(&serial, &name, at, untold, certificate, is_seen))
+    Ok(upshot(&serial, &name, at, untold, certificate, issuer.shows_revocations()))
 }
 
 fn upshot(

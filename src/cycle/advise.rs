@@ -6,8 +6,8 @@ use crate::domain::advice::{Advice, MOST_RARELY, asked_again_after};
 use crate::domain::breaker;
 use crate::domain::cert::Certificate;
 use crate::domain::inventory::Inventory;
-use crate::domain::name::CertName;
-use crate::domain::plan::Managed;
+use crate::domain::name::{CertName, IssuerName};
+use crate::domain::plan::{JournalView, Managed};
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::issuer::Issuer;
@@ -27,13 +27,14 @@ const AFTER_A_FAILURE: Duration = Duration::from_secs(60 * 60);
 struct Asked {
     /// When it may be asked again.
     again: Timestamp,
-    /// Whether the CA knows the certificate.
+    /// Whether the CA knows the certificate, as far as that could be learned.
     is_known: bool,
 }
 
 pub struct Advising<'a> {
     pub setup: &'a Setup,
     pub journal: &'a Journal,
+    pub view: &'a JournalView,
     pub inventory: &'a Inventory,
     pub now: Timestamp,
 }
@@ -42,33 +43,34 @@ impl Advising<'_> {
     pub async fn run(&self, managed: &[Managed], troubles: &mut Troubles) {
         let mut most = MOST_IN_A_TURN;
         for managed in managed {
+            let issuers = self.setup.issuers_of(managed);
+            let cas: Vec<_> = issuers.iter().filter_map(|(name, issuer)| self.may_be_asked(name, issuer)).collect();
             let leaf = self.inventory.at(&managed.location).and_then(|seen| seen.sighting.leaf());
-            let Some(leaf) = leaf.filter(|leaf| self.is_to_be_asked(&managed.name, leaf)) else { continue };
-            for (name, issuer) in self.setup.issuers_of(managed) {
-                let Issuer::Acme(acme) = issuer.as_ref() else { continue };
-                if breaker::asked_for(&self.journal.view(), &name, self.now).is_some() || acme.http.quiet().is_some() {
-                    continue;
-                }
+            let Some(leaf) = leaf.filter(|leaf| !cas.is_empty() && self.is_to_be_asked(&managed.name, leaf)) else {
+                continue;
+            };
+            for (name, acme) in cas {
                 let Some(left) = most.checked_sub(1) else { return };
                 most = left;
-                let asked = self.ask(acme, managed, leaf).await;
-                let is_unknown_there = matches!(asked, Ok(Asked { is_known: false, .. }));
-                let again = match asked {
-                    Ok(Asked { again, .. }) => again,
-                    Err(why) => {
-                        troubles.meet(format!("renewal information of {name}"), why);
-                        self.now.plus(AFTER_A_FAILURE)
-                    }
-                };
-                if let Err(error) = self.journal.note_asked_for_advice(&managed.name, leaf.fingerprint, again) {
+                let asked = self.ask(acme, managed, leaf).await.unwrap_or_else(|why| {
+                    troubles.meet(format!("renewal information of {name}"), why);
+                    Asked { again: self.now.plus(AFTER_A_FAILURE), is_known: true }
+                });
+                if let Err(error) = self.journal.note_asked_for_advice(&managed.name, leaf.fingerprint, asked.again) {
                     return troubles.meet("the journal".to_string(), with_causes(&error));
                 }
-                // It may be of the next one.
-                if !is_unknown_there {
+                // What one CA does not know may be of the next.
+                if asked.is_known {
                     break;
                 }
             }
         }
+    }
+
+    fn may_be_asked<'i>(&self, name: &'i IssuerName, issuer: &'i Issuer) -> Option<(&'i IssuerName, &'i Acme)> {
+        let Issuer::Acme(acme) = issuer else { return None };
+        let is_quiet = breaker::asked_for(self.view, name, self.now).is_some() || acme.http.quiet().is_some();
+        (!is_quiet).then_some((name, &**acme))
     }
 
     /// Of what has ended no CA has anything to say (section 4.3.3).
@@ -102,8 +104,7 @@ impl Advising<'_> {
     }
 
     fn note(&self, managed: &Managed, advice: Advice) -> Result<(), String> {
-        let view = self.journal.view();
-        let before = view.records.get(&managed.name).and_then(|record| record.advice.as_ref());
+        let before = self.view.records.get(&managed.name).and_then(|record| record.advice.as_ref());
         if before == Some(&advice) {
             return Ok(());
         }

@@ -74,17 +74,6 @@ impl<'a> Drift<'a> {
         self.served.push(Served { at, endpoint: at.at_address(None), found });
     }
 
-    /// What is stored, where every address of every endpoint that is to serve it was seen to.
-    pub fn served_everywhere(&self, managed: &Managed) -> Option<Fingerprint> {
-        let ours = self.stored(managed)?.leaf().fingerprint;
-        let serves_it = |endpoint: &Location| {
-            let mut seen = self.inventory.iter().filter(|seen| seen.location.at_address(None) == *endpoint).peekable();
-            let is_it = |sighting: &Sighting| sighting.leaf().is_some_and(|leaf| leaf.fingerprint == ours);
-            seen.peek().is_some() && seen.all(|seen| is_it(&seen.sighting))
-        };
-        (!managed.serves.is_empty() && managed.serves.iter().all(serves_it)).then_some(ours)
-    }
-
     /// What is served in the place of this certificate and kept nowhere now: only older versions can tell it.
     pub fn strangers(&self, managed: &Managed) -> HashSet<Fingerprint> {
         self.unkept(managed).map(|leaf| leaf.fingerprint).collect()
@@ -151,6 +140,28 @@ impl<'a> Drift<'a> {
             format!("{} serves a certificate that Vault does not keep: serial {}, {by}", served.at, leaf.serial);
         Some(Problem::warning(ProblemKind::Foreign, message))
     }
+}
+
+/// Those of which every address of every endpoint that is to serve them was seen to serve what is given beside them.
+pub fn served_everywhere<'a>(
+    waiting: Vec<(&'a Managed, Fingerprint)>,
+    inventory: &Inventory,
+) -> Vec<(&'a Managed, Fingerprint)> {
+    let wanted: HashSet<&Location> = waiting.iter().flat_map(|(managed, _)| &managed.serves).collect();
+    let mut served: HashMap<Location, Vec<Option<Fingerprint>>> = HashMap::new();
+    let endpoints = inventory.iter().filter(|seen| matches!(seen.location, Location::Endpoint { .. }));
+    for (endpoint, seen) in endpoints.map(|seen| (seen.location.at_address(None), seen)) {
+        if wanted.contains(&endpoint) {
+            served.entry(endpoint).or_default().push(seen.sighting.leaf().map(|leaf| leaf.fingerprint));
+        }
+    }
+    let serves = |endpoint: &Location, ours: Fingerprint| {
+        served.get(endpoint).is_some_and(|addresses| addresses.iter().all(|leaf| *leaf == Some(ours)))
+    };
+    let is_served = |(managed, ours): &(&Managed, Fingerprint)| {
+        !managed.serves.is_empty() && managed.serves.iter().all(|endpoint| serves(endpoint, *ours))
+    };
+    waiting.into_iter().filter(is_served).collect()
 }
 
 /// Whatever their order.

@@ -159,6 +159,16 @@ impl Issuer {
         }
     }
 
+    /// Whether it says when a certificate is best renewed.
+    pub fn advises(&self) -> bool {
+        matches!(self, Self::Acme(_))
+    }
+
+    /// Whether a turn learns of it what was revoked.
+    pub fn shows_revocations(&self) -> bool {
+        matches!(self, Self::VaultPki { .. })
+    }
+
     /// Whether it is told why.
     pub fn keeps_reasons(&self) -> bool {
         match self {

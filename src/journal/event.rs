@@ -363,6 +363,10 @@ impl State {
         until: Timestamp,
     ) {
         let Some(open) = self.in_flight.get_mut(name) else { return };
+        // Noted once more: the certd that was to go on with it has ended, and perhaps over this.
+        if open.progress(&issuer) == Some(&progress) {
+            *self.records.entry(name.clone()).or_default().unsigned.entry(issuer.clone()).or_default() += 1;
+        }
         if open.progress(&issuer).is_none_or(|before| before.order != progress.order) {
             let ordered = self.ordered.entry(issuer.clone()).or_default();
             ordered.retain(|before| before.until(at) < orders::WINDOW);
@@ -605,6 +609,24 @@ mod tests {
         assert!(!in_vain(vec![begun(), none("a"), none("b")]), "one round of two issuers");
         assert!(in_vain(vec![begun(), none("a"), none("b"), none("b")]));
         assert!(!in_vain(vec![begun(), none("a"), none("a"), failed(60)]));
+    }
+
+    #[test]
+    fn an_order_that_certd_dies_over_again_and_again_is_in_vain_and_one_that_gets_on_is_not() {
+        let name = CertName::from("web");
+        let ask = Event::Asked { issuer: "ca".into(), until: None };
+        let at = |is_finalizing: bool| {
+            let (order, finalize) = ("https://ca/o".to_string(), "https://ca/f".to_string());
+            let progress = Progress { order, finalize, is_finalizing, certificate: None };
+            Event::Ordered { issuer: "ca".into(), progress, until: Timestamp(9) }
+        };
+        let state = |events: Vec<Event>| folded([vec![begun(), ask.clone()], events].concat()).view();
+        let in_vain = |events| state(events).records[&name].asks_in_vain();
+        assert!(!in_vain(vec![at(false), at(true)]));
+        assert!(!in_vain(vec![at(false), at(false)]));
+        assert!(in_vain(vec![at(false), at(false), at(false)]));
+        assert!(!in_vain(vec![at(false), at(false), at(false), failed(60)]), "it waits, as after any failure");
+        assert_eq!(state(vec![at(false), at(false), at(true)]).ordered[&IssuerName::from("ca")].len(), 1);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! JSON Web Signatures as ACME has them (RFC 7515, RFC 8555 section 6.2): ES256 by an account's key, HS256 by the key of
 //! an external account.
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
 use serde_json::{Value, json};
@@ -20,19 +20,12 @@ impl SigningKey {
         pair.map(Self).map_err(|_| NotUnderstood::new("an account key that is not of ECDSA over P-256"))
     }
 
-    /// RFC 7518, section 6.2.1: `kty`, `crv`, `x` and `y` alone, so that its thumbprint is over these.
+    /// RFC 7518, section 6.2.1: `kty`, `crv`, `x` and `y`.
     pub fn jwk(&self) -> Value {
         // The point is uncompressed: a byte that says so, then both coordinates.
         let point = self.0.public_key().as_ref();
         let (x, y) = point[1..].split_at(point.len() / 2);
         json!({ "crv": "P-256", "kty": "EC", "x": BASE64_URL.encode(x), "y": BASE64_URL.encode(y) })
-    }
-
-    /// RFC 7638.
-    pub fn thumbprint(&self) -> String {
-        // Its members are in the order of their names, without blanks, as serde_json writes a map.
-        let digest = digest::digest(&digest::SHA256, self.jwk().to_string().as_bytes());
-        BASE64_URL.encode(digest)
     }
 
     /// `protected` lacks its `alg`. Without a payload it is a POST-as-GET (RFC 8555, section 6.3).
@@ -103,6 +96,5 @@ mod tests {
         let text = format!("{}.", part("protected"));
         let signature = BASE64_URL.decode(part("signature")).unwrap();
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(text.as_bytes(), &signature).unwrap();
-        assert_eq!(key.thumbprint().len(), 43);
     }
 }

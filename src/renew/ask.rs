@@ -292,21 +292,20 @@ impl Running<'_> {
         let Some((_, issuer)) = self.issuers.iter().find(|(name, _)| *name == ask.issuer) else {
             return Recovered::Unknown("it is no longer configured for this certificate".to_string());
         };
+        // How far it had come, the journal that was lost knew.
+        if issuer.takes_steps() && ask.is_guessed {
+            return Recovered::NoRecord;
+        }
         tracing::info!(cert = %self.managed.name, issuer = %ask.issuer, until = %ask.until, "it may have signed: looking for what it did");
         // However the wall clock was set meanwhile, no answer takes longer.
         let due = Instant::now() + (self.now)().until(ask.until).min(issuer.answers_within());
         let patience = Instant::now() + PATIENCE;
+        // Nothing that was sent before could have it signed.
+        let is_early = issuer.takes_steps() && !ask.progress.as_ref().is_some_and(|progress| progress.is_finalizing);
         let mut wait = LOOK_AGAIN_AFTER;
         loop {
             let (is_due, is_too_long) = (due <= Instant::now(), patience < due);
             let seen = issuer.recover(key, ask.progress.as_ref()).await;
-            // Nothing that was sent before could have it signed.
-            let is_early =
-                issuer.takes_steps() && !ask.progress.as_ref().is_some_and(|progress| progress.is_finalizing);
-            // How far it had come, the journal that was lost knew.
-            if issuer.takes_steps() && ask.is_guessed {
-                return Recovered::NoRecord;
-            }
             match seen {
                 settled @ (Recovered::NotIssued | Recovered::GoesOn) if is_early => return settled,
                 Recovered::NotIssued | Recovered::GoesOn | Recovered::NoRecord if is_too_long => {

@@ -14,7 +14,7 @@ use super::http::{AcmeError, Http};
 use super::keeper::{Held, Keeper, KeeperError, Kept};
 use super::session::{Directory, Session, Signer, unsigned};
 use super::{failed, stopped};
-use crate::domain::key::KeySpec;
+use crate::domain::key::{KeySpec, PrivateKey};
 use crate::domain::text::printable;
 use crate::failpoint;
 use crate::issuer::IssuerError;
@@ -52,8 +52,7 @@ pub struct Account {
 
 impl Account {
     pub async fn open(settings: &AccountSettings, keeper: &Keeper, http: &Http) -> Result<Self, IssuerError> {
-        let doing = "read the CA's directory";
-        let directory = Directory::read(http, &settings.directory).await.map_err(|error| failed(doing, error))?;
+        let directory = directory(settings, http).await?;
         let opening = Opening { settings, keeper, http, directory: &directory };
         let (kept, held) = opening.kept().await?;
         let (kept, held) = opening.registered(kept, held).await?;
@@ -64,8 +63,8 @@ impl Account {
         let builder = instant_acme::Account::builder_with_http(Box::new(http.clone()));
         let key = PrivatePkcs8KeyDer::from(kept.key.pkcs8.as_slice());
         let acme = builder.from_parts(url.clone(), key, settings.directory.clone()).await;
-        let acme = acme.map_err(|error| failed(doing, error.into()))?;
-        let key = SigningKey::of(&kept.key).map_err(|why| stopped(format!("{why}: {}", keeper.place())))?;
+        let acme = acme.map_err(|error| failed(READING, error.into()))?;
+        let key = opening.signing(&kept.key)?;
         Ok(Self { http: http.clone(), directory, url, acme, key })
     }
 
@@ -73,16 +72,11 @@ impl Account {
         let signer = Signer::Account { key: &self.key, url: &self.url };
         Session { http: &self.http, directory: &self.directory, signer }
     }
-
-    pub fn thumbprint(&self) -> String {
-        self.key.thumbprint()
-    }
 }
 
 /// Gives the account another key (RFC 8555, section 7.3.5). A later opening finishes what is cut short.
 pub async fn roll_over(settings: &AccountSettings, keeper: &Keeper, http: &Http) -> Result<String, IssuerError> {
-    let directory = Directory::read(http, &settings.directory).await;
-    let directory = directory.map_err(|error| failed("read the CA's directory", error))?;
+    let directory = directory(settings, http).await?;
     let opening = Opening { settings, keeper, http, directory: &directory };
     let Some((mut kept, held)) = keeper.load().await.map_err(kept_badly)? else {
         return Err(stopped(format!("there is no account at {}", keeper.place())));
@@ -97,6 +91,12 @@ pub async fn roll_over(settings: &AccountSettings, keeper: &Keeper, http: &Http)
     Ok(url)
 }
 
+const READING: &str = "read the CA's directory";
+
+pub async fn directory(settings: &AccountSettings, http: &Http) -> Result<Directory, IssuerError> {
+    Directory::read(http, &settings.directory).await.map_err(|error| failed(READING, error))
+}
+
 struct Opening<'a> {
     settings: &'a AccountSettings,
     keeper: &'a Keeper,
@@ -105,6 +105,14 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
+    fn signing(&self, key: &PrivateKey) -> Result<SigningKey, IssuerError> {
+        SigningKey::of(key).map_err(|why| stopped(format!("{why}: {}", self.keeper.place())))
+    }
+
+    fn session<'s>(&'s self, signer: Signer<'s>) -> Session<'s> {
+        Session { http: self.http, directory: self.directory, signer }
+    }
+
     /// As it is kept, or a new key that is.
     async fn kept(&self) -> Result<(Kept, Held), IssuerError> {
         if let Some((kept, held)) = self.keeper.load().await.map_err(kept_badly)? {
@@ -165,7 +173,7 @@ impl Opening<'_> {
         if kept.url.is_some() {
             return Ok((kept, held));
         }
-        let key = SigningKey::of(&kept.key).map_err(|why| stopped(format!("{why}: {}", self.keeper.place())))?;
+        let key = self.signing(&kept.key)?;
         let url = match self.known(&key).await? {
             Some(url) => url,
             None => {
@@ -211,8 +219,7 @@ impl Opening<'_> {
     }
 
     async fn new_account(&self, key: &SigningKey, payload: &Value) -> Result<String, AcmeError> {
-        let session = Session { http: self.http, directory: self.directory, signer: Signer::Key(key) };
-        let answer = session.post(&self.directory.new_account, Some(payload)).await?;
+        let answer = self.session(Signer::Key(key)).post(&self.directory.new_account, Some(payload)).await?;
         let url = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
         let url = url.filter(|url| url.starts_with("https://"));
         url.map(str::to_string).ok_or_else(|| AcmeError::NotUnderstood("it names no account".to_string()))
@@ -227,8 +234,7 @@ impl Opening<'_> {
     /// A change of the key that was cut short is done, since the CA may know the new one already.
     async fn with_one_key(&self, mut kept: Kept, held: Held) -> Result<(Kept, Held), IssuerError> {
         let (Some(next), Some(url)) = (kept.next_key.clone(), kept.url.clone()) else { return Ok((kept, held)) };
-        let unusable = |why: pki::NotUnderstood| stopped(format!("{why}: {}", self.keeper.place()));
-        let (old, new) = (SigningKey::of(&kept.key).map_err(unusable)?, SigningKey::of(&next).map_err(unusable)?);
+        let (old, new) = (self.signing(&kept.key)?, self.signing(&next)?);
         if self.known(&new).await?.as_ref() != Some(&url) {
             self.change_key(&url, &old, &new).await.map_err(|error| failed("change the account's key", error))?;
         }
@@ -243,17 +249,14 @@ impl Opening<'_> {
         let change = change.ok_or_else(|| AcmeError::NotUnderstood("it changes no account's key".to_string()))?;
         let inner = json!({ "account": url, "oldKey": old.jwk() });
         let inner = new.sign(json!({ "jwk": new.jwk(), "url": change }), Some(&inner)).map_err(unsigned)?;
-        let signer = Signer::Account { key: old, url };
-        let session = Session { http: self.http, directory: self.directory, signer };
-        session.post(change, Some(&inner)).await.map(|_| ())
+        self.session(Signer::Account { key: old, url }).post(change, Some(&inner)).await.map(|_| ())
     }
 
     /// What people are to be told by is what the configuration says.
     async fn with_its_contact(&self, mut kept: Kept, held: Held) -> Result<Kept, IssuerError> {
         let (Some(url), true) = (kept.url.clone(), kept.contact != self.settings.contact) else { return Ok(kept) };
-        let key = SigningKey::of(&kept.key).map_err(|why| stopped(format!("{why}: {}", self.keeper.place())))?;
-        let signer = Signer::Account { key: &key, url: &url };
-        let session = Session { http: self.http, directory: self.directory, signer };
+        let key = self.signing(&kept.key)?;
+        let session = self.session(Signer::Account { key: &key, url: &url });
         let changed = session.post(&url, Some(&json!({ "contact": self.settings.contact }))).await;
         changed.map_err(|error| failed("change the contact of the account", error))?;
         kept.contact.clone_from(&self.settings.contact);
@@ -277,7 +280,7 @@ impl Opening<'_> {
     }
 }
 
-fn generate() -> Result<crate::domain::key::PrivateKey, IssuerError> {
+fn generate() -> Result<PrivateKey, IssuerError> {
     pki::key::generate(KeySpec::EcdsaP256).map_err(|error| stopped(error.to_string()))
 }
 

@@ -149,7 +149,12 @@ impl Keeper {
     /// Durable when it returns.
     pub async fn save(&self, kept: &Kept, held: Held) -> Result<Held, KeeperError> {
         match (self, held) {
-            (Self::File(path), Held::Nothing | Held::Version(_)) => write_new(path, kept).map(Held::File),
+            (Self::File(path), Held::Nothing | Held::Version(_)) => match write_new(path, kept) {
+                Err(KeeperError::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+                    Err(KeeperError::Changed(self.place()))
+                }
+                written => written.map(Held::File),
+            },
             (Self::File(path), Held::File(digest)) => {
                 let there = disk::read(path).map_err(|obstacle| KeeperError::OutOfSight(obstacle.message))?;
                 if there.is_none_or(|bytes| pki::sha256(&bytes) != digest) {

@@ -213,15 +213,11 @@ impl Acme {
 
     /// Whether it can be asked.
     pub async fn look(&self) -> Result<(), IssuerError> {
-        if let Some(wait) = self.http.quiet() {
-            return Err(failed("read the CA's directory", AcmeError::LeftAlone { wait }));
-        }
         self.directory().await.map(|_| ())
     }
 
     pub async fn directory(&self) -> Result<Directory, IssuerError> {
-        let read = Directory::read(&self.http, &self.account.directory).await;
-        read.map_err(|error| failed("read the CA's directory", error))
+        account::directory(&self.account, &self.http).await
     }
 
     /// An ACME server tells nobody whether a certificate is revoked, but to whoever asks for it a second time.

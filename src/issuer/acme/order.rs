@@ -92,14 +92,13 @@ impl From<AcmeError> for Unfinished {
 pub async fn place(account: &Account, wanted: &Wanted<'_>) -> Result<Progress, AcmeError> {
     let identifiers: Vec<Identifier> = wanted.names.iter().map(identifier).collect::<Result<_, _>>()?;
     let replaces = wanted.replaces.filter(|_| account.directory.renewal_info.is_some());
-    let placed = match new_order(account, &identifiers, wanted.profile, replaces).await {
+    match new_order(account, &identifiers, wanted.profile, replaces).await {
         // What it replaced has been replaced, or is unknown there: that is no reason to have none.
         Err(error) if replaces.is_some() && is_refused(&error) => {
-            new_order(account, &identifiers, wanted.profile, None).await?
+            new_order(account, &identifiers, wanted.profile, None).await
         }
-        placed => placed?,
-    };
-    Ok(placed)
+        placed => placed,
+    }
 }
 
 /// Perhaps for what it is to replace: each CA says that in its own words.
@@ -334,7 +333,8 @@ pub async fn finalize(
             answered => answered?,
         }
     }
-    if let (OrderStatus::Valid, Some(url)) = (order.state().status, order.state().certificate.clone()) {
+    let at_once = over_tls(order.state().certificate.as_ref());
+    if let (OrderStatus::Valid, Some(url)) = (order.state().status, at_once) {
         return Ok(url);
     }
     let state = settled(account, &progress.order, Status::Valid, until).await?;
@@ -401,6 +401,11 @@ pub async fn revoke(account: &Account, der: &[u8], reason: RevocationReason) -> 
 impl State {
     /// Where the certificate is to be read, once there is one.
     pub fn certificate(&self) -> Option<String> {
-        self.certificate.clone().filter(|url| url.starts_with("https://"))
+        over_tls(self.certificate.as_ref())
     }
+}
+
+/// No other address is ever asked.
+fn over_tls(url: Option<&String>) -> Option<String> {
+    url.filter(|url| url.starts_with("https://")).cloned()
 }
