@@ -243,7 +243,9 @@ impl Cycle {
             return;
         }
         for (managed, fingerprint) in served_everywhere(waiting, &sweep.inventory) {
-            tracing::info!(cert = %managed.name, "served by every endpoint that is to serve it");
+            for endpoint in &managed.serves {
+                tracing::info!(cert = %managed.name, endpoint = %endpoint, "the renewed certificate is served");
+            }
             if let Err(error) = journal.append((self.now)(), Some(&managed.name), Event::Served { fingerprint }) {
                 tracing::error!(cert = %managed.name, "{}", with_causes(&error));
             }

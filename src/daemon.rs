@@ -4,7 +4,6 @@
 //! the clock or a turn that overran neither loses a turn nor runs two at once.
 
 mod announce;
-mod rollout;
 mod schedule;
 mod standing;
 mod systemd;
@@ -40,7 +39,6 @@ use crate::renew;
 use crate::report::Summary;
 use crate::revoke::{self, Ended};
 
-use rollout::Rollouts;
 use schedule::Schedule;
 use standing::Standing;
 
@@ -91,7 +89,6 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
         stop: watch::channel(false).0,
         asked: BTreeMap::new(),
         waiting: Vec::new(),
-        rollouts: Rollouts::default(),
         standing: Standing::default(),
         schedule: Schedule::new(now()),
     };
@@ -156,7 +153,6 @@ struct Daemon {
     /// What people asked for since the running turn began.
     asked: BTreeMap<CertName, Demand>,
     waiting: Vec<Waiting>,
-    rollouts: Rollouts,
     standing: Standing,
     schedule: Schedule,
 }
@@ -291,7 +287,6 @@ impl Daemon {
         let readiness = Readiness { last_completed: Some(turn.snapshot.taken_at), interval: setup.interval };
         self.page.completed(readiness);
         self.page.doubts_clock(turn.snapshot.clock_doubt.clone());
-        self.rollouts.follow(setup, turn);
         self.serve_newest();
         self.standing.follow(&turn.snapshot);
         self.summarise(turn);
@@ -454,7 +449,6 @@ mod tests {
             stop: watch::channel(false).0,
             asked: BTreeMap::new(),
             waiting: Vec::new(),
-            rollouts: Rollouts::default(),
             standing: Standing::default(),
             schedule: Schedule::new(now()),
         }
