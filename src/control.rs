@@ -1,5 +1,5 @@
-//! The daemon's 0600 socket in the state directory: what `renew`, `revoke`, `pause` and `plan` ask of a certd that
-//! runs, because one process alone writes the journal. JSON over HTTP/1.1.
+//! The daemon's 0600 socket in the state directory: what `renew`, `revoke`, `pause`, `account` and `plan` ask of a certd
+//! that runs, because one process alone writes the journal. JSON over HTTP/1.1.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::domain::name::CertName;
+use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView};
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
-use crate::journal::Journal;
 use crate::journal::event::{Entry, Event};
-use crate::revoke::{Ended, Wanted};
+use crate::journal::{Journal, JournalError};
+use crate::revoke::Wanted;
 
 /// A renewal waits for its whole turn, and a turn for its slowest endpoint.
 const LONGEST_ANSWER: Duration = Duration::from_secs(600);
@@ -35,12 +35,28 @@ pub fn socket(state_dir: &Path) -> PathBuf {
 pub enum Command {
     Renew(RenewCommand),
     Revoke(RevokeCommand),
+    RollOver(RollOverCommand),
 }
 
 /// Asks for a revocation, which goes on beside the turns.
 pub struct RevokeCommand {
     pub wanted: Wanted,
     pub answer: oneshot::Sender<Ended>,
+}
+
+/// Asks for another key for the account of an issuer, beside the turns, too.
+pub struct RollOverCommand {
+    pub issuer: IssuerName,
+    pub answer: oneshot::Sender<Ended>,
+}
+
+/// How it ended, and that in a line.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    Done(String),
+    Refused(String),
+    Failed(String),
 }
 
 /// Asks the daemon's loop for a turn with these renewals; the answer is a line each.
@@ -78,6 +94,13 @@ pub struct PauseBody {
     pub until: Option<Timestamp>,
 }
 
+/// An issuer that asks for it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftAlone {
+    pub issuer: IssuerName,
+    pub until: Timestamp,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct LastBody {
     most: usize,
@@ -113,6 +136,8 @@ pub fn serve(
         .route("/pause", post(pause))
         .route("/renew", post(renew))
         .route("/revoke", post(revoke))
+        .route("/roll-over", post(roll_over))
+        .route("/left-alone", post(left_alone))
         .with_state(Shared { journal, commands, now });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -176,7 +201,7 @@ async fn pause(State(shared): State<Shared>, Json(body): Json<PauseBody>) -> Res
 }
 
 /// The pause as an event, whoever writes it.
-pub fn write_pause(journal: &Journal, now: Timestamp, body: &PauseBody) -> Result<(), crate::journal::JournalError> {
+pub fn write_pause(journal: &Journal, now: Timestamp, body: &PauseBody) -> Result<(), JournalError> {
     let event = body.until.map_or(Event::Resumed, |until| Event::Paused { until });
     let what = body.certificate.as_ref().map_or("all acting", |name| name.0.as_str());
     match body.until {
@@ -202,6 +227,29 @@ async fn revoke(State(shared): State<Shared>, Json(wanted): Json<Wanted>) -> Res
     let command = Command::Revoke(RevokeCommand { wanted, answer });
     shared.commands.send(command).await.map_err(|_| stopping())?;
     answered.await.map(Json).map_err(|_| stopping())
+}
+
+async fn roll_over(
+    State(shared): State<Shared>,
+    Json(issuer): Json<IssuerName>,
+) -> Result<Json<Ended>, (StatusCode, String)> {
+    let (answer, answered) = oneshot::channel();
+    let command = Command::RollOver(RollOverCommand { issuer, answer });
+    shared.commands.send(command).await.map_err(|_| stopping())?;
+    answered.await.map(Json).map_err(|_| stopping())
+}
+
+async fn left_alone(
+    State(shared): State<Shared>,
+    Json(waits): Json<Vec<LeftAlone>>,
+) -> Result<(), (StatusCode, String)> {
+    write_left_alone(&shared.journal, (shared.now)(), waits).map_err(|error| failed(&error))
+}
+
+/// Whoever heard it.
+pub fn write_left_alone(journal: &Journal, now: Timestamp, waits: Vec<LeftAlone>) -> Result<(), JournalError> {
+    let mut events = waits.into_iter().map(|LeftAlone { issuer, until }| Event::LeftAlone { issuer, until });
+    events.try_for_each(|event| journal.append(now, None, event))
 }
 
 fn stopping() -> (StatusCode, String) {
@@ -265,6 +313,15 @@ impl Client {
     pub async fn revoke(&self, wanted: &Wanted) -> Result<Ended, ControlError> {
         let request = self.http.post("http://certd/revoke").json(wanted);
         self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
+    }
+
+    pub async fn roll_over(&self, issuer: &IssuerName) -> Result<Ended, ControlError> {
+        let request = self.http.post("http://certd/roll-over").json(issuer);
+        self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
+    }
+
+    pub async fn left_alone(&self, waits: &[LeftAlone]) -> Result<(), ControlError> {
+        self.answer(self.http.post("http://certd/left-alone").json(waits)).await.map(|_| ())
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ControlError> {

@@ -9,6 +9,7 @@ pub mod persist;
 pub mod registers;
 pub mod setup;
 pub mod troubles;
+pub mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -72,11 +73,11 @@ impl Cycle {
         mut stop: watch::Receiver<bool>,
     ) -> Option<Turn> {
         let view = journal.view();
-        self.setup.keep_quiet(&view, (self.now)());
+        self.setup.recall_waits(&view, (self.now)());
         let is_paused = view.pause_at((self.now)()).is_some();
         let may_create = self.setup.act && !is_paused && self.clock_doubt(&view).is_none();
         let (mut sweep, mut phases) = tokio::select! {
-            observed = self.observed(&|_| {}, may_create) => observed,
+            observed = self.observed(&|_| {}, may_create, &view) => observed,
             Ok(_) = stop.wait_for(|stop| *stop) => return None,
         };
         self.judge_clock(&mut sweep, &view);
@@ -107,7 +108,6 @@ impl Cycle {
         self.note_issuers(&attempts);
         self.note_served(journal, &sweep, &seen.managed);
         let snapshot = self.snapshot(sweep, seen.entries, &journal.view(), phases).await;
-        self.setup.note_quiet(journal, (self.now)());
         Some(Turn { snapshot, attempts })
     }
 
@@ -118,8 +118,8 @@ impl Cycle {
 
     /// The same, with what certd manages.
     pub async fn look_with_managed(&mut self, journal: &JournalView, on: Heard<'_>) -> (Snapshot, Vec<Managed>) {
-        self.setup.keep_quiet(journal, (self.now)());
-        let (mut sweep, phases) = self.observed(on, false).await;
+        self.setup.recall_waits(journal, (self.now)());
+        let (mut sweep, phases) = self.observed(on, false, journal).await;
         self.judge_clock(&mut sweep, journal);
         let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new(), &self.adopted);
         let snapshot = self.snapshot(sweep, planned.entries, journal, phases).await;
@@ -151,7 +151,7 @@ impl Cycle {
         clock::doubt((self.now)(), &heard, journal.last_noted).map(|doubt| doubt.to_string())
     }
 
-    async fn observed(&mut self, on: Heard<'_>, may_create: bool) -> (Sweep, Vec<PhaseStatus>) {
+    async fn observed(&mut self, on: Heard<'_>, may_create: bool, journal: &JournalView) -> (Sweep, Vec<PhaseStatus>) {
         let (started, now) = (Instant::now(), (self.now)());
         let mut sweep = observe(&self.setup, now, &mut self.memory, on).await;
         // Roots of a local CA are known only once it is open, and it opens only on what the stores hold.
@@ -160,15 +160,17 @@ impl Cycle {
         if self.open_issuers(now, &sweep, may_create) {
             sweep = observe(&self.setup, now, &mut self.memory, on).await;
         }
-        self.ask_around(now, &mut sweep).await;
+        self.ask_around(now, &mut sweep, journal).await;
         let succeeded = sweep.sources.iter().all(|source| source.up);
         let phase = self.phase(Phase::Observe, started, succeeded);
         (sweep, vec![phase])
     }
 
     /// What older versions, issuers and the DNS know of what was seen.
-    async fn ask_around(&mut self, now: Timestamp, sweep: &mut Sweep) {
+    async fn ask_around(&mut self, now: Timestamp, sweep: &mut Sweep, journal: &JournalView) {
         let memory = &mut self.memory;
+        // An ACME server tells nobody of it. A register that does knows better since when.
+        journal.revoked.iter().for_each(|(fingerprint, at)| sweep.inventory.mark_revoked(*fingerprint, *at));
         registers::mark_revoked(&self.setup, &mut sweep.inventory, &mut memory.revoked, &mut memory.troubles).await;
         let (managed, _) = assess::managed(&self.setup, now, sweep, &self.adopted);
         sweep.earlier = look_back::look_back(&self.setup, &managed, &sweep.inventory, memory).await;

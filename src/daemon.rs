@@ -18,9 +18,10 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_cron_scheduler::JobSchedulerError;
 
+use crate::cli::account;
 use crate::cli::words::did_you_mean;
 use crate::config::{self, Config, ConfigErrors};
-use crate::control::{self, Answer, Command, RenewCommand, RevokeCommand, Upshot};
+use crate::control::{self, Answer, Command, Ended, RenewCommand, RevokeCommand, RollOverCommand, Upshot};
 use crate::cycle::setup::Setup;
 use crate::cycle::{Cycle, Turn};
 use crate::domain::name::CertName;
@@ -37,7 +38,7 @@ use crate::metrics::served::Reload;
 use crate::pulse;
 use crate::renew;
 use crate::report::Summary;
-use crate::revoke::{self, Ended};
+use crate::revoke;
 
 use schedule::Schedule;
 use standing::Standing;
@@ -67,6 +68,7 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
     let signals = Signals::new()?;
     let setup = Arc::new(config::build::build(&config)?);
     let journal = Arc::new(Journal::open(&config.state_dir)?);
+    setup.note_waits(&journal, now);
     let own = Arc::new(OwnMetrics::new(now()));
     let page = Arc::new(Page::new(own.clone(), setup.interval));
     page.depends_on(setup.vaults.values().cloned().collect());
@@ -213,6 +215,7 @@ impl Daemon {
         match command {
             Command::Renew(command) => self.note(command),
             Command::Revoke(command) => self.revoke(command),
+            Command::RollOver(command) => self.roll_over(command),
         }
     }
 
@@ -223,6 +226,13 @@ impl Daemon {
             let revoked = revoke::revoke(setup, &journal, &wanted, now).await;
             // Who asked may have gone meanwhile.
             let _ = answer.send(Ended::from(revoked));
+        });
+    }
+
+    fn roll_over(&self, RollOverCommand { issuer, answer }: RollOverCommand) {
+        let setup = self.setup.clone();
+        tokio::spawn(async move {
+            let _ = answer.send(account::rolled_over(&setup, &issuer).await);
         });
     }
 
@@ -331,6 +341,7 @@ impl Daemon {
         match config::load(&self.path).and_then(|config| Ok((config::build::build(&config)?, config))) {
             Ok((setup, config)) => {
                 self.setup = Arc::new(setup);
+                self.setup.note_waits(&self.journal, self.now);
                 self.tending = self.setup.tend();
                 self.page.depends_on(self.setup.vaults.values().cloned().collect());
                 self.schedule.at_once((self.now)());

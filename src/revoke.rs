@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::Ended;
 use crate::cycle::Cycle;
 use crate::cycle::setup::Setup;
 use crate::domain::cert::Certificate;
@@ -28,15 +29,6 @@ pub struct Wanted {
     pub reason: RevocationReason,
     /// Although an endpoint serves it, or may.
     pub force: bool,
-}
-
-/// How it ended, and that in a line.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ended {
-    Done(String),
-    Refused(String),
-    Failed(String),
 }
 
 impl From<Result<String, RevokeError>> for Ended {
@@ -108,18 +100,20 @@ pub async fn revoke(
         noted.map_err(|source| RevokeError::NotNoted { doing: "note it in the journal", source })
     };
     let (serial, forced) = (target.serial.clone(), !served.is_empty());
+    let fingerprint = registered.leaf.fingerprint;
     note(Event::Revoking { issuer: name.clone(), serial: serial.clone(), reason: wanted.reason, forced })?;
     let failed = |source| RevokeError::Failed { issuer: name.clone(), serial: serial.clone(), source };
     let revoked = issuer.revoke(&registered, wanted.reason).await;
-    setup.note_quiet(journal, now());
     let at = revoked.map_err(failed)?.unwrap_or_else(now);
     tracing::info!(issuer = %name, serial, reason = wanted.reason.as_str(), forced, "revoked");
     // It is, whether or not that can be noted.
-    if let Err(error) = note(Event::Revoked { issuer: name.clone(), serial: serial.clone() }) {
+    if let Err(error) =
+        note(Event::Revoked { issuer: name.clone(), serial: serial.clone(), fingerprint: Some(fingerprint) })
+    {
         tracing::error!("{}", with_causes(&error));
     }
     let untold = (!issuer.keeps_reasons()).then_some(wanted.reason);
-    Ok(upshot(&serial, &name, at, untold, certificate, issuer.shows_revocations()))
+    Ok(upshot(&serial, &name, at, untold, certificate))
 }
 
 fn upshot(
@@ -128,17 +122,12 @@ fn upshot(
     at: Timestamp,
     untold: Option<RevocationReason>,
     certificate: Option<&CertName>,
-    is_seen: bool,
 ) -> String {
     let kept = match untold {
         None | Some(RevocationReason::Unspecified) => String::new(),
         Some(reason) => format!("; it keeps no reason, so that {} is in certd's journal alone", reason.as_str()),
     };
     let next = match certificate {
-        Some(certificate) if !is_seen => {
-            let name = printable(&certificate.0);
-            format!("; where {name} holds it still, replace it now: certd renew --force {name}")
-        }
         Some(certificate) => {
             format!("; certd replaces it where {} is kept, in its next turn", printable(&certificate.0))
         }

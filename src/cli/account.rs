@@ -3,12 +3,14 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::ConfigFile;
-use crate::config;
+use super::{ConfigFile, JournalAccess};
+use crate::config::{self, Config};
+use crate::control::Ended;
+use crate::cycle::setup::Setup;
 use crate::domain::name::IssuerName;
-use crate::domain::text::message;
-use crate::issuer::Issuer;
-use crate::issuer::acme::{Acme, account};
+use crate::domain::text::{message, with_causes};
+use crate::domain::time::Timestamp;
+use crate::issuer::acme::Acme;
 
 #[derive(Debug, Args)]
 pub struct AccountArguments {
@@ -21,20 +23,41 @@ pub struct AccountArguments {
     file: ConfigFile,
 }
 
-pub async fn run(arguments: AccountArguments) -> anyhow::Result<u8> {
+pub async fn run(arguments: AccountArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(&arguments.file.config)?;
     let setup = config::build::build(&config)?;
-    let issuer = setup.issuers.get(&IssuerName(arguments.issuer.clone()));
-    let Some(Issuer::Acme(acme)) = issuer.map(std::convert::AsRef::as_ref) else {
-        bail!("no ACME issuer of this name in the configuration: {}", message(&arguments.issuer));
-    };
+    let name = IssuerName(arguments.issuer);
+    let Some(acme) = setup.acme(&name) else { bail!("{}", unknown(&name)) };
     let shown = match arguments.roll_over {
-        true => rolled_over(acme).await,
-        false => shown(acme).await,
+        true => roll_over(&config, &setup, &name, now).await.and_then(super::ended),
+        false => shown(acme).await.and_then(|text| super::print(&text)).map(|()| 0),
     };
     setup.close().await;
-    super::print(&shown?)?;
-    Ok(0)
+    shown
+}
+
+/// By the daemon where one runs, which uses the account meanwhile.
+async fn roll_over(config: &Config, setup: &Setup, name: &IssuerName, now: fn() -> Timestamp) -> anyhow::Result<Ended> {
+    match JournalAccess::open(config)? {
+        JournalAccess::Daemon(client) => Ok(client.roll_over(name).await?),
+        JournalAccess::Ours(journal) => {
+            setup.note_waits(&journal, now);
+            Ok(rolled_over(setup, name).await)
+        }
+    }
+}
+
+/// Whoever does it.
+pub async fn rolled_over(setup: &Setup, name: &IssuerName) -> Ended {
+    let Some(acme) = setup.acme(name) else { return Ended::Refused(unknown(name)) };
+    match acme.roll_over().await {
+        Ok(url) => Ended::Done(format!("{} has another key, kept at {}", message(&url), acme.keeper.place())),
+        Err(error) => Ended::Failed(format!("the account has no other key yet: {}", message(&with_causes(&error)))),
+    }
+}
+
+fn unknown(name: &IssuerName) -> String {
+    format!("no ACME issuer of this name in the configuration: {}", message(&name.0))
 }
 
 async fn shown(acme: &Acme) -> anyhow::Result<String> {
@@ -46,9 +69,4 @@ async fn shown(acme: &Acme) -> anyhow::Result<String> {
     let lines =
         [("account", url), ("directory", kept.directory), ("contact", contact), ("kept at", acme.keeper.place())];
     Ok(lines.iter().map(|(what, text)| format!("{what:<11} {}\n", message(text))).collect())
-}
-
-async fn rolled_over(acme: &Acme) -> anyhow::Result<String> {
-    let url = account::roll_over(&acme.account, &acme.keeper, &acme.http).await?;
-    Ok(format!("{} has another key, kept at {}\n", message(&url), acme.keeper.place()))
 }

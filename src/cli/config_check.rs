@@ -6,15 +6,18 @@ use std::time::Duration;
 use crate::config::{self, Config};
 use crate::cycle::setup::Setup;
 use crate::domain::text::{message, with_causes};
+use crate::domain::time::Timestamp;
 use crate::issuer::Issuer;
 use crate::issuer::acme::insist_on_profile;
 use crate::issuer::vault_pki::VaultPki;
 use crate::vault::VaultError;
 
+use super::{journal_or_none, note_waits};
+
 /// It is a check of a file: a Vault that does not answer at once is not waited for.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-pub async fn run(path: &Path) -> anyhow::Result<u8> {
+pub async fn run(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(path)?;
     let setup = config::build::build(&config)?;
     let unreadable = tokens(&config);
@@ -30,7 +33,12 @@ pub async fn run(path: &Path) -> anyhow::Result<u8> {
     }
     if !unreadable {
         records(&setup).await;
-        directories(&setup).await;
+        if setup.issuers.values().any(|issuer| matches!(**issuer, Issuer::Acme(_))) {
+            let journal = journal_or_none(&config, "which issuers asked to be left alone is not known").await;
+            setup.recall_waits(&journal, now());
+            directories(&setup).await;
+            note_waits(&config, &setup, &journal, now()).await;
+        }
         setup.close().await;
     }
     Ok(0)

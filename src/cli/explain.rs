@@ -19,7 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::issuer::Issuer;
 use crate::issuer::acme::persist::by_place;
 
-use super::{ConfigFile, journal_view, words};
+use super::{ConfigFile, journal_view, note_waits, words};
 
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
@@ -47,6 +47,7 @@ pub async fn run(arguments: ExplainArguments, now: fn() -> Timestamp) -> anyhow:
         Some(managed) => records(&setup, managed, now()).await,
         None => Vec::new(),
     };
+    note_waits(&config, &setup, &journal, now()).await;
     setup.close().await;
     let Some(entry) = entry else { bail!("{}", unseen(&snapshot, &arguments.name)) };
     let lines = explained(snapshot.taken_at, entry, managed).into_iter().chain(records);

@@ -83,9 +83,13 @@ fn text(view: &JournalView, events: &[Entry], now: Timestamp) -> String {
         out.push_str(&format!("acting is paused until {until}\n"));
     }
     for (issuer, record) in &view.issuers {
-        let until = record.open_until.filter(|until| now < *until);
-        let alone = until.map(|until| format!(", left alone until {until}")).unwrap_or_default();
-        out.push_str(&format!("issuer {issuer}: failed {} times in a row{alone}\n", record.consecutive_failures));
+        let failed =
+            (record.consecutive_failures > 0).then(|| format!("failed {} times in a row", record.consecutive_failures));
+        let alone = record.open_until.filter(|until| now < *until).map(|until| format!("left alone until {until}"));
+        let told: Vec<String> = failed.into_iter().chain(alone).collect();
+        if !told.is_empty() {
+            out.push_str(&format!("issuer {issuer}: {}\n", told.join(", ")));
+        }
     }
     let open = view.records.iter().filter_map(|(name, record)| Some((name, standing(record, now)?)));
     for (name, standing) in open {
@@ -151,7 +155,7 @@ fn words(event: &Event) -> String {
             let by_force = if *forced { ", although it is served or may be" } else { "" };
             format!("asked {issuer} to revoke {serial} ({}){by_force}", reason.as_str())
         }
-        Event::Revoked { issuer, serial } => format!("{issuer} has revoked {serial}"),
+        Event::Revoked { issuer, serial, .. } => format!("{issuer} has revoked {serial}"),
         Event::SetAside { file, why } => format!("a damaged journal was set aside: {file} ({why})"),
         Event::Acknowledged => "acknowledged".to_string(),
     }

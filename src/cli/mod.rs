@@ -1,6 +1,6 @@
 //! One file per command.
 
-mod account;
+pub mod account;
 pub mod check;
 mod config_check;
 pub mod diff;
@@ -19,12 +19,14 @@ pub mod words;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
-use crate::control::{self, Client, PauseBody};
+use crate::control::{self, Client, Ended, LeftAlone, PauseBody};
+use crate::cycle::setup::Setup;
 use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
 use crate::domain::text;
@@ -104,7 +106,7 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
         Command::Plan(arguments) => plan::run(arguments, now).await,
         Command::Renew(arguments) => renew::run(arguments, now).await,
         Command::Revoke(arguments) => revoke::run(arguments, now).await,
-        Command::Account(arguments) => account::run(arguments).await,
+        Command::Account(arguments) => account::run(arguments, now).await,
         Command::Explain(arguments) => explain::run(arguments, now).await,
         Command::Pause(arguments) => pause::pause(arguments, now).await,
         Command::Resume(arguments) => pause::resume(arguments, now).await,
@@ -113,7 +115,7 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
         Command::Diff(arguments) => diff::run(arguments).await,
         Command::Rollback(arguments) => rollback::run(arguments, now).await,
         Command::Vault(command) => vault::run(command, now).await,
-        Command::Config(ConfigCommand::Check(file)) => config_check::run(&file.config).await,
+        Command::Config(ConfigCommand::Check(file)) => config_check::run(&file.config, now).await,
     }
 }
 
@@ -152,16 +154,27 @@ fn print_painted(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// The exit code is that of `revoke` and `account`.
+fn ended(ended: Ended) -> anyhow::Result<u8> {
+    let (line, code) = match ended {
+        Ended::Done(line) => (line, 0),
+        Ended::Refused(line) => (line, 1),
+        Ended::Failed(line) => (line, 2),
+    };
+    print(&(line + "\n"))?;
+    Ok(code)
+}
+
 /// The journal of this host: in our hands, or in those of a certd that runs.
 enum JournalAccess {
-    Ours(Box<Journal>),
+    Ours(Arc<Journal>),
     Daemon(Client),
 }
 
 impl JournalAccess {
     fn open(config: &Config) -> anyhow::Result<Self> {
         match Journal::open(&config.state_dir) {
-            Ok(journal) => Ok(Self::Ours(Box::new(journal))),
+            Ok(journal) => Ok(Self::Ours(Arc::new(journal))),
             Err(JournalError::InUse(_)) => Ok(Self::Daemon(Client::new(&config.state_dir)?)),
             Err(error) => Err(error.into()),
         }
@@ -190,6 +203,14 @@ impl JournalAccess {
         Ok(())
     }
 
+    async fn note_waits(&self, now: Timestamp, waits: Vec<LeftAlone>) -> anyhow::Result<()> {
+        match self {
+            Self::Ours(journal) => control::write_left_alone(journal, now, waits)?,
+            Self::Daemon(client) => client.left_alone(&waits).await?,
+        }
+        Ok(())
+    }
+
     async fn view(&self) -> anyhow::Result<JournalView> {
         match self {
             Self::Ours(journal) => Ok(journal.view()),
@@ -204,4 +225,27 @@ async fn journal_view(config: &Config) -> anyhow::Result<JournalView> {
         return Ok(JournalView::default());
     }
     JournalAccess::open(config)?.view().await.context("could not learn what was attempted so far")
+}
+
+/// The same where there is something to say without it.
+async fn journal_or_none(config: &Config, what_it_lacks: &str) -> JournalView {
+    journal_view(config).await.unwrap_or_else(|error| {
+        eprintln!("certd: {what_it_lacks}: {}", words::one_line(&error));
+        JournalView::default()
+    })
+}
+
+/// What issuers asked a command that only looks is there for every later certd.
+async fn note_waits(config: &Config, setup: &Setup, known: &JournalView, now: Timestamp) {
+    let waits = setup.unnoted_waits(known, now);
+    if waits.is_empty() {
+        return;
+    }
+    let noted = match JournalAccess::open(config) {
+        Ok(journal) => journal.note_waits(now, waits).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = noted {
+        eprintln!("certd: an issuer asks to be left alone, which could not be noted: {}", words::one_line(&error));
+    }
 }

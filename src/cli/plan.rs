@@ -13,7 +13,7 @@ use crate::domain::text::one_line;
 use crate::domain::time::Timestamp;
 use crate::report::json;
 
-use super::{ConfigFile, journal_view, words};
+use super::{ConfigFile, journal_view, note_waits, words};
 
 #[derive(Debug, Args)]
 pub struct PlanArguments {
@@ -50,6 +50,7 @@ pub async fn run(arguments: PlanArguments, now: fn() -> Timestamp) -> anyhow::Re
     let setup = Arc::new(config::build::build(&config)?);
     let journal = journal_view(&config).await?;
     let snapshot = Cycle::new(setup.clone(), now).look(&journal, &|_| {}).await;
+    note_waits(&config, &setup, &journal, now()).await;
     setup.close().await;
     match arguments.format {
         PlanFormat::Text => super::print(&text(&snapshot))?,

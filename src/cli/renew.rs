@@ -92,7 +92,7 @@ fn requested(names: Vec<String>, demand: Demand) -> BTreeMap<CertName, Demand> {
 async fn by_ourselves(
     config: &Config,
     setup: Arc<Setup>,
-    journal: &Journal,
+    journal: &Arc<Journal>,
     names: Vec<String>,
     demand: Demand,
     now: fn() -> Timestamp,
@@ -101,6 +101,7 @@ async fn by_ourselves(
         LogFormat::Human,
         if config.log.level == Level::Info { Level::Warn } else { config.log.level },
     );
+    setup.note_waits(journal, now);
     let names = match names.is_empty() {
         true => managed(&setup, &journal.view(), now).await,
         false => names,

@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::{ConfigFile, JournalAccess};
 use crate::config;
+use crate::control::Ended;
 use crate::domain::revocation::RevocationReason;
 use crate::domain::time::Timestamp;
-use crate::revoke::{Ended, Wanted, revoke};
+use crate::revoke::{Wanted, revoke};
 
 #[derive(Debug, Args)]
 pub struct RevokeArguments {
@@ -31,16 +32,13 @@ pub async fn run(arguments: RevokeArguments, now: fn() -> Timestamp) -> anyhow::
     let wanted = Wanted { what: arguments.what, reason: arguments.reason, force: arguments.force };
     let ended = match JournalAccess::open(&config)? {
         JournalAccess::Daemon(client) => client.revoke(&wanted).await?,
-        JournalAccess::Ours(journal) => Ended::from(revoke(setup.clone(), &journal, &wanted, now).await),
+        JournalAccess::Ours(journal) => {
+            setup.note_waits(&journal, now);
+            Ended::from(revoke(setup.clone(), &journal, &wanted, now).await)
+        }
     };
     setup.close().await;
-    let (line, code) = match ended {
-        Ended::Done(line) => (line, 0),
-        Ended::Refused(line) => (line, 1),
-        Ended::Failed(line) => (line, 2),
-    };
-    super::print(&(line + "\n"))?;
-    Ok(code)
+    super::ended(ended)
 }
 
 fn reason(text: &str) -> Result<RevocationReason, String> {

@@ -8,16 +8,13 @@ use futures_util::future::join_all;
 use tokio::task::JoinSet;
 
 use crate::domain::adopt::Rule;
-use crate::domain::breaker;
 use crate::domain::inventory::{Location, Part};
 use crate::domain::name::{CertName, IssuerName, VaultName};
-use crate::domain::plan::{JournalView, Managed};
+use crate::domain::plan::Managed;
 use crate::domain::policy::Thresholds;
 use crate::domain::text::with_causes;
-use crate::domain::time::Timestamp;
 use crate::issuer::Issuer;
-use crate::journal::Journal;
-use crate::journal::event::Event;
+use crate::issuer::acme::Acme;
 use crate::pki::roots::Roots;
 use crate::source::Source;
 use crate::source::tls::Addresses;
@@ -138,29 +135,10 @@ impl Setup {
         }
     }
 
-    /// Whoever asked to be left alone asked that of every certd, and not of the process that heard it.
-    pub fn keep_quiet(&self, journal: &JournalView, now: Timestamp) {
-        for (name, issuer) in &self.issuers {
-            if let Some(wait) = breaker::asked_for(journal, name, now) {
-                issuer.be_quiet(wait);
-            }
-        }
-    }
-
-    /// What any request of this process heard is there for the next one.
-    pub fn note_quiet(&self, journal: &Journal, now: Timestamp) {
-        let view = journal.view();
-        for (name, issuer) in &self.issuers {
-            let Some(wait) = issuer.quiet() else { continue };
-            let noted = breaker::asked_for(&view, name, now).unwrap_or_default();
-            // The wall clock counts in seconds.
-            if wait <= noted + Duration::from_secs(2) {
-                continue;
-            }
-            let event = Event::LeftAlone { issuer: name.clone(), until: now.plus(wait) };
-            if let Err(error) = journal.append(now, None, event) {
-                tracing::error!(issuer = %name, "{}", with_causes(&error));
-            }
+    pub fn acme(&self, name: &IssuerName) -> Option<&Acme> {
+        match self.issuers.get(name)?.as_ref() {
+            Issuer::Acme(acme) => Some(acme),
+            Issuer::LocalCa(_) | Issuer::VaultPki { .. } => None,
         }
     }
 

@@ -30,6 +30,7 @@ pub mod shared_key;
 pub mod snapshot;
 pub mod text;
 pub mod time;
+pub mod waits;
 
 #[cfg(test)]
 mod tests {

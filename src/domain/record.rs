@@ -12,6 +12,7 @@ use super::cert::{Certificate, Fingerprint};
 use super::name::{CertName, IssuerName};
 use super::plan::Reason;
 use super::time::Timestamp;
+use super::waits::Waits;
 
 /// What the journal knows of one certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,8 +109,14 @@ pub struct JournalView {
     /// When certificates of a set of names were issued within the last days, by `cap::name_set`.
     #[serde(default)]
     pub issued: BTreeMap<String, Vec<Timestamp>>,
+    /// What issuers work on, and want looked at no sooner.
+    #[serde(default)]
+    pub waits: Waits,
     /// When orders were placed that are carried out in steps.
     pub ordered: BTreeMap<IssuerName, Vec<Timestamp>>,
+    /// What certd had revoked, and since when.
+    #[serde(default)]
+    pub revoked: BTreeMap<Fingerprint, Timestamp>,
     /// What was lost with a damaged journal, until somebody acknowledges it.
     #[serde(default)]
     pub set_aside: Option<String>,

@@ -164,11 +164,6 @@ impl Issuer {
         matches!(self, Self::Acme(_))
     }
 
-    /// Whether a turn learns of it what was revoked.
-    pub fn shows_revocations(&self) -> bool {
-        matches!(self, Self::VaultPki { .. })
-    }
-
     /// Whether it is told why.
     pub fn keeps_reasons(&self) -> bool {
         match self {
@@ -196,11 +191,20 @@ impl Issuer {
         }
     }
 
-    /// It asked for that, in whatever life of the process.
-    pub fn be_quiet(&self, wait: Duration) {
+    /// It asked for that, in whatever life of the process: of this address alone, or of all.
+    pub fn recall(&self, about: Option<&str>, wait: Duration) {
+        match (self, about) {
+            (Self::LocalCa(_) | Self::VaultPki { .. }, _) => {}
+            (Self::Acme(acme), None) => acme.http.be_quiet(wait),
+            (Self::Acme(acme), Some(address)) => acme.http.not_before(address, wait),
+        }
+    }
+
+    /// Is told of each wait that it asks for.
+    pub fn be_heard(&self, hearer: acme::http::Hearer) {
         match self {
             Self::LocalCa(_) | Self::VaultPki { .. } => {}
-            Self::Acme(acme) => acme.http.be_quiet(wait),
+            Self::Acme(acme) => acme.http.be_heard(hearer),
         }
     }
 

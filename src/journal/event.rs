@@ -15,6 +15,7 @@ use crate::domain::plan::{JournalView, Reason, Record};
 use crate::domain::progress::Progress;
 use crate::domain::revocation::RevocationReason;
 use crate::domain::time::Timestamp;
+use crate::domain::waits::Waits;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -126,6 +127,9 @@ pub enum Event {
     Revoked {
         issuer: IssuerName,
         serial: String,
+        /// `None` where an older certd noted it.
+        #[serde(default)]
+        fingerprint: Option<Fingerprint>,
     },
     /// The journal of before was damaged, and all that it held is forgotten.
     SetAside {
@@ -252,6 +256,9 @@ pub struct State {
     /// When orders were placed that are carried out in steps.
     #[serde(default)]
     ordered: BTreeMap<IssuerName, Vec<Timestamp>>,
+    /// By a person, and since when.
+    #[serde(default)]
+    revoked: BTreeMap<Fingerprint, Timestamp>,
     last_noted: Option<Timestamp>,
     set_aside: Option<String>,
 }
@@ -259,6 +266,9 @@ pub struct State {
 impl State {
     pub fn fold(&mut self, entry: Entry) {
         self.last_noted = Some(entry.at);
+        if let Event::Revoked { fingerprint: Some(fingerprint), .. } = &entry.event {
+            self.revoked.entry(*fingerprint).or_insert(entry.at);
+        }
         match (entry.certificate, entry.event) {
             (Some(name), event) => self.fold_certificate(name, entry.at, event),
             (None, Event::Paused { until }) => self.paused_until = Some(until),
@@ -426,6 +436,9 @@ impl State {
             issuers,
             issued,
             ordered,
+            revoked: self.revoked.clone(),
+            // No events.
+            waits: Waits::default(),
             last_noted: self.last_noted,
             set_aside: self.set_aside.clone(),
         }

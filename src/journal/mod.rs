@@ -14,9 +14,10 @@ use std::sync::Mutex;
 use redb::{Database, DatabaseError};
 
 use crate::domain::cert::Fingerprint;
-use crate::domain::name::CertName;
+use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::JournalView;
 use crate::domain::time::Timestamp;
+use crate::domain::waits::Waits;
 use crate::failpoint;
 
 use claims::Claims;
@@ -52,6 +53,7 @@ pub struct Journal {
     _lock: File,
     path: PathBuf,
     state: Mutex<State>,
+    waits: Mutex<Waits>,
     pub keys: PendingKeys,
     pub claims: Claims,
 }
@@ -82,11 +84,12 @@ impl Journal {
             }
         };
         table::bring_up_to_date(&database).map_err(failed("bring to its newest format"))?;
+        let waits = table::waits(&database).map_err(failed("read"))?;
         let keys =
             PendingKeys::new(state_dir.join("pending")).map_err(|e| failed("make the key directory of")(e.into()))?;
         let claims =
             Claims::open(state_dir).map_err(|e| failed("read or make the name of this instance beside")(e.into()))?;
-        Ok(Self { database, _lock: lock, path, state: Mutex::new(state), keys, claims })
+        Ok(Self { database, _lock: lock, path, state: Mutex::new(state), waits: Mutex::new(waits), keys, claims })
     }
 
     /// Durable when it returns.
@@ -123,9 +126,25 @@ impl Journal {
         table::note_asked(&self.database, certificate, &(about, again_at)).map_err(failure(&self.path, "write"))
     }
 
+    /// An issuer works on what is at this address. Durable when it returns.
+    pub fn note_wait(
+        &self,
+        at: Timestamp,
+        issuer: &IssuerName,
+        address: &str,
+        until: Timestamp,
+    ) -> Result<(), JournalError> {
+        table::note_wait(&self.database, at, issuer, address, until).map_err(failure(&self.path, "write"))?;
+        let mut waits = self.waits.lock().expect("noting a wait does not panic");
+        waits.forget_past(at);
+        waits.note(issuer, address, until);
+        Ok(())
+    }
+
     /// What planning needs to know.
     pub fn view(&self) -> JournalView {
-        self.locked().view()
+        let waits = self.waits.lock().expect("noting a wait does not panic").clone();
+        JournalView { waits, ..self.locked().view() }
     }
 
     /// The renewal of this certificate that was begun and not closed.
@@ -245,6 +264,31 @@ mod tests {
         let again = Journal::open(dir.path()).unwrap();
         assert_eq!(again.in_flight(&name).unwrap().reason, Reason::Due);
         assert_eq!(again.view().records[&name].in_flight, Some(Reason::Due));
+    }
+
+    #[test]
+    fn what_an_issuer_works_on_is_known_after_a_restart_until_it_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = IssuerName::from("ca");
+        let waits = |now| {
+            let view = Journal::open(dir.path()).unwrap().view();
+            view.waits.of(&issuer, now).map(|(address, wait)| (address.to_string(), wait.as_secs())).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(Timestamp(5)), []);
+        let journal = Journal::open(dir.path()).unwrap();
+        journal.note_wait(Timestamp(5), &issuer, "a", Timestamp(9)).unwrap();
+        journal.note_wait(Timestamp(6), &issuer, "b", Timestamp(20)).unwrap();
+        drop(journal);
+        assert_eq!(waits(Timestamp(6)), [("a".to_string(), 3), ("b".to_string(), 14)]);
+        let journal = Journal::open(dir.path()).unwrap();
+        journal.note_wait(Timestamp(9), &issuer, "b", Timestamp(12)).unwrap();
+        assert_eq!(
+            table::waits(&journal.database).unwrap(),
+            journal.view().waits,
+            "and what is over is forgotten in both"
+        );
+        drop(journal);
+        assert_eq!(waits(Timestamp(6)), [("b".to_string(), 6)]);
     }
 
     #[test]

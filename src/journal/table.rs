@@ -4,8 +4,9 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 
 use super::event::{Entry, State};
 use crate::domain::cert::Fingerprint;
-use crate::domain::name::CertName;
+use crate::domain::name::{CertName, IssuerName};
 use crate::domain::time::Timestamp;
+use crate::domain::waits::Waits;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
@@ -17,6 +18,9 @@ const FOLDED: TableDefinition<u64, &str> = TableDefinition::new("folded");
 
 /// By certificate: which one its CA was asked about, and when it may be asked again. No event, since nothing follows.
 const ASKED: TableDefinition<&str, &str> = TableDefinition::new("asked");
+
+/// By issuer and address: before when that is not to be asked again. No event, since a CA may say so at every look.
+const WAITS: TableDefinition<(&str, &str), &str> = TableDefinition::new("waits");
 
 /// Raised when an older certd could not understand what is written.
 pub(super) const FORMAT: u64 = 3;
@@ -125,6 +129,42 @@ pub(super) fn note_asked(
 ) -> Result<(), Failed> {
     let transaction = database.begin_write()?;
     transaction.open_table(ASKED)?.insert(certificate.0.as_str(), serde_json::to_string(asked)?.as_str())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Those that are over are there still.
+pub(super) fn waits(database: &Database) -> Result<Waits, Failed> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(WAITS) {
+        Ok(table) => table,
+        // It is made with the first one.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Waits::default()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut waits = Waits::default();
+    for row in table.iter()? {
+        let (key, until) = row?;
+        let (issuer, address) = key.value();
+        waits.note(&issuer.into(), address, serde_json::from_str(until.value())?);
+    }
+    Ok(waits)
+}
+
+/// Durable when it returns. Forgets what is over.
+pub(super) fn note_wait(
+    database: &Database,
+    at: Timestamp,
+    issuer: &IssuerName,
+    address: &str,
+    until: Timestamp,
+) -> Result<(), Failed> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(WAITS)?;
+        table.retain(|_, until| serde_json::from_str::<Timestamp>(until).is_ok_and(|until| at < until))?;
+        table.insert((issuer.0.as_str(), address), serde_json::to_string(&until)?.as_str())?;
+    }
     transaction.commit()?;
     Ok(())
 }

@@ -127,9 +127,51 @@ async fn a_change_of_the_key_whose_answer_was_lost_is_finished_by_the_next_order
     let (server, home) = scripted(Script::default());
     home.renewed().await;
     server.fail(Kind::KeyChange, Nth::Only(1), Fault::CutAfter);
-    assert_ne!(home.certd(&["account", "public", "--roll-over"]).await.code, 0);
+    server.fail(Kind::Account, Nth::Only(1), Fault::CutBefore);
+    let lost = home.certd(&["account", "public", "--roll-over"]).await;
+    assert!(lost.code == 2 && lost.out.contains("the account has no other key yet"), "{lost:?}");
     assert_ne!(account(&home)["next_private_key"], Value::Null);
     assert_eq!(home.certd(&["renew", "--force", "web"]).await.code, 0);
     assert_eq!(account(&home)["next_private_key"], Value::Null);
     assert_eq!((server.accounts().len(), server.count(Kind::KeyChange)), (1, 1));
+}
+
+/// Some servers ask for the binding before they look whether they know the key.
+#[tokio::test]
+async fn it_is_finished_where_the_ca_tells_nobody_without_a_binding_which_keys_it_knows() {
+    let (server, home) = scripted(Script::default());
+    home.renewed().await;
+    server.fail(Kind::NewAccount, Nth::Every, Fault::refusal("externalAccountRequired", "who are you"));
+    server.fail(Kind::KeyChange, Nth::Only(1), Fault::CutAfter);
+    server.fail(Kind::Account, Nth::Only(1), Fault::CutBefore);
+    assert_eq!(home.certd(&["account", "public", "--roll-over"]).await.code, 2);
+    assert_eq!(home.certd(&["renew", "--force", "web"]).await.code, 0);
+    assert_eq!(account(&home)["next_private_key"], Value::Null);
+    assert_eq!((server.accounts().len(), server.count(Kind::KeyChange)), (1, 2));
+}
+
+#[tokio::test]
+async fn a_change_of_the_key_whose_answer_was_lost_is_done_where_the_ca_answers_to_the_new_one() {
+    let (server, home) = scripted(Script::default());
+    home.renewed().await;
+    server.fail(Kind::KeyChange, Nth::Only(1), Fault::CutAfter);
+    let rolled = home.certd(&["account", "public", "--roll-over"]).await;
+    assert!(rolled.code == 0 && rolled.out.contains("has another key"), "{rolled:?}");
+    assert_eq!(account(&home)["next_private_key"], Value::Null);
+    assert_eq!(home.certd(&["renew", "--force", "web"]).await.code, 0);
+}
+
+#[tokio::test]
+async fn a_certd_that_runs_changes_its_key_itself_and_goes_on_with_the_new_one() {
+    let (server, home) = scripted(Script::default());
+    let _daemon = home.runs().await;
+    let before = account(&home);
+    let rolled = home.certd(&["account", "public", "--roll-over"]).await;
+    assert!(rolled.code == 0 && rolled.out.contains("has another key"), "{rolled:?}");
+    assert_ne!(account(&home)["private_key"], before["private_key"]);
+    assert_eq!(home.certd(&["renew", "--force", "web"]).await.code, 0);
+    server.fail(Kind::Directory, Nth::Every, Fault::busy(503, Some("3600")));
+    let failed = home.certd(&["account", "public", "--roll-over"]).await;
+    assert!(failed.code == 2 && failed.out.contains("the account has no other key yet"), "{failed:?}");
+    assert_eq!(home.certd(&["account", "elsewhere", "--roll-over"]).await.code, 3);
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use certd::domain::cert::Certificate;
 use certd::pki::{bundle::Bundle, read};
@@ -78,6 +79,17 @@ impl Home {
 
     pub fn start(&self) -> Certd {
         Certd::start(certd().arg("run").arg("--config").arg(self.path("certd.toml")))
+    }
+
+    /// A daemon that has had its first turn.
+    pub async fn runs(&self) -> Certd {
+        let daemon = self.start();
+        let until = Instant::now() + Duration::from_secs(60);
+        while !daemon.log().iter().any(|(_, line)| line.contains("turn completed")) {
+            assert!(Instant::now() < until, "{:?}", daemon.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        daemon
     }
 
     /// Renews it, which must succeed.

@@ -19,7 +19,7 @@ async fn is_left_alone(server: &Ca, home: &Home) {
     for command in [&["renew"][..], &["renew", "--due", "web"], &["renew", "--force", "web"], &["check"], &["plan"]] {
         home.certd(command).await;
     }
-    drop(home.start());
+    drop(home.runs().await);
     assert_eq!(server.requests().len(), before, "{:?}", server.requests_inside_retry_after());
 }
 
@@ -69,11 +69,39 @@ async fn what_a_ca_works_on_is_looked_at_again_no_sooner_than_it_says() {
     assert_eq!(server.requests_inside_retry_after().len(), 0, "{:?}", server.requests_inside_retry_after());
 
     let (server, home) = scripted(Script::default());
-    server.fail(Kind::Order, Nth::Every, Fault::With("Retry-After", "3600".to_string()));
-    server.fail(Kind::Finalize, Nth::Only(1), Fault::Processing(2));
+    // From the first look after its finalization on.
+    server.fail(Kind::Order, Nth::From(4), Fault::With("Retry-After", "3600".to_string()));
+    server.fail(Kind::Finalize, Nth::Only(1), Fault::Processing(9));
     let later = home.certd(&["renew", "web"]).await;
     assert_eq!(later.code, 2, "{later:?}");
     assert!((3500..=3601).contains(&wait(&home).await));
+    for command in [&["renew"][..], &["renew", "--force", "web"], &["plan"]] {
+        home.certd(command).await;
+    }
+    drop(home.runs().await);
+    assert_eq!(server.requests_inside_retry_after().len(), 0, "{:?}", server.requests_inside_retry_after());
+    assert_eq!((server.count(Kind::NewOrder), server.count(Kind::Finalize)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_wait_that_a_command_hears_which_only_looks_is_kept_by_all() {
+    for heard_by in
+        [&["plan"][..], &["check"], &["explain", "web"], &["config", "check"], &["account", "public", "--roll-over"]]
+    {
+        for runs in [false, true] {
+            let (server, home) = scripted(Script::default());
+            home.renewed().await;
+            let _daemon = if runs { Some(home.runs().await) } else { None };
+            server.fail(Kind::Directory, Nth::Every, Fault::busy(503, Some("7200")));
+            home.certd(heard_by).await;
+            let before = server.requests().len();
+            home.certd(&["renew", "--force", "web"]).await;
+            home.certd(&["config", "check"]).await;
+            home.certd(heard_by).await;
+            assert_eq!(server.requests().len(), before, "{heard_by:?} beside a daemon: {runs}");
+            assert_eq!(server.requests_inside_retry_after().len(), 0, "{heard_by:?} beside a daemon: {runs}");
+        }
+    }
 }
 
 #[tokio::test]

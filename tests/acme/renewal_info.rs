@@ -147,3 +147,19 @@ async fn what_pebble_signed_is_revoked_there_and_that_is_read_back() {
     let unknown = world.home.certd(&["revoke", "00aabbccdd"]).await;
     assert!(unknown.code == 1 && unknown.out.contains("nor did an ACME one sign it"), "{unknown:?}");
 }
+
+#[tokio::test]
+async fn what_certd_had_revoked_is_replaced_by_its_next_turn_although_the_ca_tells_nobody() {
+    let (server, home) = scripted(Script::default());
+    let first = home.renewed().await;
+    let revoked = home.certd(&["revoke", "web", "--reason", "key_compromise"]).await;
+    assert!(revoked.out.contains("certd replaces it where web is kept, in its next turn"), "{revoked:?}");
+    let checked = home.certd(&["check"]).await;
+    assert!(checked.code == 2 && checked.out.contains("revoked"), "{checked:?}");
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    assert_ne!(home.leaf().serial, first.serial);
+    let journal = home.journal().await;
+    assert!(journal.contains("began to renew (revoked)"), "{journal}");
+    assert_eq!(home.decision().await["action"], "keep");
+    assert_eq!(server.count(Kind::NewOrder), 2);
+}

@@ -1,6 +1,7 @@
 //! The account of an ACME issuer (RFC 8555, section 7.3): made once, with a key that is durable before the CA hears of
 //! it. One that is gone is never replaced in silence.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -236,12 +237,23 @@ impl Opening<'_> {
         let (Some(next), Some(url)) = (kept.next_key.clone(), kept.url.clone()) else { return Ok((kept, held)) };
         let (old, new) = (self.signing(&kept.key)?, self.signing(&next)?);
         if self.known(&new).await?.as_ref() != Some(&url) {
-            self.change_key(&url, &old, &new).await.map_err(|error| failed("change the account's key", error))?;
+            match self.change_key(&url, &old, &new).await {
+                // It may have known the new one, and not said so to whoever asked without a binding.
+                Err(error) if !self.answers_to(&url, &new).await => {
+                    return Err(failed("change the account's key", error));
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
         failpoint::reached("account_key_changed");
         (kept.key, kept.next_key) = (next, None);
         let held = self.keeper.save(&kept, held).await.map_err(kept_badly)?;
         Ok((kept, held))
+    }
+
+    /// Whether the CA takes this key for that of the account: an update that changes nothing (RFC 8555, section 7.3.2).
+    async fn answers_to(&self, url: &str, key: &SigningKey) -> bool {
+        self.session(Signer::Account { key, url }).post(url, Some(&json!({}))).await.is_ok()
     }
 
     async fn change_key(&self, url: &str, old: &SigningKey, new: &SigningKey) -> Result<(), AcmeError> {
@@ -273,7 +285,9 @@ impl Opening<'_> {
             if let Some(directory) = marker.parent() {
                 std::fs::create_dir_all(directory)?;
             }
-            std::fs::write(marker, format!("{url}\n"))
+            let mut file = std::fs::File::create(marker)?;
+            file.write_all(format!("{url}\n").as_bytes())?;
+            file.sync_all()
         };
         write()
             .map_err(|error| stopped(format!("could not note that there is an account: {}: {error}", marker.display())))

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -33,6 +33,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// While nothing is asked, certd is alive.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
 
+/// Is told of each wait that the server asks for, before anything else is done: of this address alone, or of all.
+pub type Hearer = Box<dyn Fn(Option<&str>, Duration) + Send + Sync>;
+
 /// Cheap to clone: all clones keep silent together.
 #[derive(Clone)]
 pub struct Http(Arc<Shared>);
@@ -42,6 +45,7 @@ struct Shared {
     quiet_until: Mutex<Option<Instant>>,
     /// By address: what a server works on is looked at again no sooner than it says.
     not_before: Mutex<HashMap<String, Instant>>,
+    hearer: OnceLock<Hearer>,
     /// Of the last resource that was made.
     location: Mutex<Option<String>>,
 }
@@ -163,6 +167,7 @@ impl Http {
             client,
             quiet_until: Mutex::default(),
             not_before: Mutex::default(),
+            hearer: OnceLock::new(),
             location: Mutex::default(),
         })))
     }
@@ -196,6 +201,25 @@ impl Http {
         *until = (*until).max(Instant::now().checked_add(wait));
     }
 
+    /// The same of this address alone.
+    pub fn not_before(&self, url: &str, wait: Duration) {
+        let Some(until) = Instant::now().checked_add(wait) else { return };
+        let mut not_before = locked(&self.0.not_before);
+        let known = not_before.entry(url.to_string()).or_insert(until);
+        *known = (*known).max(until);
+    }
+
+    /// The first one is it.
+    pub fn be_heard(&self, hearer: Hearer) {
+        let _ = self.0.hearer.set(hearer);
+    }
+
+    fn tell(&self, about: Option<&str>, wait: Duration) {
+        if let Some(hearer) = self.0.hearer.get() {
+            hearer(about, wait);
+        }
+    }
+
     async fn send(&self, method: reqwest::Method, url: &str, body: Bytes) -> Result<Answer, AcmeError> {
         if let Some(wait) = self.quiet() {
             return Err(AcmeError::LeftAlone { wait });
@@ -205,14 +229,15 @@ impl Http {
         let url = Url::parse(url).ok().filter(|url| url.scheme() == "https");
         let url = url.ok_or_else(|| AcmeError::Address("an address without TLS".to_string()))?;
         let mut request = reqwest::Request::new(method, url);
-        if !body.is_empty() {
+        let is_signed = !body.is_empty();
+        if is_signed {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(SIGNED));
             *request.body_mut() = Some(body.into());
         }
         let answered = self.exchange(request).await;
         crate::pulse::beat();
         let answer = self.judge(answered?)?;
-        self.note_wait(address, &answer);
+        self.note_wait(address, is_signed, &answer);
         Ok(answer)
     }
 
@@ -228,15 +253,16 @@ impl Http {
 
     /// What came with a success is about this address alone, and about the one that it names: that of the order, in the
     /// answer to its finalization (RFC 8555, section 7.4).
-    fn note_wait(&self, url: &str, answer: &Answer) {
-        let asked = crate::http::retry_after(&answer.headers);
-        let until = asked.and_then(|asked| Instant::now().checked_add(asked.wait));
-        let mut not_before = locked(&self.0.not_before);
-        not_before.retain(|_, until| Instant::now() < *until);
-        let Some(until) = until else { return };
+    fn note_wait(&self, url: &str, is_signed: bool, answer: &Answer) {
+        locked(&self.0.not_before).retain(|_, until| Instant::now() < *until);
+        let Some(asked) = crate::http::retry_after(&answer.headers) else { return };
         let named = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
         for url in [Some(url), named].into_iter().flatten() {
-            not_before.insert(url.to_string(), until);
+            self.not_before(url, asked.wait);
+            // When to read once more what is public, whoever reads it keeps.
+            if is_signed {
+                self.tell(Some(url), asked.wait);
+            }
         }
     }
 
@@ -263,6 +289,7 @@ impl Http {
         let retry_after = crate::http::retry_after(&answer.headers);
         if let Some(asked) = retry_after {
             self.be_quiet(asked.wait);
+            self.tell(None, asked.wait);
             if asked.is_capped {
                 tracing::warn!("the CA's server: {asked}; it is left alone for a day at most");
             }

@@ -1,6 +1,7 @@
 //! Where the account of an ACME issuer is kept: a 0600 file, or a secret that several hosts share, written by
 //! check-and-set alone. Its key is durable there before the CA hears of it.
 
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -149,18 +150,14 @@ impl Keeper {
     /// Durable when it returns.
     pub async fn save(&self, kept: &Kept, held: Held) -> Result<Held, KeeperError> {
         match (self, held) {
-            (Self::File(path), Held::Nothing | Held::Version(_)) => match write_new(path, kept) {
-                Err(KeeperError::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-                    Err(KeeperError::Changed(self.place()))
-                }
-                written => written.map(Held::File),
-            },
-            (Self::File(path), Held::File(digest)) => {
+            (Self::File(path), held) => {
+                let _lock = lock(path)?;
                 let there = disk::read(path).map_err(|obstacle| KeeperError::OutOfSight(obstacle.message))?;
-                if there.is_none_or(|bytes| pki::sha256(&bytes) != digest) {
-                    return Err(KeeperError::Changed(self.place()));
+                let there = there.map_or(Held::Nothing, |bytes| Held::File(pki::sha256(&bytes)));
+                match there == held {
+                    true => write(path, kept).map(Held::File),
+                    false => Err(KeeperError::Changed(self.place())),
                 }
-                replace(path, kept).map(Held::File)
             }
             (Self::VaultKv { vault, path }, held) => {
                 let cas = match held {
@@ -235,23 +232,19 @@ fn text_of(fields: &Fields) -> Option<Text> {
     serde_json::from_str(&json).ok()
 }
 
-fn write_new(path: &Path, kept: &Kept) -> Result<[u8; 32], KeeperError> {
+/// Between the look and the rename nobody else writes.
+fn lock(path: &Path) -> Result<File, KeeperError> {
+    let failed = |source| KeeperError::File { doing: "lock", path: path.to_path_buf(), source };
     if let Some(directory) = path.parent() {
-        let failed = |source| KeeperError::File { doing: "make a directory for", path: path.to_path_buf(), source };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     }
-    place(path, kept, |draft| {
-        // Unlike a rename, this replaces nothing that another process put there meanwhile.
-        std::fs::hard_link(draft, path)?;
-        std::fs::remove_file(draft)
-    })
+    let mut options = OpenOptions::new();
+    let lock = options.create(true).append(true).mode(0o600).open(path.with_extension("lock")).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    Ok(lock)
 }
 
-fn replace(path: &Path, kept: &Kept) -> Result<[u8; 32], KeeperError> {
-    place(path, kept, |draft| std::fs::rename(draft, path))
-}
-
-fn place(path: &Path, kept: &Kept, put: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<[u8; 32], KeeperError> {
+fn write(path: &Path, kept: &Kept) -> Result<[u8; 32], KeeperError> {
     let io = |doing| move |source| KeeperError::File { doing, path: path.to_path_buf(), source };
     let draft = path.with_extension("draft");
     // A draft left by a crash keeps its own mode, so it must go first.
@@ -260,11 +253,10 @@ fn place(path: &Path, kept: &Kept, put: impl FnOnce(&Path) -> std::io::Result<()
         Ok(()) | Err(_) => {}
     }
     let text = Zeroizing::new(serde_json::to_string_pretty(&kept.text()).expect("texts are JSON"));
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(io("create"))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(io("create"))?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write"))?;
-    put(&draft).map_err(io("put in place"))?;
+    std::fs::rename(&draft, path).map_err(io("put in place"))?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("make durable"))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("make durable"))?;
     Ok(pki::sha256(text.as_bytes()))
 }

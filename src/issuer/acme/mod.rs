@@ -83,6 +83,13 @@ impl Acme {
         Ok(account)
     }
 
+    /// Gives the account another key; nobody opens it meanwhile.
+    pub async fn roll_over(&self) -> Result<String, IssuerError> {
+        let mut opened = self.opened.lock().await;
+        *opened = None;
+        account::roll_over(&self.account, &self.keeper, &self.http).await
+    }
+
     /// The next step of an order.
     pub async fn sign(&self, order: &Order, progress: Option<&Progress>) -> Result<Signing, IssuerError> {
         let signed = self.step(order, progress).await;
