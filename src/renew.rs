@@ -6,13 +6,15 @@
 mod ask;
 mod outcome;
 
+use std::sync::Arc;
+
 use crate::domain::cap;
 use crate::domain::cert::{Certificate, Fingerprint, Trust};
 use crate::domain::inventory::Sighting;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
 use crate::domain::plan::{Basis, Managed, Origin, Reason};
-use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed};
+use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed, Spec};
 use crate::domain::text::{one_line, with_causes};
 use crate::domain::time::Timestamp;
 use crate::failpoint;
@@ -35,7 +37,7 @@ pub struct Renewal<'a> {
     pub replaced: Option<Certificate>,
     pub store: &'a Store,
     /// In order of preference.
-    pub issuers: &'a [(IssuerName, std::sync::Arc<Issuer>)],
+    pub issuers: &'a [(IssuerName, Arc<Issuer>)],
     pub journal: &'a Journal,
     pub now: fn() -> Timestamp,
 }
@@ -253,7 +255,7 @@ impl Running<'_> {
         };
         let request = Request {
             certificate: self.managed.name.clone(),
-            spec: self.managed.spec.clone(),
+            spec: self.spec_for(&issued.issuer),
             key,
             reason: staged.open.reason,
             replaces: current.leaf().map(Replaced::from),
@@ -266,6 +268,14 @@ impl Running<'_> {
             }
             Err(rejection) => Err(self.given_up(staged, issued, &serial, &rejection.to_string()).await),
         }
+    }
+
+    /// What this issuer could be asked for.
+    fn spec_for(&self, signer: &IssuerName) -> Spec {
+        let spec = self.managed.spec.clone();
+        let takes = |(name, issuer): &(IssuerName, Arc<Issuer>)| name == signer && issuer.takes_lifetimes();
+        let lifetime = spec.lifetime.filter(|_| self.issuers.iter().any(takes));
+        Spec { lifetime, ..spec }
     }
 
     /// The serial of what was signed stays on record, and the next attempt begins anew.

@@ -16,7 +16,7 @@ use crate::domain::revocation::{InTheWay, RevocationReason, in_the_way};
 use crate::domain::snapshot::{Entry, Snapshot};
 use crate::domain::text::{printable, with_causes};
 use crate::domain::time::Timestamp;
-use crate::issuer::{Issuer, IssuerError, Registered};
+use crate::issuer::{Issuer, IssuerError, Registered, Revoked};
 use crate::journal::event::{Event, Issued};
 use crate::journal::{self, Journal, JournalError};
 use crate::pki::read;
@@ -104,7 +104,7 @@ pub async fn revoke(
     note(Event::Revoking { issuer: name.clone(), serial: serial.clone(), reason: wanted.reason, forced })?;
     let failed = |source| RevokeError::Failed { issuer: name.clone(), serial: serial.clone(), source };
     let revoked = issuer.revoke(&registered, wanted.reason).await;
-    let at = revoked.map_err(failed)?.unwrap_or_else(now);
+    let Revoked { at, reason } = revoked.map_err(failed)?;
     tracing::info!(issuer = %name, serial, reason = wanted.reason.as_str(), forced, "revoked");
     // It is, whether or not that can be noted.
     if let Err(error) =
@@ -112,8 +112,8 @@ pub async fn revoke(
     {
         tracing::error!("{}", with_causes(&error));
     }
-    let untold = (!issuer.keeps_reasons()).then_some(wanted.reason);
-    Ok(upshot(&serial, &name, at, untold, certificate))
+    let untold = (reason != wanted.reason).then_some(wanted.reason);
+    Ok(upshot(&serial, &name, at.unwrap_or_else(now), untold, certificate))
 }
 
 fn upshot(
@@ -124,7 +124,7 @@ fn upshot(
     certificate: Option<&CertName>,
 ) -> String {
     let kept = match untold {
-        None | Some(RevocationReason::Unspecified) => String::new(),
+        None => String::new(),
         Some(reason) => format!("; it keeps no reason, so that {} is in certd's journal alone", reason.as_str()),
     };
     let next = match certificate {

@@ -15,9 +15,8 @@ pub struct AcmeIssuer {
     pub directory: Spanned<String>,
     /// What the directory's own server must verify to; the system's roots where there is none.
     pub ca_file: Option<FilePath>,
-    /// What a signed chain must verify to.
-    #[serde(default = "system_roots")]
-    pub roots: Roots,
+    /// What a signed chain must verify to; the system's roots and those of `ca_file` where this says nothing.
+    pub roots: Option<Roots>,
     #[serde(default)]
     pub contact: Vec<Spanned<String>>,
     #[serde(default)]
@@ -129,10 +128,6 @@ pub struct Command {
 pub struct AcmeDnsAccounts {
     pub accounts_file: FilePath,
     pub server: Option<Spanned<String>>,
-}
-
-fn system_roots() -> Roots {
-    Roots::System
 }
 
 /// Let's Encrypt takes 300 new orders of an account in three hours.

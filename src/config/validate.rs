@@ -226,6 +226,7 @@ impl Mistakes<'_> {
         }
         self.issuers(certificate, &certificate.issuer, &certificate.environment);
         self.provable(certificate);
+        self.lifetime_can_be_asked_for(file, &certificate.lifetime, &certificate.issuer);
         self.renewal(file, &certificate.lifetime, &certificate.renew_when_left);
         match certificate.store.get_ref() {
             Store::VaultKv(kv) => {
@@ -253,6 +254,7 @@ impl Mistakes<'_> {
             self.say(file, rule.roots.span(), "adopting without roots would let anything stored reach a CA", hint);
         }
         self.issuers(rule, &rule.issuer, &rule.environment);
+        self.lifetime_can_be_asked_for(file, &rule.lifetime, &rule.issuer);
         self.renewal(file, &rule.lifetime, &rule.renew_when_left);
     }
 

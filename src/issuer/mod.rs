@@ -128,6 +128,14 @@ impl Issuer {
         matches!(self, Self::Acme(_))
     }
 
+    /// Whether it can be asked for a lifetime: what others sign lives for as long as they see fit.
+    pub fn takes_lifetimes(&self) -> bool {
+        match self {
+            Self::LocalCa(_) | Self::VaultPki { .. } => true,
+            Self::Acme(_) => false,
+        }
+    }
+
     /// So many orders in an hour, and no more; `None` sets no bound.
     pub fn orders_per_hour(&self) -> Option<u32> {
         match self {
@@ -145,32 +153,25 @@ impl Issuer {
         }
     }
 
-    /// Returns when the issuer says that it was revoked: asked again, and not taken from the answer. `None` where it says
-    /// that it is, and not since when.
-    pub async fn revoke(
-        &self,
-        registered: &Registered,
-        reason: RevocationReason,
-    ) -> Result<Option<Timestamp>, IssuerError> {
+    /// What the issuer shows: asked again, and not taken from the answer.
+    pub async fn revoke(&self, registered: &Registered, reason: RevocationReason) -> Result<Revoked, IssuerError> {
         match self {
             Self::LocalCa(_) => Err(IssuerError::Stopped("a CA of certd's own keeps no revocation list".to_string())),
-            Self::VaultPki { pki, .. } => pki.revoke(&registered.leaf.serial).await.map(Some),
-            Self::Acme(acme) => Box::pin(acme.revoke(&registered.der, reason)).await.map(|()| None),
+            Self::VaultPki { pki, .. } => {
+                let at = pki.revoke(&registered.leaf.serial).await?;
+                // Vault's API has no room for a reason.
+                Ok(Revoked { at: Some(at), reason: RevocationReason::Unspecified })
+            }
+            Self::Acme(acme) => {
+                let reason = Box::pin(acme.revoke(&registered.der, reason)).await?;
+                Ok(Revoked { at: None, reason })
+            }
         }
     }
 
     /// Whether it says when a certificate is best renewed.
     pub fn advises(&self) -> bool {
         matches!(self, Self::Acme(_))
-    }
-
-    /// Whether it is told why.
-    pub fn keeps_reasons(&self) -> bool {
-        match self {
-            // Vault's API has no room for one.
-            Self::LocalCa(_) | Self::VaultPki { .. } => false,
-            Self::Acme(_) => true,
-        }
     }
 
     /// After so long an order that was sent is answered or given up, on both sides.
@@ -283,6 +284,15 @@ pub struct Registered {
     pub leaf: Certificate,
     pub der: Vec<u8>,
     pub revoked_at: Option<Timestamp>,
+}
+
+/// That a certificate is revoked now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// `None` where the issuer does not say since when.
+    pub at: Option<Timestamp>,
+    /// As far as it takes any.
+    pub reason: RevocationReason,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -31,7 +31,7 @@ fn dns_01(bind: &Bind, updater: &str) -> String {
 }
 
 /// With its key in place.
-fn by_update(bind: &Bind, home: &Home, zone: &str) -> String {
+pub fn by_update(bind: &Bind, home: &Home, zone: &str) -> String {
     fs::copy(bind.key_file(ALGORITHMS[0]), home.path("tsig.key")).unwrap();
     let at = bind.address;
     dns_01(bind, &format!("rfc2136 = {{ server = \"{at}\", tsig_key_file = \"tsig.key\"{zone} }}"))

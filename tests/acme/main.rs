@@ -11,6 +11,7 @@ mod dns;
 mod fallback;
 mod faults;
 mod manners;
+mod openbao;
 mod orders;
 mod persist;
 mod readme;

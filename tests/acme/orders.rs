@@ -174,3 +174,19 @@ async fn a_certificate_that_was_signed_is_kept_whatever_is_said_of_its_other_cha
         assert_eq!((server.count(Kind::NewOrder), server.issued().len()), (1, 1), "{kind:?}");
     }
 }
+
+#[tokio::test]
+async fn a_lifetime_that_only_another_issuer_can_be_asked_for_refuses_nothing_that_the_ca_gives() {
+    let (_server, home) = scripted(Script::default());
+    let certificate = |issuers: &str| {
+        format!(
+            "[[certificate]]\nname = \"web\"\nnames = [\"www.example.org\"]\nissuer = {issuers}\nlifetime = \"400d\"\nstore.file = {{ directory = \"web\" }}\n"
+        )
+    };
+    home.configure_all(HTTP, &certificate("\"public\""));
+    let refused = home.certd(&["renew", "web"]).await;
+    assert!(refused.err.contains("no lifetime can be asked for by ACME"), "{refused:?}");
+    let own = "[issuer.own.local_ca]\ndirectory = \"ca\"\nleaf_lifetime = \"400d\"\n";
+    home.configure_all(HTTP, &format!("{own}{}", certificate("[\"public\", \"own\"]")));
+    assert!(home.renewed().await.lifetime().as_secs() < 100 * 86_400);
+}

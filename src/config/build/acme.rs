@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::{Builder, Declared, Issuer, Spanned};
+use super::{Anchors, Builder, Declared, Issuer, Roots, Spanned};
 use crate::config::acme::{
     AccountPlace, AcmeIssuer, ChallengeTable, DnsChallenge, HttpChallenge, Servers, TlsChallenge,
 };
@@ -56,8 +56,23 @@ impl Builder<'_> {
             preferred_chain: acme.preferred_chain.clone(),
             orders_per_hour: *acme.orders_per_hour.get_ref(),
             patience: acme.patience.get_ref().0,
-            roots: self.roots(table, &acme.roots)?,
+            roots: self.acme_roots(table, acme)?,
         }))
+    }
+
+    /// A private CA mostly has its own server's certificate signed by the root that it signs for others with.
+    fn acme_roots(&mut self, table: &Declared<Issuer>, acme: &AcmeIssuer) -> Option<Arc<Anchors>> {
+        match (&acme.roots, &acme.ca_file) {
+            (Some(roots), _) => self.roots(table, roots),
+            (None, None) => self.roots(table, &Roots::System),
+            (None, Some(ca_file)) => {
+                let own = self.roots(table, &Roots::Files(vec![ca_file.clone()]))?;
+                // A host without roots of its own can do without them here.
+                let system = Anchors::system().ok().map(Arc::new);
+                let all: Vec<_> = [Some(own), system].into_iter().flatten().collect();
+                Some(Arc::new(Anchors::together(&all)))
+            }
+        }
     }
 
     fn http(&mut self, table: &Declared<Issuer>, acme: &AcmeIssuer) -> Option<Http> {

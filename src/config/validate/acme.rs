@@ -1,9 +1,11 @@
 //! The rules over `[issuer.NAME.acme]`.
 
+use toml::Spanned;
 use url::Url;
 
 use super::{LONGEST_DEADLINE, Mistakes};
 use crate::config::acme::{AccountPlace, AcmeIssuer};
+use crate::config::value::Period;
 use crate::config::{Certificate, Declared, Issuer, rules};
 use crate::domain::name::San;
 use crate::issuer::acme::MOST_NAMES;
@@ -80,6 +82,23 @@ impl Mistakes<'_> {
                     self.say(certificate.file, name.span(), what, format!("it takes {needs}"));
                 }
             }
+        }
+    }
+
+    /// By ACME a certificate lives for as long as the CA's profile has it.
+    pub(super) fn lifetime_can_be_asked_for(
+        &mut self,
+        file: usize,
+        lifetime: &Option<Spanned<Period>>,
+        issuers: &[Spanned<String>],
+    ) {
+        let Some(lifetime) = lifetime else { return };
+        let is_acme = |name: &Spanned<String>| {
+            matches!(self.config.issuers.get(name.get_ref()).map(|table| &**table), Some(Issuer::Acme(_)))
+        };
+        if !issuers.is_empty() && issuers.iter().all(is_acme) {
+            let hint = "leave it out; where the CA has several, its profile decides: set profile in the issuer's table";
+            self.say(file, lifetime.span(), "no lifetime can be asked for by ACME", hint);
         }
     }
 }

@@ -227,17 +227,24 @@ impl Acme {
         account::directory(&self.account, &self.http).await
     }
 
-    /// An ACME server tells nobody whether a certificate is revoked, but to whoever asks for it a second time.
-    pub async fn revoke(&self, der: &[u8], reason: RevocationReason) -> Result<(), IssuerError> {
+    /// An ACME server tells nobody whether a certificate is revoked, but to whoever asks for it a second time. Returns the
+    /// reason that it took: some take none.
+    pub async fn revoke(&self, der: &[u8], reason: RevocationReason) -> Result<RevocationReason, IssuerError> {
         self.read_account_again().await;
         let account = self.account().await?;
         let doing = "have the certificate revoked";
-        match order::revoke(&account, der, reason).await {
+        let mut reason = reason;
+        let mut revoked = order::revoke(&account, der, reason).await;
+        if matches!(&revoked, Err(error) if error.is("badRevocationReason")) {
+            reason = RevocationReason::Unspecified;
+            revoked = order::revoke(&account, der, reason).await;
+        }
+        match revoked {
             Err(error) if !error.is("alreadyRevoked") && !error.may_be_done() => return Err(failed(doing, error)),
             Ok(()) | Err(_) => {}
         }
         match order::revoke(&account, der, reason).await {
-            Err(error) if error.is("alreadyRevoked") => Ok(()),
+            Err(error) if error.is("alreadyRevoked") => Ok(reason),
             Err(error) => Err(failed(doing, error)),
             Ok(()) => Err(stopped("the CA said that it revoked it, and then did so once more: look there".to_string())),
         }
