@@ -11,6 +11,7 @@ mod dns;
 mod fallback;
 mod faults;
 mod manners;
+mod network;
 mod openbao;
 mod orders;
 mod persist;

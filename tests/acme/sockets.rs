@@ -72,7 +72,8 @@ async fn a_socket_that_was_not_handed_over_is_told_with_the_setting_that_it_need
     assert!(failed.out.contains("set FileDescriptorName=certd-http in a .socket unit of certd"), "{failed:?}");
 }
 
-/// By a daemon that systemd starts at the first connection: once as it finds nothing, and once as a person asks for it.
+/// By a daemon that systemd starts at the first connection: once as it finds nothing, and once as a person asks for it of
+/// the one that has read its configuration anew.
 async fn renewed_twice_at(home: &Home, address: &str, name: &str) {
     let mut command = Command::new("systemd-socket-activate");
     command.args(["-l", address, &format!("--fdname={name}"), "-E", "TMPDIR", BINARY, "run", "--config"]);
@@ -83,6 +84,8 @@ async fn renewed_twice_at(home: &Home, address: &str, name: &str) {
     until("it is renewed", async || home.path("web/fullchain.pem").exists()).await;
     let first = home.leaf();
     assert_eq!(first.names[0].to_string(), "www.example.test");
+    certd.signal("HUP");
+    until("it is reloaded", async || certd.log().iter().any(|(_, line)| line.contains("reloaded"))).await;
     let again = home.certd(&["renew", "--force", "web"]).await;
     assert_eq!(again.code, 0, "{again:?}");
     assert_ne!(home.leaf().fingerprint, first.fingerprint);

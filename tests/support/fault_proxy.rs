@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::loopback::Identity;
 use super::secrets::{self, Kind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ const OTHER: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 26\r\n\r\n{\"data\":{\"another\":\"one\"}}";
 
 pub struct FaultProxy {
-    /// `http://HOST:PORT`.
+    /// `http://HOST:PORT`, or `https`.
     pub address: String,
     seen: Arc<Mutex<Seen>>,
 }
@@ -80,17 +83,27 @@ struct Seen {
 
 impl FaultProxy {
     pub fn new(upstream: &str, rules: Vec<(Spot, Fault)>) -> Self {
+        Self::before(upstream, rules, None)
+    }
+
+    /// One that speaks TLS, as this, before a server that does not.
+    pub fn secured(upstream: &str, rules: Vec<(Spot, Fault)>, identity: &Identity) -> Self {
+        Self::before(upstream, rules, Some(identity.acceptor().config().clone()))
+    }
+
+    fn before(upstream: &str, rules: Vec<(Spot, Fault)>, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
         let met = vec![0; rules.len()];
         let seen = Arc::new(Mutex::new(Seen { rules, met, ..Seen::default() }));
         let upstream = upstream.trim_start_matches("http://").to_string();
         let shared = seen.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let (upstream, seen) = (upstream.clone(), shared.clone());
+                let (upstream, seen, tls) = (upstream.clone(), shared.clone(), tls.clone());
                 // A connection that ends in the middle is the end of its thread and of nothing else.
-                thread::spawn(move || drop(serve(client, &upstream, &seen)));
+                thread::spawn(move || drop(serve(Client::new(client, tls), &upstream, &seen)));
             }
         });
         Self { address, seen }
@@ -139,10 +152,64 @@ impl Seen {
     }
 }
 
-fn serve(mut client: TcpStream, upstream: &str, seen: &Mutex<Seen>) -> std::io::Result<()> {
+/// Whoever is connected, in the clear or not.
+enum Client {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
+}
+
+impl Client {
+    fn new(stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> Self {
+        match tls {
+            None => Self::Plain(stream),
+            Some(config) => Self::Tls(Box::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream))),
+        }
+    }
+
+    fn wire(self) -> TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.sock,
+        }
+    }
+
+    fn shut_down(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tls(stream) => stream.sock.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl Read for Client {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(into),
+            Self::Tls(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Client {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes).and_then(|written| stream.flush().map(|()| written)),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+fn serve(mut client: Client, upstream: &str, seen: &Mutex<Seen>) -> std::io::Result<()> {
     let mut server = TcpStream::connect(upstream)?;
     loop {
-        let request = message(&mut client)?;
+        let request = message(&mut client, is_whole)?;
         let head = String::from_utf8_lossy(&request[..head_of(&request)]).into_owned();
         let token = head.lines().find_map(|line| line.strip_prefix("x-vault-token: "));
         let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1");
@@ -156,7 +223,9 @@ fn serve(mut client: TcpStream, upstream: &str, seen: &Mutex<Seen>) -> std::io::
             _ => {}
         }
         server.write_all(&request)?;
-        let answer = message(&mut server)?;
+        // It may have the length of what it leaves out (RFC 9110, section 9.3.2).
+        let is_answered = if line.starts_with("HEAD ") { |bytes: &[u8]| head_of(bytes) > 0 } else { is_whole };
+        let answer = message(&mut server, is_answered)?;
         let other = seen.lock().unwrap().another(line);
         seen.lock().unwrap().answers.push((line.to_string(), answer.clone()));
         match fault {
@@ -169,11 +238,11 @@ fn serve(mut client: TcpStream, upstream: &str, seen: &Mutex<Seen>) -> std::io::
 }
 
 /// What is closed without lingering is not ended but reset.
-fn reset(client: TcpStream) -> std::io::Result<()> {
-    tokio::net::TcpSocket::from_std_stream(client).set_zero_linger()
+fn reset(client: Client) -> std::io::Result<()> {
+    tokio::net::TcpSocket::from_std_stream(client.wire()).set_zero_linger()
 }
 
-fn spoil(client: &mut TcpStream, answer: &[u8], fault: Fault) -> std::io::Result<()> {
+fn spoil(client: &mut Client, answer: &[u8], fault: Fault) -> std::io::Result<()> {
     match fault {
         Fault::Latency => {
             thread::sleep(LATER);
@@ -181,7 +250,7 @@ fn spoil(client: &mut TcpStream, answer: &[u8], fault: Fault) -> std::io::Result
         }
         Fault::HalfClose => {
             client.write_all(&answer[..answer.len() / 2])?;
-            client.shutdown(Shutdown::Write)?;
+            client.shut_down()?;
             thread::sleep(LATER);
             Ok(())
         }
@@ -203,7 +272,7 @@ fn spoil(client: &mut TcpStream, answer: &[u8], fault: Fault) -> std::io::Result
 }
 
 /// One request or answer, head and body.
-fn message(from: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+fn message(from: &mut impl Read, is_whole: fn(&[u8]) -> bool) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 65_536];
     loop {
