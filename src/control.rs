@@ -36,6 +36,7 @@ pub enum Command {
     Renew(RenewCommand),
     Revoke(RevokeCommand),
     RollOver(RollOverCommand),
+    LeaveAlone(LeaveAloneCommand),
 }
 
 /// Asks for a revocation, which goes on beside the turns.
@@ -48,6 +49,12 @@ pub struct RevokeCommand {
 pub struct RollOverCommand {
     pub issuer: IssuerName,
     pub answer: oneshot::Sender<Ended>,
+}
+
+/// Tells of issuers that asked another process for that.
+pub struct LeaveAloneCommand {
+    pub waits: Vec<LeftAlone>,
+    pub answer: oneshot::Sender<Result<(), JournalError>>,
 }
 
 /// How it ended, and that in a line.
@@ -98,6 +105,8 @@ pub struct PauseBody {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftAlone {
     pub issuer: IssuerName,
+    /// The address of its directory.
+    pub server: Option<String>,
     pub until: Timestamp,
 }
 
@@ -243,12 +252,14 @@ async fn left_alone(
     State(shared): State<Shared>,
     Json(waits): Json<Vec<LeftAlone>>,
 ) -> Result<(), (StatusCode, String)> {
-    write_left_alone(&shared.journal, (shared.now)(), waits).map_err(|error| failed(&error))
+    let (answer, answered) = oneshot::channel();
+    shared.commands.send(Command::LeaveAlone(LeaveAloneCommand { waits, answer })).await.map_err(|_| stopping())?;
+    answered.await.map_err(|_| stopping())?.map_err(|error| failed(&error))
 }
 
 /// Whoever heard it.
 pub fn write_left_alone(journal: &Journal, now: Timestamp, waits: Vec<LeftAlone>) -> Result<(), JournalError> {
-    let mut events = waits.into_iter().map(|LeftAlone { issuer, until }| Event::LeftAlone { issuer, until });
+    let mut events = waits.into_iter().map(|LeftAlone { issuer, until, .. }| Event::LeftAlone { issuer, until });
     events.try_for_each(|event| journal.append(now, None, event))
 }
 

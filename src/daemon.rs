@@ -21,7 +21,9 @@ use tokio_cron_scheduler::JobSchedulerError;
 use crate::cli::account;
 use crate::cli::words::did_you_mean;
 use crate::config::{self, Config, ConfigErrors};
-use crate::control::{self, Answer, Command, Ended, RenewCommand, RevokeCommand, RollOverCommand, Upshot};
+use crate::control::{
+    self, Answer, Command, Ended, LeaveAloneCommand, RenewCommand, RevokeCommand, RollOverCommand, Upshot,
+};
 use crate::cycle::setup::Setup;
 use crate::cycle::{Cycle, Turn};
 use crate::domain::name::CertName;
@@ -68,7 +70,7 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
     let signals = Signals::new()?;
     let setup = Arc::new(config::build::build(&config)?);
     let journal = Arc::new(Journal::open(&config.state_dir)?);
-    setup.note_waits(&journal, now);
+    setup.keep_waits(&journal, now);
     let own = Arc::new(OwnMetrics::new(now()));
     let page = Arc::new(Page::new(own.clone(), setup.interval));
     page.depends_on(setup.vaults.values().cloned().collect());
@@ -216,6 +218,7 @@ impl Daemon {
             Command::Renew(command) => self.note(command),
             Command::Revoke(command) => self.revoke(command),
             Command::RollOver(command) => self.roll_over(command),
+            Command::LeaveAlone(command) => self.leave_alone(command),
         }
     }
 
@@ -234,6 +237,14 @@ impl Daemon {
         tokio::spawn(async move {
             let _ = answer.send(account::rolled_over(&setup, &issuer).await);
         });
+    }
+
+    /// From now on, also in a turn that runs.
+    fn leave_alone(&self, LeaveAloneCommand { mut waits, answer }: LeaveAloneCommand) {
+        waits.retain(|wait| self.setup.is_asked_by(wait));
+        let noted = control::write_left_alone(&self.journal, (self.now)(), waits);
+        self.setup.recall_waits(&self.journal.view(), (self.now)());
+        let _ = answer.send(noted);
     }
 
     fn note(&mut self, command: RenewCommand) {
@@ -341,7 +352,7 @@ impl Daemon {
         match config::load(&self.path).and_then(|config| Ok((config::build::build(&config)?, config))) {
             Ok((setup, config)) => {
                 self.setup = Arc::new(setup);
-                self.setup.note_waits(&self.journal, self.now);
+                self.setup.keep_waits(&self.journal, self.now);
                 self.tending = self.setup.tend();
                 self.page.depends_on(self.setup.vaults.values().cloned().collect());
                 self.schedule.at_once((self.now)());

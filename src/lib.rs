@@ -25,7 +25,7 @@
 //!    decides, [`cycle::execute`] acts.
 //! 2. [`domain`]: the rules. `inventory` (what was seen), `check` (what is wrong), `adopt` (what is ours), `drift` (what
 //!    is served against what is stored), `shared_key` (one key in two places),
-//!    `plan` (what to do; `breaker`, `waits`, `cap` and `orders` what stops it, `fallback` whom it may ask, `advice` what a CA
+//!    `plan` (what to do; `breaker`, `cap` and `orders` what stops it, `fallback` whom it may ask, `advice` what a CA
 //!    wishes), `renewal` (what may be stored), `snapshot` (the outcome).
 //! 3. [`renew`]: one renewal, a step at a time over its entry in the [`journal`].
 //! 4. [`daemon`]: when turns happen. [`control`]: what people ask of a daemon that runs.
@@ -73,8 +73,8 @@
 //!   certificate, else a 0600 file.
 //! - An issuer that may have signed is asked again only when it is known that it has not (`renew::ask`).
 //! - An order that takes several steps is journalled after each, before the next is taken (`domain::progress`).
-//! - Who asked to be left alone is not asked by any later process, nor for a person: each wait is durable before anything
-//!   else is done (`cycle::waits`).
+//! - Who asked to be left alone is not asked by any later process, nor for a person: what acts
+//!   notes each wait before it goes on, and what only looks at its end (`cycle::waits`).
 //! - Of several instances one renews: each step that cannot be undone is fenced by the version of the staging record.
 //! - Nothing is said to be missing, and nothing renewed, on a read that a standby may have answered from behind:
 //!   what is looked at is at least as new as the look (`vault::Vault::catch_up`).

@@ -14,7 +14,7 @@ use crate::domain::inventory::Sighting;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
 use crate::domain::plan::{Basis, Managed, Origin, Reason};
-use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed, Spec};
+use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed};
 use crate::domain::text::{one_line, with_causes};
 use crate::domain::time::Timestamp;
 use crate::failpoint;
@@ -255,10 +255,11 @@ impl Running<'_> {
         };
         let request = Request {
             certificate: self.managed.name.clone(),
-            spec: self.spec_for(&issued.issuer),
+            spec: self.managed.spec.clone(),
             key,
             reason: staged.open.reason,
             replaces: current.leaf().map(Replaced::from),
+            lifetime_is_given: self.gives_lifetimes(&issued.issuer),
         };
         match request.accept((self.now)(), signed) {
             Ok(certified) => {
@@ -270,12 +271,8 @@ impl Running<'_> {
         }
     }
 
-    /// What this issuer could be asked for.
-    fn spec_for(&self, signer: &IssuerName) -> Spec {
-        let spec = self.managed.spec.clone();
-        let takes = |(name, issuer): &(IssuerName, Arc<Issuer>)| name == signer && issuer.takes_lifetimes();
-        let lifetime = spec.lifetime.filter(|_| self.issuers.iter().any(takes));
-        Spec { lifetime, ..spec }
+    fn gives_lifetimes(&self, signer: &IssuerName) -> bool {
+        self.issuers.iter().any(|(name, issuer)| name == signer && !issuer.takes_lifetimes())
     }
 
     /// The serial of what was signed stays on record, and the next attempt begins anew.

@@ -125,7 +125,7 @@ fn upshot(
 ) -> String {
     let kept = match untold {
         None => String::new(),
-        Some(reason) => format!("; it keeps no reason, so that {} is in certd's journal alone", reason.as_str()),
+        Some(reason) => format!("; it took no reason, so that {} is in certd's journal alone", reason.as_str()),
     };
     let next = match certificate {
         Some(certificate) => {

@@ -61,7 +61,14 @@ fn certified() -> CertifiedKey {
         renewal: RenewalPolicy::default(),
     };
     let key = key::from_der(&pair.serialize_der()).unwrap();
-    let request = Request { certificate: "web".into(), spec, key, reason: Reason::Forced, replaces: None };
+    let request = Request {
+        certificate: "web".into(),
+        spec,
+        key,
+        reason: Reason::Forced,
+        replaces: None,
+        lifetime_is_given: false,
+    };
     request.accept(NOW, Signed { chain, ders, trust: Trust::NotJudged }).unwrap()
 }
 

@@ -41,7 +41,7 @@ async fn roll_over(config: &Config, setup: &Setup, name: &IssuerName, now: fn() 
     match JournalAccess::open(config)? {
         JournalAccess::Daemon(client) => Ok(client.roll_over(name).await?),
         JournalAccess::Ours(journal) => {
-            setup.note_waits(&journal, now);
+            setup.keep_waits(&journal, now);
             Ok(rolled_over(setup, name).await)
         }
     }
@@ -52,7 +52,7 @@ pub async fn rolled_over(setup: &Setup, name: &IssuerName) -> Ended {
     let Some(acme) = setup.acme(name) else { return Ended::Refused(unknown(name)) };
     match acme.roll_over().await {
         Ok(url) => Ended::Done(format!("{} has another key, kept at {}", message(&url), acme.keeper.place())),
-        Err(error) => Ended::Failed(format!("the account has no other key yet: {}", message(&with_causes(&error)))),
+        Err(error) => Ended::Failed(message(&with_causes(&error))),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Timestamp;
 use crate::report::{self, Format};
 
-use super::{journal_or_none, note_waits, words};
+use super::{journal_view, note_waits, words};
 use targets::Looks;
 
 const DEFAULT_CONFIG: &str = "/etc/certd/certd.toml";
@@ -85,11 +85,7 @@ async fn check(arguments: &CheckArguments, now: fn() -> Timestamp) -> anyhow::Re
     let named = targets::named(arguments)?;
     let config = configuration(arguments, named.is_empty())?;
     let thresholds = thresholds(arguments, &config)?;
-    let journal = if named.is_empty() {
-        journal_or_none(&config, "pauses and failed attempts are not shown").await
-    } else {
-        JournalView::default()
-    };
+    let journal = if named.is_empty() { journal_of(&config).await } else { JournalView::default() };
     let (setup, looks) = match named.is_empty() {
         true => (config::build::build(&config)?, Looks::default()),
         false => targets::setup(arguments, &config, &named)?,
@@ -145,6 +141,13 @@ fn thresholds(arguments: &CheckArguments, config: &Config) -> anyhow::Result<Thr
 }
 
 /// Who checks need not be who runs the daemon, so an unreadable journal does not stop the check.
+async fn journal_of(config: &Config) -> JournalView {
+    journal_view(config).await.unwrap_or_else(|error| {
+        eprintln!("certd: pauses and failed attempts are not shown: {}", words::one_line(&error));
+        JournalView::default()
+    })
+}
+
 async fn look(setup: Arc<Setup>, journal: &JournalView, now: fn() -> Timestamp) -> Snapshot {
     let progress = ProgressBar::hidden();
     let mut cycle = Cycle::new(setup, now);

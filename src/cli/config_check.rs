@@ -12,7 +12,7 @@ use crate::issuer::acme::insist_on_profile;
 use crate::issuer::vault_pki::VaultPki;
 use crate::vault::VaultError;
 
-use super::{journal_or_none, note_waits};
+use super::{journal_view, note_waits, words};
 
 /// It is a check of a file: a Vault that does not answer at once is not waited for.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -34,10 +34,17 @@ pub async fn run(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     if !unreadable {
         records(&setup).await;
         if setup.issuers.values().any(|issuer| matches!(**issuer, Issuer::Acme(_))) {
-            let journal = journal_or_none(&config, "which issuers asked to be left alone is not known").await;
-            setup.recall_waits(&journal, now());
-            directories(&setup).await;
-            note_waits(&config, &setup, &journal, now()).await;
+            match journal_view(&config).await {
+                Ok(journal) => {
+                    setup.recall_waits(&journal, now());
+                    directories(&setup).await;
+                    note_waits(&config, &setup, &journal, now()).await;
+                }
+                Err(error) => eprintln!(
+                    "certd: no ACME CA is asked, since it is not known which of them asked to be left alone: {}",
+                    words::one_line(&error)
+                ),
+            }
         }
         setup.close().await;
     }

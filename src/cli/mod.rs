@@ -227,18 +227,11 @@ async fn journal_view(config: &Config) -> anyhow::Result<JournalView> {
     JournalAccess::open(config)?.view().await.context("could not learn what was attempted so far")
 }
 
-/// The same where there is something to say without it.
-async fn journal_or_none(config: &Config, what_it_lacks: &str) -> JournalView {
-    journal_view(config).await.unwrap_or_else(|error| {
-        eprintln!("certd: {what_it_lacks}: {}", words::one_line(&error));
-        JournalView::default()
-    })
-}
-
 /// What issuers asked a command that only looks is there for every later certd.
 async fn note_waits(config: &Config, setup: &Setup, known: &JournalView, now: Timestamp) {
     let waits = setup.unnoted_waits(known, now);
-    if waits.is_empty() {
+    // Looking begins no journal.
+    if waits.is_empty() || !Journal::exists(&config.state_dir) {
         return;
     }
     let noted = match JournalAccess::open(config) {

@@ -18,7 +18,7 @@ use crate::domain::text::{self, one_line};
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 
-use super::{ConfigFile, JournalAccess};
+use super::{ConfigFile, JournalAccess, note_waits};
 
 #[derive(Debug, Args)]
 pub struct RenewArguments {
@@ -66,7 +66,12 @@ async fn ask(
     match JournalAccess::open(config)? {
         JournalAccess::Daemon(client) => {
             let names = match names.is_empty() {
-                true => managed(setup, &client.journal().await?, now).await,
+                true => {
+                    let journal = client.journal().await?;
+                    let names = managed(setup, &journal, now).await;
+                    note_waits(config, setup, &journal, now()).await;
+                    names
+                }
                 false => names,
             };
             Ok(client.renew(requested(names, demand)).await?)
@@ -101,7 +106,7 @@ async fn by_ourselves(
         LogFormat::Human,
         if config.log.level == Level::Info { Level::Warn } else { config.log.level },
     );
-    setup.note_waits(journal, now);
+    setup.keep_waits(journal, now);
     let names = match names.is_empty() {
         true => managed(&setup, &journal.view(), now).await,
         false => names,

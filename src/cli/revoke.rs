@@ -33,7 +33,7 @@ pub async fn run(arguments: RevokeArguments, now: fn() -> Timestamp) -> anyhow::
     let ended = match JournalAccess::open(&config)? {
         JournalAccess::Daemon(client) => client.revoke(&wanted).await?,
         JournalAccess::Ours(journal) => {
-            setup.note_waits(&journal, now);
+            setup.keep_waits(&journal, now);
             Ended::from(revoke(setup.clone(), &journal, &wanted, now).await)
         }
     };

@@ -34,14 +34,24 @@ impl IssuerRecord {
     /// `retry_after` is what the issuer itself asked for.
     pub fn fail(&mut self, at: Timestamp, retry_after: Option<Duration>) {
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
-        let own = retry_after.map(|wait| at.plus(wait.min(LONGEST_RETRY_AFTER)));
         let surplus = self.consecutive_failures.checked_sub(FAILURES);
         let opened = surplus.map(|surplus| at.plus((FIRST * 2_u32.pow(surplus.min(6))).min(LONGEST)));
-        // What lies further ahead than any wait was noted by a clock that was wrong, and must not hide this one.
-        let before = self.open_until.filter(|until| at.until(*until) <= LONGEST_RETRY_AFTER);
-        self.open_until = before.max(own).max(opened);
-        self.asked_until = self.asked_until.filter(|until| at.until(*until) <= LONGEST_RETRY_AFTER).max(own);
+        self.open_until = credible(self.open_until, at).max(opened);
+        if let Some(wait) = retry_after {
+            self.leave_alone(at, at.plus(wait.min(LONGEST_RETRY_AFTER)));
+        }
     }
+
+    /// It asks for that itself.
+    pub fn leave_alone(&mut self, at: Timestamp, until: Timestamp) {
+        self.open_until = credible(self.open_until, at).max(Some(until));
+        self.asked_until = credible(self.asked_until, at).max(Some(until));
+    }
+}
+
+/// What lies further ahead than any wait was noted by a clock that was wrong, and must hide none.
+fn credible(until: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
+    until.filter(|until| at.until(*until) <= LONGEST_RETRY_AFTER)
 }
 
 /// When the first of these issuers may be asked again, and which, where all are left alone.

@@ -58,6 +58,8 @@ pub struct Request {
     pub key: PrivateKey,
     pub reason: Reason,
     pub replaces: Option<Replaced>,
+    /// The issuer gives what it signs a lifetime of its own, and cannot be asked for another.
+    pub lifetime_is_given: bool,
 }
 
 /// A private key and the chain that certifies it. Only [`Request::accept`] makes one, so whatever
@@ -160,7 +162,8 @@ impl Request {
         if leaf.not_before > now.plus(CLOCK_SKEW) {
             return Err(Rejection::NotYetValid(leaf.not_before));
         }
-        if let Some(asked) = self.spec.lifetime.filter(|asked| leaf.lifetime() < *asked / 2) {
+        let asked = self.spec.lifetime.filter(|_| !self.lifetime_is_given);
+        if let Some(asked) = asked.filter(|asked| leaf.lifetime() < *asked / 2) {
             return Err(Rejection::TooShort { got: leaf.lifetime(), asked });
         }
         let due = self.spec.renewal.due_at(leaf);
@@ -178,7 +181,7 @@ impl Request {
     /// An operator who asks for much less than before wants an earlier end. Less by a little is a CA
     /// that backdates, not a change of mind.
     fn shortens(&self, old: &Replaced) -> bool {
-        self.spec.lifetime.is_some_and(|asked| asked < old.lifetime / 2)
+        self.lifetime_is_given || self.spec.lifetime.is_some_and(|asked| asked < old.lifetime / 2)
     }
 }
 
@@ -197,6 +200,7 @@ mod tests {
             key: private_key(),
             reason: Reason::Due,
             replaces: None,
+            lifetime_is_given: false,
         }
     }
 
@@ -289,6 +293,23 @@ mod tests {
         assert_eq!(asking(40 * DAY), None);
         let got = 40 * DAY - SECOND;
         assert_eq!(asking(got), Some(Rejection::TooShort { got, asked }));
+    }
+
+    #[test]
+    fn where_no_lifetime_can_be_asked_for_it_is_no_measure_and_may_end_before_the_old_one() {
+        let old = Certificate { not_after: NOW.plus(133 * DAY), ..leaf(&[NAME]) };
+        let asking = |lifetime_is_given| {
+            let spec = Spec { lifetime: Some(400 * DAY), ..spec(&[NAME]) };
+            rejection(Request { spec, lifetime_is_given, ..replacing(&old) }, fresh())
+        };
+        assert_eq!(asking(true), None);
+        assert_eq!(asking(false), Some(Rejection::TooShort { got: 90 * DAY, asked: 400 * DAY }));
+        let spec = || Spec { lifetime: None, ..spec(&[NAME]) };
+        let given =
+            |lifetime_is_given| rejection(Request { spec: spec(), lifetime_is_given, ..replacing(&old) }, fresh());
+        let new = NOW.plus(90 * DAY);
+        assert_eq!(given(true), None);
+        assert_eq!(given(false), Some(Rejection::EndsBeforeTheOld { old: old.not_after, new }));
     }
 
     /// cert-manager#7741: a fresh certificate that is already due is refused once, instead of

@@ -278,9 +278,7 @@ impl State {
             }
             (None, Event::Acknowledged) => self.set_aside = None,
             (None, Event::LeftAlone { issuer, until }) => {
-                let record = self.issuers.entry(issuer).or_default();
-                record.asked_until = record.asked_until.max(Some(until));
-                record.open_until = record.open_until.max(Some(until));
+                self.issuers.entry(issuer).or_default().leave_alone(entry.at, until);
             }
             // Only pauses concern all certificates; anything else without a name changes nothing.
             (None, _) => {}

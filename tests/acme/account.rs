@@ -129,7 +129,7 @@ async fn a_change_of_the_key_whose_answer_was_lost_is_finished_by_the_next_order
     server.fail(Kind::KeyChange, Nth::Only(1), Fault::CutAfter);
     server.fail(Kind::Account, Nth::Only(1), Fault::CutBefore);
     let lost = home.certd(&["account", "public", "--roll-over"]).await;
-    assert!(lost.code == 2 && lost.out.contains("the account has no other key yet"), "{lost:?}");
+    assert!(lost.code == 2 && lost.out.contains("it is not known by which key the account goes now"), "{lost:?}");
     assert_ne!(account(&home)["next_private_key"], Value::Null);
     assert_eq!(home.certd(&["renew", "--force", "web"]).await.code, 0);
     assert_eq!(account(&home)["next_private_key"], Value::Null);
@@ -172,6 +172,28 @@ async fn a_certd_that_runs_changes_its_key_itself_and_goes_on_with_the_new_one()
     assert_eq!(home.certd(&["renew", "--force", "web"]).await.code, 0);
     server.fail(Kind::Directory, Nth::Every, Fault::busy(503, Some("3600")));
     let failed = home.certd(&["account", "public", "--roll-over"]).await;
-    assert!(failed.code == 2 && failed.out.contains("the account has no other key yet"), "{failed:?}");
+    assert!(failed.code == 2 && failed.out.contains("come back later"), "{failed:?}");
     assert_eq!(home.certd(&["account", "elsewhere", "--roll-over"]).await.code, 3);
+}
+
+#[tokio::test]
+async fn a_change_of_the_key_that_the_ca_refuses_leaves_the_account_as_it_was() {
+    let (server, home) = scripted(Script::default());
+    home.renewed().await;
+    let before = account(&home);
+    for (name, fault, keeps_trying) in [
+        ("a.example.org", Fault::refusal("malformed", "no such thing here"), false),
+        ("b.example.org", Fault::html(502), true),
+    ] {
+        server.fail(Kind::KeyChange, Nth::Every, fault);
+        let refused = home.certd(&["account", "public", "--roll-over"]).await;
+        assert!(refused.code == 2 && refused.out.contains("the account goes by the key that it had"), "{refused:?}");
+        assert_eq!(account(&home)["next_private_key"] != Value::Null, keeps_trying);
+        assert_eq!(account(&home)["private_key"], before["private_key"]);
+        home.configure(HTTP, &[name]);
+        home.renewed().await;
+        server.heal();
+    }
+    assert_eq!(home.certd(&["account", "public", "--roll-over"]).await.code, 0);
+    assert_ne!(account(&home)["private_key"], before["private_key"]);
 }

@@ -85,9 +85,14 @@ async fn what_a_ca_works_on_is_looked_at_again_no_sooner_than_it_says() {
 
 #[tokio::test]
 async fn a_wait_that_a_command_hears_which_only_looks_is_kept_by_all() {
-    for heard_by in
-        [&["plan"][..], &["check"], &["explain", "web"], &["config", "check"], &["account", "public", "--roll-over"]]
-    {
+    for heard_by in [
+        &["plan"][..],
+        &["check"],
+        &["renew"],
+        &["explain", "web"],
+        &["config", "check"],
+        &["account", "public", "--roll-over"],
+    ] {
         for runs in [false, true] {
             let (server, home) = scripted(Script::default());
             home.renewed().await;
@@ -96,8 +101,9 @@ async fn a_wait_that_a_command_hears_which_only_looks_is_kept_by_all() {
             home.certd(heard_by).await;
             let before = server.requests().len();
             home.certd(&["renew", "--force", "web"]).await;
-            home.certd(&["config", "check"]).await;
-            home.certd(heard_by).await;
+            for command in [&["config", "check"][..], &["renew"], &["account", "public", "--roll-over"], heard_by] {
+                home.certd(command).await;
+            }
             assert_eq!(server.requests().len(), before, "{heard_by:?} beside a daemon: {runs}");
             assert_eq!(server.requests_inside_retry_after().len(), 0, "{heard_by:?} beside a daemon: {runs}");
         }

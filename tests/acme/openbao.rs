@@ -130,6 +130,10 @@ async fn openbao_signs_by_acme_for_an_account_that_it_was_told_of() {
     let checked = mount.home.certd(&["check"]).await;
     assert_eq!(checked.code, 0, "it verifies to what ca_file holds: {checked:?}");
     assert_eq!(bao.bind.texts("_acme-challenge.www.example.test"), [""; 0]);
+    // Its directory names where that is done, and nothing is there.
+    let refused = mount.home.certd(&["account", "public", "--roll-over"]).await;
+    assert!(refused.code == 2 && refused.out.contains("the account goes by the key that it had"), "{refused:?}");
+    assert_eq!(mount.home.certd(&["renew", "--force", "web"]).await.code, 0);
 }
 
 #[tokio::test]
@@ -140,7 +144,7 @@ async fn what_openbao_signed_by_acme_is_revoked_there_and_replaced() {
     let first = mount.home.renewed().await;
     let revoked = mount.home.certd(&["revoke", "web", "--reason", "superseded"]).await;
     assert!(revoked.code == 0 && revoked.out.contains("was revoked by public"), "{revoked:?}");
-    assert!(revoked.out.contains("it keeps no reason, so that superseded is in certd's journal alone"), "{revoked:?}");
+    assert!(revoked.out.contains("it took no reason, so that superseded is in certd's journal alone"), "{revoked:?}");
     assert_eq!(mount.listed("certs/revoked").await, std::slice::from_ref(&first.serial));
     assert_eq!(mount.home.certd(&["renew"]).await.code, 0);
     assert_ne!(mount.home.leaf().serial, first.serial);

@@ -63,7 +63,14 @@ impl Authority {
             lifetime: None,
             renewal: RenewalPolicy::default(),
         };
-        let request = Request { certificate: name.into(), spec, key, reason: Reason::Missing, replaces: None };
+        let request = Request {
+            certificate: name.into(),
+            spec,
+            key,
+            reason: Reason::Missing,
+            replaces: None,
+            lifetime_is_given: false,
+        };
         request.accept(NOW, Signed { chain: kept.chain, ders: kept.ders, trust }).unwrap()
     }
 }

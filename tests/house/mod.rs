@@ -67,7 +67,14 @@ pub async fn certified(issuer: &VaultPki, wanted: &[&str]) -> CertifiedKey {
         lifetime: order.lifetime,
         renewal: RenewalPolicy::default(),
     };
-    let request = Request { certificate: "web".into(), spec, key, reason: Reason::Forced, replaces: None };
+    let request = Request {
+        certificate: "web".into(),
+        spec,
+        key,
+        reason: Reason::Forced,
+        replaces: None,
+        lifetime_is_given: false,
+    };
     request.accept(now(), Signed { chain: kept.chain, ders, trust: Trust::NotJudged }).unwrap()
 }
 

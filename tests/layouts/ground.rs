@@ -171,7 +171,14 @@ impl Ground {
         let ders = self.issuer.sign(&order).await.unwrap();
         let kept = Bundle::parse(pem::certificates(&ders).as_bytes()).unwrap().chains().unwrap().remove(0);
         let spec = Spec { names, common_name: None, key: kind, lifetime, renewal: RenewalPolicy::default() };
-        let request = Request { certificate: "web".into(), spec, key, reason: Reason::Forced, replaces: None };
+        let request = Request {
+            certificate: "web".into(),
+            spec,
+            key,
+            reason: Reason::Forced,
+            replaces: None,
+            lifetime_is_given: false,
+        };
         request.accept(now(), Signed { chain: kept.chain, ders, trust: Trust::NotJudged }).unwrap()
     }
 

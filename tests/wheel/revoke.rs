@@ -63,7 +63,7 @@ async fn what_an_endpoint_still_serves_is_revoked_only_once_it_serves_another() 
         0,
         &[
             &format!("{old} was revoked by internal on 20"),
-            "it keeps no reason, so that superseded is in certd's journal alone",
+            "it took no reason, so that superseded is in certd's journal alone",
         ],
     );
     assert_eq!(revoked(&home).await, std::slice::from_ref(&old));

@@ -16,7 +16,7 @@ use super::keeper::{Held, Keeper, KeeperError, Kept};
 use super::session::{Directory, Session, Signer, unsigned};
 use super::{failed, stopped};
 use crate::domain::key::{KeySpec, PrivateKey};
-use crate::domain::text::printable;
+use crate::domain::text::{printable, with_causes};
 use crate::failpoint;
 use crate::issuer::IssuerError;
 use crate::pki;
@@ -57,7 +57,7 @@ impl Account {
         let opening = Opening { settings, keeper, http, directory: &directory };
         let (kept, held) = opening.kept().await?;
         let (kept, held) = opening.registered(kept, held).await?;
-        let (kept, held) = opening.with_one_key(kept, held).await?;
+        let (kept, held) = opening.with_a_good_key(kept, held).await?;
         let kept = opening.with_its_contact(kept, held).await?;
         let url = kept.url.clone().ok_or_else(|| stopped("the account has no address".to_string()))?;
         opening.mark(&url)?;
@@ -83,13 +83,36 @@ pub async fn roll_over(settings: &AccountSettings, keeper: &Keeper, http: &Http)
         return Err(stopped(format!("there is no account at {}", keeper.place())));
     };
     let url = kept.url.clone().ok_or_else(|| stopped("the account was never made".to_string()))?;
+    if directory.key_change.is_none() {
+        return Err(stopped("this CA changes no account's key".to_string()));
+    }
     if kept.next_key.is_none() {
         kept.next_key = Some(generate()?);
     }
     let held = keeper.save(&kept, held).await.map_err(kept_badly)?;
     failpoint::reached("next_account_key_kept");
-    opening.with_one_key(kept, held).await?;
-    Ok(url)
+    match opening.with_one_key(kept, held).await {
+        Ok(_) => Ok(url),
+        Err(Unchanged { error, holder: Holder::Old, .. }) => {
+            Err(stopped(format!("the account goes by the key that it had: {}", with_causes(&error))))
+        }
+        Err(Unchanged { error, holder: Holder::Unknown, .. }) => {
+            let why = with_causes(&error);
+            Err(stopped(format!("it is not known by which key the account goes now; the next order looks: {why}")))
+        }
+    }
+}
+
+/// Which key the CA knows the account by, where it was not changed.
+enum Holder {
+    Old,
+    Unknown,
+}
+
+struct Unchanged {
+    error: IssuerError,
+    holder: Holder,
+    held: Held,
 }
 
 const READING: &str = "read the CA's directory";
@@ -232,28 +255,59 @@ impl Opening<'_> {
         jws::sign_externally(&secret, protected, &key.jwk()).map_err(|why| stopped(why.to_string()))
     }
 
-    /// A change of the key that was cut short is done, since the CA may know the new one already.
-    async fn with_one_key(&self, mut kept: Kept, held: Held) -> Result<(Kept, Held), IssuerError> {
-        let (Some(next), Some(url)) = (kept.next_key.clone(), kept.url.clone()) else { return Ok((kept, held)) };
-        let (old, new) = (self.signing(&kept.key)?, self.signing(&next)?);
-        if self.known(&new).await?.as_ref() != Some(&url) {
-            match self.change_key(&url, &old, &new).await {
-                // It may have known the new one, and not said so to whoever asked without a binding.
-                Err(error) if !self.answers_to(&url, &new).await => {
-                    return Err(failed("change the account's key", error));
-                }
-                Ok(()) | Err(_) => {}
+    /// A change of the key that was cut short is done, since the CA may know the new one already. Where it cannot be done
+    /// now and the CA goes by the old one, that is good for orders still.
+    async fn with_a_good_key(&self, kept: Kept, held: Held) -> Result<(Kept, Held), IssuerError> {
+        let before = kept.clone();
+        match self.with_one_key(kept, held).await {
+            Ok(done) => Ok(done),
+            Err(Unchanged { error, holder: Holder::Old, held }) => {
+                tracing::warn!("the account has another key later: {}", with_causes(&error));
+                Ok((before, held))
             }
+            Err(Unchanged { error, holder: Holder::Unknown, .. }) => Err(error),
+        }
+    }
+
+    async fn with_one_key(&self, mut kept: Kept, held: Held) -> Result<(Kept, Held), Unchanged> {
+        let (Some(next), Some(url)) = (kept.next_key.clone(), kept.url.clone()) else { return Ok((kept, held)) };
+        let unknown = |error| Unchanged { error, holder: Holder::Unknown, held };
+        let (old, new) = (self.signing(&kept.key).map_err(unknown)?, self.signing(&next).map_err(unknown)?);
+        let is_done = self.known(&new).await.map_err(unknown)?.as_ref() == Some(&url);
+        let changed = if is_done { Ok(()) } else { self.change_key(&url, &old, &new).await };
+        // It may have known the new one, and not said so to whoever asked without a binding.
+        if let Err(error) = changed
+            && !self.answers_to(&url, &new).await
+        {
+            return Err(self.unchanged(kept, held, &url, &old, error).await);
         }
         failpoint::reached("account_key_changed");
         (kept.key, kept.next_key) = (next, None);
-        let held = self.keeper.save(&kept, held).await.map_err(kept_badly)?;
+        let held = self.keeper.save(&kept, held).await.map_err(|error| unknown(kept_badly(error)))?;
         Ok((kept, held))
     }
 
-    /// Whether the CA takes this key for that of the account: an update that changes nothing (RFC 8555, section 7.3.2).
+    /// What was refused is given up, if the CA goes by the old key; what may still be done is tried again later.
+    async fn unchanged(&self, mut kept: Kept, held: Held, url: &str, old: &SigningKey, error: AcmeError) -> Unchanged {
+        let is_refused = !error.may_be_done() && error.is_lasting();
+        let error = failed("change the account's key", error);
+        let goes_by_old = matches!(self.known(old).await, Ok(Some(known)) if known == url);
+        if !goes_by_old && !self.answers_to(url, old).await {
+            return Unchanged { error, holder: Holder::Unknown, held };
+        }
+        if !is_refused {
+            return Unchanged { error, holder: Holder::Old, held };
+        }
+        kept.next_key = None;
+        match self.keeper.save(&kept, held).await {
+            Ok(held) => Unchanged { error, holder: Holder::Old, held },
+            Err(unsaved) => Unchanged { error: kept_badly(unsaved), holder: Holder::Unknown, held },
+        }
+    }
+
+    /// Whether the CA takes this key for that of the account: it shows it (POST-as-GET: RFC 8555, section 6.3).
     async fn answers_to(&self, url: &str, key: &SigningKey) -> bool {
-        self.session(Signer::Account { key, url }).post(url, Some(&json!({}))).await.is_ok()
+        self.session(Signer::Account { key, url }).post(url, None).await.is_ok()
     }
 
     async fn change_key(&self, url: &str, old: &SigningKey, new: &SigningKey) -> Result<(), AcmeError> {

@@ -215,7 +215,7 @@ impl Http {
     }
 
     fn tell(&self, about: Option<&str>, wait: Duration) {
-        if let Some(hearer) = self.0.hearer.get() {
+        if let Some(hearer) = self.0.hearer.get().filter(|_| !wait.is_zero()) {
             hearer(about, wait);
         }
     }

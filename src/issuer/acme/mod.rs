@@ -18,7 +18,7 @@ pub mod tls_alpn_01;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 use super::{IssuerError, Order, Recovered, Signing};
 use crate::domain::cert::KeyDigest;
@@ -57,6 +57,8 @@ pub struct AcmeSettings {
 pub struct Acme {
     settings: AcmeSettings,
     opened: Mutex<Option<Arc<Account>>>,
+    /// Whoever signs with the account's key shares it; whoever changes that has it alone.
+    key: RwLock<()>,
 }
 
 impl std::ops::Deref for Acme {
@@ -69,7 +71,7 @@ impl std::ops::Deref for Acme {
 
 impl Acme {
     pub fn new(settings: AcmeSettings) -> Self {
-        Self { settings, opened: Mutex::default() }
+        Self { settings, opened: Mutex::default(), key: RwLock::default() }
     }
 
     /// Made at the first use, and kept for the life of the process.
@@ -83,8 +85,9 @@ impl Acme {
         Ok(account)
     }
 
-    /// Gives the account another key; nobody opens it meanwhile.
+    /// Gives the account another key; nobody signs with it meanwhile.
     pub async fn roll_over(&self) -> Result<String, IssuerError> {
+        let _alone = self.key.write().await;
         let mut opened = self.opened.lock().await;
         *opened = None;
         account::roll_over(&self.account, &self.keeper, &self.http).await
@@ -92,6 +95,7 @@ impl Acme {
 
     /// The next step of an order.
     pub async fn sign(&self, order: &Order, progress: Option<&Progress>) -> Result<Signing, IssuerError> {
+        let _shared = self.key.read().await;
         let signed = self.step(order, progress).await;
         if signed.is_err() {
             self.read_account_again().await;
@@ -155,9 +159,9 @@ impl Acme {
         }
     }
 
-    /// Of the account where that is open already, so that nobody is asked for it again.
+    /// Of the account where that is open already, so that nobody is asked for it again. Who looks waits for nobody.
     async fn known_directory(&self) -> Result<Directory, AcmeError> {
-        let opened = self.opened.lock().await.clone();
+        let opened = self.opened.try_lock().ok().and_then(|opened| opened.clone());
         match opened {
             Some(account) => Ok(account.directory.clone()),
             None => Directory::read(&self.http, &self.account.directory).await,
@@ -166,6 +170,7 @@ impl Acme {
 
     /// What became of an order.
     pub async fn recover(&self, key: KeyDigest, progress: Option<&Progress>) -> Recovered {
+        let _shared = self.key.read().await;
         let recovered = self.seen_again(key, progress).await;
         if let Recovered::Unknown(_) = recovered {
             self.read_account_again().await;
@@ -230,6 +235,7 @@ impl Acme {
     /// An ACME server tells nobody whether a certificate is revoked, but to whoever asks for it a second time. Returns the
     /// reason that it took: some take none.
     pub async fn revoke(&self, der: &[u8], reason: RevocationReason) -> Result<RevocationReason, IssuerError> {
+        let _shared = self.key.read().await;
         self.read_account_again().await;
         let account = self.account().await?;
         let doing = "have the certificate revoked";

@@ -394,7 +394,10 @@ fn without_root(mut chain: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 pub async fn revoke(account: &Account, der: &[u8], reason: RevocationReason) -> Result<(), AcmeError> {
     let url = account.directory.revoke_cert.as_deref();
     let url = url.ok_or_else(|| AcmeError::NotUnderstood("it revokes no certificate".to_string()))?;
-    let payload = json!({ "certificate": BASE64_URL.encode(der), "reason": reason.code() });
+    let mut payload = json!({ "certificate": BASE64_URL.encode(der) });
+    if reason != RevocationReason::Unspecified {
+        payload["reason"] = json!(reason.code());
+    }
     account.session().post(url, Some(&payload)).await.map(|_| ())
 }
 

@@ -56,7 +56,14 @@ fn certified(signers: &[&Ca]) -> CertifiedKey {
         lifetime: None,
         renewal: RenewalPolicy::default(),
     };
-    let request = Request { certificate: "web".into(), spec, key, reason: Reason::Forced, replaces: None };
+    let request = Request {
+        certificate: "web".into(),
+        spec,
+        key,
+        reason: Reason::Forced,
+        replaces: None,
+        lifetime_is_given: false,
+    };
     request.accept(NOW, Signed { chain, ders, trust: Trust::NotJudged }).unwrap()
 }
 
