@@ -93,10 +93,10 @@ pub async fn roll_over(settings: &AccountSettings, keeper: &Keeper, http: &Http)
     failpoint::reached("next_account_key_kept");
     match opening.with_one_key(kept, held).await {
         Ok(_) => Ok(url),
-        Err(Unchanged { error, holder: Holder::Old, .. }) => {
+        Err(Unchanged { error, holder: Holder::Old }) => {
             Err(stopped(format!("the account goes by the key that it had: {}", with_causes(&error))))
         }
-        Err(Unchanged { error, holder: Holder::Unknown, .. }) => {
+        Err(Unchanged { error, holder: Holder::Unknown }) => {
             let why = with_causes(&error);
             Err(stopped(format!("it is not known by which key the account goes now; the next order looks: {why}")))
         }
@@ -112,7 +112,6 @@ enum Holder {
 struct Unchanged {
     error: IssuerError,
     holder: Holder,
-    held: Held,
 }
 
 const READING: &str = "read the CA's directory";
@@ -258,20 +257,19 @@ impl Opening<'_> {
     /// A change of the key that was cut short is done, since the CA may know the new one already. Where it cannot be done
     /// now and the CA goes by the old one, that is good for orders still.
     async fn with_a_good_key(&self, kept: Kept, held: Held) -> Result<(Kept, Held), IssuerError> {
-        let before = kept.clone();
         match self.with_one_key(kept, held).await {
             Ok(done) => Ok(done),
-            Err(Unchanged { error, holder: Holder::Old, held }) => {
-                tracing::warn!("the account has another key later: {}", with_causes(&error));
-                Ok((before, held))
+            Err(Unchanged { error, holder: Holder::Old }) => {
+                tracing::warn!("the account goes by the key that it had: {}", with_causes(&error));
+                self.again().await
             }
-            Err(Unchanged { error, holder: Holder::Unknown, .. }) => Err(error),
+            Err(Unchanged { error, holder: Holder::Unknown }) => Err(error),
         }
     }
 
     async fn with_one_key(&self, mut kept: Kept, held: Held) -> Result<(Kept, Held), Unchanged> {
         let (Some(next), Some(url)) = (kept.next_key.clone(), kept.url.clone()) else { return Ok((kept, held)) };
-        let unknown = |error| Unchanged { error, holder: Holder::Unknown, held };
+        let unknown = |error| Unchanged { error, holder: Holder::Unknown };
         let (old, new) = (self.signing(&kept.key).map_err(unknown)?, self.signing(&next).map_err(unknown)?);
         let is_done = self.known(&new).await.map_err(unknown)?.as_ref() == Some(&url);
         let changed = if is_done { Ok(()) } else { self.change_key(&url, &old, &new).await };
@@ -293,15 +291,15 @@ impl Opening<'_> {
         let error = failed("change the account's key", error);
         let goes_by_old = matches!(self.known(old).await, Ok(Some(known)) if known == url);
         if !goes_by_old && !self.answers_to(url, old).await {
-            return Unchanged { error, holder: Holder::Unknown, held };
+            return Unchanged { error, holder: Holder::Unknown };
         }
         if !is_refused {
-            return Unchanged { error, holder: Holder::Old, held };
+            return Unchanged { error, holder: Holder::Old };
         }
         kept.next_key = None;
         match self.keeper.save(&kept, held).await {
-            Ok(held) => Unchanged { error, holder: Holder::Old, held },
-            Err(unsaved) => Unchanged { error: kept_badly(unsaved), holder: Holder::Unknown, held },
+            Ok(_) => Unchanged { error, holder: Holder::Old },
+            Err(unsaved) => Unchanged { error: kept_badly(unsaved), holder: Holder::Unknown },
         }
     }
 
