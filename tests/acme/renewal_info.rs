@@ -96,6 +96,24 @@ async fn a_server_that_does_not_echo_what_is_replaced_has_its_order_carried_out(
 }
 
 #[tokio::test]
+async fn an_order_that_is_refused_for_what_it_replaces_is_placed_without_saying_so() {
+    for (refusal, orders, code) in [
+        ("alreadyReplaced", 2, 0),
+        ("malformed", 2, 0),
+        // What Pebble says that does not know the order of before, as after its restart.
+        ("serverInternal", 2, 0),
+        ("rateLimited", 1, 2),
+    ] {
+        let (server, home) = scripted(Script::default());
+        home.renewed().await;
+        server.change(|script| script.refuse_replaces = Some(refusal));
+        let renewed = home.certd(&["renew", "--force", "web"]).await;
+        assert_eq!(renewed.code, code, "{refusal}: {renewed:?}");
+        assert_eq!(server.count(Kind::NewOrder) - 1, orders, "{refusal}");
+    }
+}
+
+#[tokio::test]
 async fn without_renewal_information_the_own_policy_decides() {
     let (server, home) = scripted(Script { renewal_info: false, ..Script::default() });
     home.renewed().await;

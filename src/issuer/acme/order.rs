@@ -101,9 +101,13 @@ pub async fn place(account: &Account, wanted: &Wanted<'_>) -> Result<Progress, A
     }
 }
 
-/// Perhaps for what it is to replace: each CA says that in its own words.
+/// Perhaps for what it is to replace: each CA says that in its own words, and Pebble calls it an error of its own.
 fn is_refused(error: &AcmeError) -> bool {
-    matches!(error, AcmeError::Said { status: 400..=499, retry_after: None, .. }) && !error.is("rateLimited")
+    match error {
+        AcmeError::Said { status: 400..=499, retry_after: None, .. } => !error.is("rateLimited"),
+        AcmeError::Said { retry_after: None, .. } => error.is("serverInternal"),
+        _ => false,
+    }
 }
 
 async fn new_order(

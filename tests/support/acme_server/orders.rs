@@ -9,7 +9,7 @@ use super::ca::{self, Issued};
 use super::identifier::Identifier;
 use super::jws::decoded;
 use super::place::Place;
-use super::script::{Fault, Validation, Verdict};
+use super::script::{Fault, Validation, Verdict, refusal};
 use super::state::{Request, State, Status, random};
 
 /// Nothing expires while a story lasts.
@@ -63,6 +63,9 @@ impl State {
         let profile = self.profile(asked["profile"].as_str())?;
         let replaces = asked["replaces"].as_str().map(str::to_string);
         if let Some(id) = &replaces {
+            if let Some(kind) = self.script.refuse_replaces {
+                return Err(refusal(kind, "no order of before is known"));
+            }
             self.may_replace(id, signed.account, &identifiers)?;
         }
         let authorizations = identifiers.iter().map(|name| self.authorization_for(signed.account, name)).collect();

@@ -28,6 +28,8 @@ pub struct Script {
     /// Whether the directory has it, and whether it is answered.
     pub renewal_info: bool,
     pub echo_replaces: bool,
+    /// The problem by which an order is refused that says what it replaces, as by a CA that has lost the order of before.
+    pub refuse_replaces: Option<&'static str>,
     /// Whether a new order finds the valid authorizations of before.
     pub reuse_authorizations: bool,
     /// Names that no order may hold.
@@ -180,20 +182,24 @@ impl Fault {
         Self::Answer(Answer::problem(problem))
     }
 
-    /// A problem of RFC 8555, with the status that CAs give it.
     pub fn refusal(kind: &str, detail: &str) -> Self {
-        let status = match kind {
-            "userActionRequired" | "externalAccountRequired" | "orderNotReady" | "unauthorized" => 403,
-            "rateLimited" => 429,
-            "alreadyReplaced" => 409,
-            "serverInternal" => 500,
-            _ => 400,
-        };
-        let answer = Answer::problem(&problem(status, kind, detail));
-        Self::Answer(match kind {
-            "userActionRequired" => answer.and("Link", "<https://ca.example/terms>;rel=\"terms-of-service\""),
-            _ => answer,
-        })
+        Self::Answer(refusal(kind, detail))
+    }
+}
+
+/// A problem of RFC 8555, with the status that CAs give it.
+pub fn refusal(kind: &str, detail: &str) -> Answer {
+    let status = match kind {
+        "userActionRequired" | "externalAccountRequired" | "orderNotReady" | "unauthorized" => 403,
+        "rateLimited" => 429,
+        "alreadyReplaced" => 409,
+        "serverInternal" => 500,
+        _ => 400,
+    };
+    let answer = Answer::problem(&problem(status, kind, detail));
+    match kind {
+        "userActionRequired" => answer.and("Link", "<https://ca.example/terms>;rel=\"terms-of-service\""),
+        _ => answer,
     }
 }
 
@@ -222,6 +228,7 @@ impl Default for Script {
             profiles: Vec::new(),
             renewal_info: true,
             echo_replaces: true,
+            refuse_replaces: None,
             reuse_authorizations: false,
             rejected: Vec::new(),
             validity: (-3_600, 90 * DAY - 3_600),
