@@ -3,14 +3,11 @@
 
 pub mod file;
 pub mod path_glob;
+mod side_by_side;
 pub mod target;
 pub mod tls;
 pub mod vault_kv;
 pub mod vault_pki;
-
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::task::JoinSet;
 
 use crate::domain::inventory::{Observation, Obstacle};
 use crate::domain::name::SourceName;
@@ -57,31 +54,4 @@ pub struct Observed {
     pub observations: Vec<Observation>,
     /// Places that could not be listed, so that what lies below them is not known.
     pub failures: Vec<Obstacle>,
-}
-
-/// What `look` makes of all items, in no order: so many at once, each on a task of the runtime, so that one is
-/// understood while others are waited for. Dropping the future ends them all.
-async fn side_by_side<T, R, F>(many: usize, items: Vec<T>, look: impl Fn(T) -> F + Clone + Send + 'static) -> Vec<R>
-where
-    T: Send + 'static,
-    R: Send + 'static,
-    F: Future<Output = Vec<R>> + Send,
-{
-    let items = Arc::new(Mutex::new(items.into_iter()));
-    let mut readers = JoinSet::new();
-    for _ in 0..many.max(1) {
-        let (items, look) = (items.clone(), look.clone());
-        readers.spawn(async move {
-            let mut seen = Vec::new();
-            while let Some(item) = next(&items) {
-                seen.extend(look(item).await);
-            }
-            seen
-        });
-    }
-    readers.join_all().await.into_iter().flatten().collect()
-}
-
-fn next<T>(items: &Mutex<std::vec::IntoIter<T>>) -> Option<T> {
-    items.lock().unwrap_or_else(PoisonError::into_inner).next()
 }

@@ -1,31 +1,25 @@
 //! Certificates in a Vault's key-value stores, below path globs.
 
-use std::collections::BTreeMap;
+mod folders;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-
+use super::Observed;
 use super::path_glob::PathGlob;
-use super::{Observed, side_by_side};
-use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
+use super::side_by_side::side_by_side;
+use crate::domain::inventory::{Location, Observation, Obstacle, Part, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
 use crate::pki::roots::Roots;
-use crate::staging::vault_kv::FOLDER;
 use crate::vault::layout::Layout;
 use crate::vault::sighting::{absent, found, not_understood, version_of, without_certificate};
 use crate::vault::{Fields, KvRead, Vault, VaultError};
+use folders::{Because, Folders, Item, first_folders};
 
 /// Measured: one server core gives 3,200 reads a second at this many in flight, and more add nothing.
 pub const CONCURRENCY: usize = 16;
-
-/// Far above any store that people keep; a listing that never ends must.
-const MOST_SECRETS: usize = 500_000;
-
-/// A store that answers each folder with another would otherwise be followed for ever.
-const DEEPEST: usize = 64;
 
 pub struct VaultKvSource {
     pub name: SourceName,
@@ -36,14 +30,6 @@ pub struct VaultKvSource {
     /// Requests in flight, at least one.
     pub concurrency: usize,
     pub roots: Arc<Roots>,
-}
-
-/// How a path came to be looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Because {
-    /// Somebody wrote it down, so its absence is news.
-    Named,
-    Listed,
 }
 
 impl VaultKvSource {
@@ -59,24 +45,23 @@ impl VaultKvSource {
         if let Err(error) = self.vault.catch_up(Instant::now()).await {
             return self.out_of_sight(&reader, &error);
         }
-        let (paths, failures) = self.list().await;
-        let look = move |(path, because)| {
+        let look = move |path, because| {
             let reader = reader.clone();
             async move { reader.observe(path, because).await }
         };
-        let observations = side_by_side(self.concurrency, paths.into_iter().collect(), look).await;
+        let (observations, failures) = self.walk(look).await;
         Observed { observations, failures }
     }
 
     /// Nothing is asked where it is known that nothing can be told.
     fn out_of_sight(&self, reader: &Reader, error: &VaultError) -> Observed {
         let unread = |path: &str| {
-            let location = self.at(path);
+            let location = at(&self.vault, path);
             let obstacle = error.obstacle(&format!("read {location}"));
             reader.observation(location, Sighting::Unknown(obstacle))
         };
-        let folders = self.first_folders();
-        let failures = folders.iter().map(|folder| error.obstacle(&format!("list {}", self.at(folder))));
+        let folders = first_folders(self.globs());
+        let failures = folders.iter().map(|folder| error.obstacle(&format!("list {}", at(&self.vault, folder))));
         Observed { observations: self.named().map(unread).collect(), failures: failures.collect() }
     }
 
@@ -85,95 +70,46 @@ impl VaultKvSource {
         self.paths.iter().filter_map(PathGlob::literal).filter(|path| !self.is_excluded(path))
     }
 
+    fn globs(&self) -> impl Iterator<Item = &PathGlob> {
+        self.paths.iter().filter(|glob| glob.literal().is_none())
+    }
+
     /// Whether a secret of this path is meant.
     pub fn covers(&self, path: &str) -> bool {
         self.paths.iter().any(|glob| glob.matches(path)) && !self.is_excluded(path)
-    }
-
-    /// Every secret that is there now and is meant, and those that are named; as far as they can be listed.
-    pub async fn secrets(&self) -> Vec<String> {
-        self.list().await.0.into_keys().collect()
-    }
-
-    /// Every path that is meant, and what kept certd from listing some.
-    async fn list(&self) -> (BTreeMap<String, Because>, Vec<Obstacle>) {
-        let mut listed = BTreeMap::new();
-        let mut failures = Vec::new();
-        let mut waiting = self.first_folders();
-        let mut running = FuturesUnordered::new();
-        loop {
-            while running.len() < self.concurrency.max(1)
-                && let Some(folder) = waiting.pop()
-            {
-                running.push(async move {
-                    self.vault.pace().await;
-                    (self.vault.kv_list(&folder).await, folder)
-                });
-            }
-            let Some((names, folder)) = running.next().await else { break };
-            match names {
-                Err(error) => failures.push(error.obstacle(&format!("list {}", self.at(&folder)))),
-                Ok(_) if folder.split('/').count() > DEEPEST => failures.push(self.too_many(&folder)),
-                Ok(_) if listed.len() > MOST_SECRETS => {
-                    failures.push(self.too_many(&folder));
-                    break;
-                }
-                Ok(names) => self.sort_in(&folder, names, &mut listed, &mut waiting),
-            }
-        }
-        listed.extend(self.named().map(|path| (path.to_string(), Because::Named)));
-        (listed, failures)
-    }
-
-    /// None lies below another, so that no secret is listed twice.
-    fn first_folders(&self) -> Vec<String> {
-        let globs = self.paths.iter().filter(|glob| glob.literal().is_none());
-        let mut folders: Vec<String> = globs.map(PathGlob::folder).collect();
-        folders.sort();
-        folders.dedup();
-        let all = folders.clone();
-        folders.retain(|folder| !all.iter().any(|above| folder.starts_with(&format!("{above}/"))));
-        folders
-    }
-
-    fn sort_in(
-        &self,
-        folder: &str,
-        names: Vec<String>,
-        listed: &mut BTreeMap<String, Because>,
-        waiting: &mut Vec<String>,
-    ) {
-        let globs = || self.paths.iter().filter(|glob| glob.literal().is_none());
-        for name in names {
-            let path = format!("{folder}/{}", name.trim_end_matches('/'));
-            if !name.ends_with('/') {
-                if globs().any(|glob| glob.matches(&path)) && !self.is_excluded(&path) {
-                    listed.insert(path, Because::Listed);
-                }
-            } else if globs().any(|glob| glob.reaches_into(&path))
-                // What certd is about to renew there is nobody's certificate yet.
-                && !path.ends_with(&format!("/{FOLDER}"))
-                && !self.exclude.iter().any(|glob| glob.covers(&path))
-            {
-                waiting.push(path);
-            }
-        }
     }
 
     fn is_excluded(&self, path: &str) -> bool {
         self.exclude.iter().any(|glob| glob.matches(path))
     }
 
-    fn at(&self, path: &str) -> Location {
-        at(&self.vault, path)
+    /// Every secret that is there now and is meant, and those that are named; as far as they can be listed.
+    pub async fn secrets(&self) -> BTreeSet<String> {
+        let (paths, _) = self.walk(|path, _| async { vec![path] }).await;
+        paths.into_iter().collect()
     }
 
-    fn too_many(&self, folder: &str) -> Obstacle {
-        let place = self.at(folder);
-        let message = format!(
-            "could not list {place}: over {MOST_SECRETS} secrets or {DEEPEST} folders deep; give narrower `paths`"
-        );
-        Obstacle::new(ObstacleKind::TooLarge, message)
+    /// What `look` makes of every path that is meant, as soon as it is known, and what kept certd from listing some.
+    async fn walk<R, F>(&self, look: impl Fn(String, Because) -> F + Clone + Send + 'static) -> (Vec<R>, Vec<Obstacle>)
+    where
+        R: Send + 'static,
+        F: Future<Output = Vec<R>> + Send,
+    {
+        let folders = Arc::new(Folders::of(self));
+        let visit = {
+            let folders = folders.clone();
+            move |item| {
+                let (folders, look) = (folders.clone(), look.clone());
+                async move {
+                    match item {
+                        Item::Folder(folder) => (Vec::new(), folders.list(&folder).await),
+                        Item::Secret(path, because) => (look(path, because).await, Vec::new()),
+                    }
+                }
+            }
+        };
+        let seen = side_by_side(self.concurrency, folders.first(), visit).await;
+        (seen, folders.take_failures())
     }
 }
 

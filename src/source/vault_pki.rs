@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Observed, side_by_side};
+use super::Observed;
+use super::side_by_side::side_by_side;
 use crate::domain::cert::{Certificate, Chain, Fingerprint, Trust};
 use crate::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, PkiObject, Sighting};
 use crate::domain::issued::{Issued, settled};
@@ -93,7 +94,7 @@ impl VaultPkiSource {
         let reader = reader.clone();
         let look = move |issuer: PkiIssuer| {
             let reader = reader.clone();
-            async move { reader.issuer(&issuer).await }
+            async move { (reader.issuer(&issuer).await, Vec::new()) }
         };
         let sightings = side_by_side(self.concurrency, issuers, look).await;
         let fingerprints = sightings.iter().filter_map(|(_, it)| it.leaf()).map(|leaf| leaf.fingerprint).collect();
@@ -116,7 +117,7 @@ impl VaultPkiSource {
             let reader = reader.clone();
             move |serial: String| {
                 let reader = reader.clone();
-                async move { vec![(reader.certificate(&serial, now).await, serial)] }
+                async move { (vec![(reader.certificate(&serial, now).await, serial)], Vec::new()) }
             }
         };
         for (read, serial) in side_by_side(self.concurrency, unread, look).await {
