@@ -6,6 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 
 const BEGIN: &str = "-----BEGIN ";
 
+/// In bytes: most certificates fit.
+const LIKELY_BODY: usize = 2_048;
+
 /// One block a certificate, in the order given, each line ended by `\n`.
 pub fn certificates<D: AsRef<[u8]>>(ders: &[D]) -> String {
     ders.iter().map(|der| block("CERTIFICATE", der.as_ref())).collect()
@@ -33,34 +36,36 @@ pub fn parse_many(text: impl AsRef<[u8]>) -> Result<Vec<Pem>, PemError> {
 }
 
 fn plain_blocks(text: &[u8]) -> Option<Vec<Pem>> {
-    let mut rest = std::str::from_utf8(text).ok()?;
+    let mut lines = std::str::from_utf8(text).ok()?.lines();
     let mut blocks = Vec::new();
-    while let Some((before, begun)) = rest.split_once(BEGIN) {
-        // Behind one more dash neither the crate nor OpenSSL sees it.
-        if !(before.ends_with('\n') || (before.is_empty() && blocks.is_empty())) {
+    while let Some(line) = lines.next() {
+        if let Some(tag) = line.strip_prefix(BEGIN) {
+            let tag = tag.trim_end().strip_suffix("-----")?;
+            blocks.push(Pem::new(tag, plain_body(tag, &mut lines)?));
+        } else if line.contains(BEGIN) {
+            // Behind one more dash neither the crate nor OpenSSL sees it.
             return None;
         }
-        let (tag, begun) = begun.split_once("-----")?;
-        let (body, ended) = begun.split_once("-----END ")?;
-        rest = ended.strip_prefix(tag)?.strip_prefix("-----")?;
-        blocks.push(Pem::new(tag, plain_body(body)?));
     }
     Some(blocks)
 }
 
-/// Line by line, each of whole groups, as everybody writes it. A blank line ends headers (RFC 1421, section 4.6), which
-/// are not of this form.
-fn plain_body(body: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(body.len());
-    let mut lines = body.trim().lines().map(str::trim_end).peekable();
-    while let Some(line) = lines.next() {
-        let is_padded_early = line.ends_with('=') && lines.peek().is_some();
-        if line.is_empty() || is_padded_early {
+/// Lines of whole groups, as everybody writes it, up to the end of the block. A blank line ends headers (RFC 1421,
+/// section 4.6), which are not of this form.
+fn plain_body<'a>(tag: &str, lines: &mut impl Iterator<Item = &'a str>) -> Option<Vec<u8>> {
+    let mut body = Vec::with_capacity(LIKELY_BODY);
+    let mut is_padded = false;
+    for line in lines.map(str::trim_end) {
+        if let Some(end) = line.strip_prefix("-----END ") {
+            return (end.strip_suffix("-----") == Some(tag)).then_some(body);
+        }
+        if line.is_empty() || is_padded {
             return None;
         }
-        STANDARD.decode_vec(line, &mut out).ok()?;
+        STANDARD.decode_vec(line, &mut body).ok()?;
+        is_padded = line.ends_with('=');
     }
-    Some(out)
+    None
 }
 
 #[cfg(test)]
