@@ -125,16 +125,16 @@ impl Vault {
     }
 
     async fn in_kv(&self, path: &str) -> Result<Place, VaultError> {
-        let mount = self.mount_of(path).await?;
+        let path = checked(path)?;
+        let mount = self.mount_at(path).await?;
         let version = match (mount.kind.as_str(), mount.version) {
             // `generic` is what mounts of before there were versions are called.
             ("kv" | "generic", 1) => KvVersion::One,
             ("kv", 2) => KvVersion::Two,
             _ => return Err(no_such_mount(path, &mount)),
         };
-        let below = checked(path)?.strip_prefix(&mount.path).ok_or_else(|| self.not_vault())?;
-        let below = below.trim_start_matches('/').to_string();
-        Ok(Place { mount: mount.path, below, version })
+        let below = mount.below(path).ok_or_else(|| self.not_vault())?.to_string();
+        Ok(Place { mount: mount.path.clone(), below, version })
     }
 
     async fn insist_on(&self, version: KvVersion, path: &str) -> Result<Place, VaultError> {

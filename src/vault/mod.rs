@@ -21,8 +21,8 @@ pub mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
@@ -76,8 +76,8 @@ pub struct ClientCertificate {
 pub struct Vault {
     pub name: VaultName,
     transport: Transport,
-    /// By path, with its slash. Vault refuses a mount inside another.
-    mounts: Mutex<BTreeMap<String, Mount>>,
+    /// Vault refuses a mount inside another.
+    mounts: Mutex<Vec<Arc<Mount>>>,
     cas_conflicts: AtomicU64,
     token_expiry: Mutex<Option<Timestamp>>,
     /// How often sweeps may ask, by the time since `made`.
@@ -98,6 +98,14 @@ pub struct Mount {
     pub version: u32,
     /// The longest life of what it gives out, in seconds; 0 for that of the server.
     pub max_lease_ttl: u64,
+}
+
+impl Mount {
+    /// What of `path` is within it, without a slash at its beginning.
+    fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let below = path.strip_prefix(&self.path)?;
+        below.strip_prefix('/').or(below.is_empty().then_some(below))
+    }
 }
 
 /// What is asked of `pki/sign`.
@@ -162,27 +170,31 @@ impl Vault {
     }
 
     pub async fn mount_of(&self, path: &str) -> Result<Mount, VaultError> {
-        let path = checked(path)?;
+        Ok(Mount::clone(&*self.mount_at(checked(path)?).await?))
+    }
+
+    /// `path` was checked.
+    async fn mount_at(&self, path: &str) -> Result<Arc<Mount>, VaultError> {
         if let Some(mount) = self.known_mount(path) {
             return Ok(mount);
         }
         let reply = self.transport.call(Operation::Mount, MountOf { path: path.to_string() }).await?;
         let answer: MountAnswer = self.data(&reply)?;
         let version = answer.options.unwrap_or_default().remove("version");
-        let mount = Mount {
+        let mount = Arc::new(Mount {
             path: answer.path.trim_end_matches('/').to_string(),
             kind: answer.kind,
             version: version.and_then(|version| version.parse().ok()).unwrap_or(1),
             max_lease_ttl: answer.config.unwrap_or_default().max_lease_ttl,
-        };
-        locked(&self.mounts).insert(format!("{}/", mount.path), mount.clone());
+        });
+        let mut mounts = locked(&self.mounts);
+        mounts.retain(|known| known.path != mount.path);
+        mounts.push(mount.clone());
         Ok(mount)
     }
 
-    fn known_mount(&self, path: &str) -> Option<Mount> {
-        let path = format!("{path}/");
-        let mounts = locked(&self.mounts);
-        mounts.iter().find(|(prefix, _)| path.starts_with(prefix.as_str())).map(|(_, mount)| mount.clone())
+    fn known_mount(&self, path: &str) -> Option<Arc<Mount>> {
+        locked(&self.mounts).iter().find(|mount| mount.below(path).is_some()).cloned()
     }
 
     /// Only ever `sign`: with `issue`, Vault would make the key, show it once and never again.

@@ -20,7 +20,8 @@ pub(super) fn built<E: Endpoint>(endpoint: &E) -> Result<Built, ClientError> {
     let path = endpoint.path();
     // vaultrs begins the paths of logins with a slash, and Vault would redirect from the empty segment.
     let path = path.strip_prefix('/').unwrap_or(&path);
-    let target = match endpoint.query()? {
+    // A query with nothing in it is none.
+    let target = match endpoint.query()?.filter(|query| !query.is_empty()) {
         None if is_plain(path) => format!("/v1/{path}"),
         query => encoded(path, query.as_deref()),
     };
