@@ -55,6 +55,14 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// The same of lines without their ends; `None` where it takes the whole text to read them.
+    pub fn of_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let blocks = pem::of_lines(lines).filter(|blocks| !blocks.is_empty())?;
+        let mut bundle = Self::default();
+        blocks.into_iter().for_each(|block| bundle.take(block));
+        Some(bundle)
+    }
+
     fn take(&mut self, block: pem::Pem) {
         match block.tag() {
             "CERTIFICATE" | "X509 CERTIFICATE" => self.certificates.push(block.into_contents()),

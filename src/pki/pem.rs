@@ -36,7 +36,11 @@ pub fn parse_many(text: impl AsRef<[u8]>) -> Result<Vec<Pem>, PemError> {
 }
 
 fn plain_blocks(text: &[u8]) -> Option<Vec<Pem>> {
-    let mut lines = std::str::from_utf8(text).ok()?.lines();
+    of_lines(std::str::from_utf8(text).ok()?.lines())
+}
+
+/// The same of lines without their ends; `None` where one of the other forms is among them.
+pub(super) fn of_lines<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<Vec<Pem>> {
     let mut blocks = Vec::new();
     while let Some(line) = lines.next() {
         if let Some(tag) = line.strip_prefix(BEGIN) {

@@ -9,6 +9,7 @@ mod renewed;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use memchr::memchr_iter;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Fields;
@@ -299,28 +300,12 @@ enum Text {
 
 /// `None` for a field that is not there or null.
 fn text(fields: &Fields, name: &str) -> Result<Option<Text>, NotUnderstood> {
-    let Some(value) = fields.get(name).map(|value| value.get()).filter(|value| *value != "null") else {
-        return Ok(None);
+    let Some(value) = value(fields, name) else { return Ok(None) };
+    let text = match value.starts_with('[') {
+        true => serde_json::from_str(value).map(Text::List),
+        false => serde_json::from_str(value).map(Text::One),
     };
-    let text = match (lines(value), value.starts_with('[')) {
-        (Some(text), _) => Ok(Text::One(text)),
-        (None, true) => serde_json::from_str(value).map(Text::List),
-        (None, false) => serde_json::from_str(value).map(Text::One),
-    };
-    text.map(Some).map_err(|_| NotUnderstood(format!("the field `{name}` is neither text nor a list of texts")))
-}
-
-/// A JSON text in which nothing but line ends is escaped, which is what PEM comes as.
-fn lines(json: &str) -> Option<String> {
-    let quoted = json.strip_prefix('"')?.strip_suffix('"')?;
-    let mut parts = quoted.split('\\');
-    let mut text = String::with_capacity(quoted.len());
-    text.push_str(parts.next()?);
-    for part in parts {
-        text.push('\n');
-        text.push_str(part.strip_prefix('n')?);
-    }
-    Some(text)
+    text.map(Some).map_err(|_| no_text(name))
 }
 
 fn texts(fields: &Fields, name: &str) -> Result<Vec<String>, NotUnderstood> {
@@ -331,14 +316,49 @@ fn texts(fields: &Fields, name: &str) -> Result<Vec<String>, NotUnderstood> {
     })
 }
 
+/// The same as they stand there, as far as they are texts.
+fn json_texts<'a>(fields: &'a Fields, name: &str) -> Result<Vec<&'a str>, NotUnderstood> {
+    let Some(value) = value(fields, name) else { return Ok(Vec::new()) };
+    if !value.starts_with('[') {
+        return Ok(vec![value]);
+    }
+    let all: Vec<&RawValue> = serde_json::from_str(value).map_err(|_| no_text(name))?;
+    Ok(all.into_iter().map(RawValue::get).collect())
+}
+
+fn value<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
+    fields.get(name).map(|value| value.get()).filter(|value| *value != "null")
+}
+
+fn no_text(name: &str) -> NotUnderstood {
+    NotUnderstood(format!("the field `{name}` is neither text nor a list of texts"))
+}
+
 /// What one field holds, in its order.
 fn bundle_in(fields: &Fields, name: &str) -> Result<Bundle, NotUnderstood> {
     let mut bundle = Bundle::default();
-    for text in texts(fields, name)? {
-        let in_field = |NotUnderstood(why)| NotUnderstood(format!("the field `{name}`: {why}"));
-        bundle.add(Form::read(&text).map_err(in_field)?);
+    for json in json_texts(fields, name)? {
+        bundle.add(match lines(json).and_then(Bundle::of_lines) {
+            Some(plain) => plain,
+            None => {
+                let text: String = serde_json::from_str(json).map_err(|_| no_text(name))?;
+                let in_field = |NotUnderstood(why)| NotUnderstood(format!("the field `{name}`: {why}"));
+                Form::read(&text).map_err(in_field)?
+            }
+        });
     }
     Ok(bundle)
+}
+
+/// Those of a JSON text in which nothing but line ends is escaped, as nearly all PEM comes: read where they stand, since
+/// a sweep reads thousands.
+fn lines(json: &str) -> Option<impl Iterator<Item = &str>> {
+    let text = json.strip_prefix('"')?.strip_suffix('"')?;
+    let escapes = || memchr_iter(b'\\', text.as_bytes());
+    let mut from = 0;
+    let line = move |end| &text[std::mem::replace(&mut from, end + 2)..end];
+    let is_plain = escapes().all(|at| text.as_bytes().get(at + 1) == Some(&b'n'));
+    is_plain.then(|| escapes().chain([text.len()]).map(line))
 }
 
 fn json<T: serde::Serialize + ?Sized>(value: &T) -> Box<RawValue> {
