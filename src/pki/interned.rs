@@ -1,4 +1,5 @@
-//! Certificates of CAs, each kept once however many places hold it: a store of thousands of secrets has few CAs.
+//! Certificates, each kept once however many places hold it and sweeps see it: a store of thousands of secrets has few
+//! CAs, and what one sweep saw the next one sees again while the first is still remembered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
@@ -6,30 +7,37 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use super::{NotUnderstood, read, sha256};
 use crate::domain::cert::Certificate;
 
-/// Far more than an estate has CAs. Beyond it they are read anew, which costs time and nothing else.
-const MOST: usize = 4_096;
+/// So many are kept before those are looked for that nobody holds any more.
+const FEW: usize = 4_096;
 
-/// By the SHA-256 of their DER. What nobody holds any more is not kept alive.
-static KNOWN: LazyLock<Mutex<HashMap<[u8; 32], Weak<Certificate>>>> = LazyLock::new(Mutex::default);
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(|| Mutex::new(Known { certificates: HashMap::new(), most: FEW }));
 
-/// As [`read::certificate`], from memory where it is a CA's that somebody still holds.
+struct Known {
+    /// By the SHA-256 of their DER. What nobody holds any more is not kept alive.
+    certificates: HashMap<[u8; 32], Weak<Certificate>>,
+    most: usize,
+}
+
+/// As [`read::certificate`], from memory where somebody still holds it.
 pub fn certificate(der: &[u8]) -> Result<Arc<Certificate>, NotUnderstood> {
-    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let digest = sha256(der);
-    if let Some(certificate) = known().get(&digest).and_then(Weak::upgrade) {
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(certificate) = known().certificates.get(&digest).and_then(Weak::upgrade) {
         return Ok(certificate);
     }
     let certificate = Arc::new(read::with_digest(der, digest)?);
-    if certificate.is_ca {
-        let mut known = known();
-        if known.len() >= MOST {
-            known.retain(|_, certificate| certificate.strong_count() > 0);
-        }
-        if known.len() < MOST {
-            known.insert(digest, Arc::downgrade(&certificate));
-        }
-    }
+    known().keep(digest, &certificate);
     Ok(certificate)
+}
+
+impl Known {
+    fn keep(&mut self, digest: [u8; 32], certificate: &Arc<Certificate>) {
+        if self.certificates.len() >= self.most {
+            self.certificates.retain(|_, certificate| certificate.strong_count() > 0);
+            self.most = FEW.max(2 * self.certificates.len());
+        }
+        self.certificates.insert(digest, Arc::downgrade(certificate));
+    }
 }
 
 #[cfg(test)]
@@ -45,16 +53,28 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_is_kept_once_while_somebody_holds_it_and_a_leaf_is_its_own() {
-        let (ca, leaf) = (der(IsCa::Ca(BasicConstraints::Unconstrained)), der(IsCa::NoCa));
-        let held = certificate(&ca).unwrap();
-        assert!(Arc::ptr_eq(&held, &certificate(&ca).unwrap()));
-        assert_eq!(*held, read::certificate(&ca).unwrap());
-        let one = certificate(&leaf).unwrap();
-        assert!(!Arc::ptr_eq(&one, &certificate(&leaf).unwrap()));
-        let weak = Arc::downgrade(&held);
-        drop(held);
-        assert_eq!(weak.strong_count(), 0);
-        assert!(certificate(&ca).unwrap().is_ca);
+    fn one_is_kept_once_while_somebody_holds_it_and_no_longer() {
+        for is_ca in [IsCa::Ca(BasicConstraints::Unconstrained), IsCa::NoCa] {
+            let der = der(is_ca);
+            let held = certificate(&der).unwrap();
+            assert!(Arc::ptr_eq(&held, &certificate(&der).unwrap()));
+            assert_eq!(*held, read::certificate(&der).unwrap());
+            let weak = Arc::downgrade(&held);
+            drop(held);
+            assert_eq!(weak.strong_count(), 0);
+            assert_eq!(*certificate(&der).unwrap(), read::certificate(&der).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_nobody_holds_makes_room_before_more_room_is_taken() {
+        let mut known = Known { certificates: HashMap::new(), most: FEW };
+        let (held, gone) = (Arc::new(read::certificate(&der(IsCa::NoCa)).unwrap()), Weak::new());
+        known.certificates.extend((0..FEW as u32).map(|nth| (sha256(&nth.to_be_bytes()), gone.clone())));
+        known.keep([1; 32], &held);
+        assert_eq!((known.certificates.len(), known.most), (1, FEW));
+        known.certificates.extend((0..FEW as u32).map(|nth| (sha256(&nth.to_be_bytes()), Arc::downgrade(&held))));
+        known.keep([2; 32], &held);
+        assert_eq!((known.certificates.len(), known.most), (FEW + 2, 2 * (FEW + 1)));
     }
 }
