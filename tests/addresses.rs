@@ -148,7 +148,7 @@ async fn each_fault_has_a_word_of_its_own_and_names_the_address() {
         ("302 x\r\nLocation: https://login.example.org/?a=b", "text/html", html, ObstacleKind::Redirected),
     ] {
         let (address, _heard) = that_answers(move |_| answer(status, kind, &body)).await;
-        let settings = Settings { deadline: Duration::from_millis(500), ..settings(&[&address], "t") };
+        let settings = Settings { deadline: Duration::from_secs(1), ..settings(&[&address], "t") };
         let (kind, message) = obstacle(&Vault::new(settings).unwrap().kv_read("secret/x").await.unwrap_err());
         assert_eq!(kind, expected, "{status}: {message}");
         assert!(message.contains(&address) && !message.contains("a=b"), "{status}: {message}");
@@ -269,7 +269,7 @@ async fn a_redirect_that_would_make_a_read_of_a_write_is_not_followed() {
             false => redirect(status, &format!("{to}/v1/secret/data/moved")),
         })
         .await;
-        let deadline = Duration::from_millis(200);
+        let deadline = Duration::from_secs(1);
         let vault = Vault::new(Settings { deadline, ..settings(&[&address, &other], "t") }).unwrap();
         assert_eq!(version(vault.kv_read("secret/web").await.unwrap()), Some(2));
         assert_eq!(lines(&mut heard), ["get /v1/secret/data/moved"]);

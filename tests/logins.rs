@@ -298,9 +298,9 @@ async fn a_token_that_somebody_revoked_is_replaced_and_the_request_is_made_again
 async fn a_denial_by_policy_is_no_reason_to_log_in_again() {
     let hall = Hall::approle("1h", "2h").await;
     hall.secret_id(json!({})).await;
-    let vault = hall.vault(hall.by_secret_id(false), Duration::from_secs(1));
+    let vault = hall.vault(hall.by_secret_id(false), Duration::from_secs(3));
     hall.look(&vault).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    tokio::time::sleep(Duration::from_millis(3100)).await;
     for _ in 0..5 {
         let error = vault.kv_read(&format!("{}/other", hall.kv)).await.unwrap_err();
         assert!(matches!(error, VaultError::Denied { .. }), "{error}");
@@ -324,11 +324,11 @@ async fn there_is_no_more_than_one_login_a_minute_however_soon_a_token_dies() {
 
 #[tokio::test]
 async fn a_token_that_ends_within_a_minute_of_its_login_is_told_as_such() {
-    let hall = Hall::approle("1s", "1s").await;
+    let hall = Hall::approle("3s", "3s").await;
     hall.secret_id(json!({})).await;
     let vault = hall.vault(hall.by_secret_id(false), LOGINS_APART);
     hall.look(&vault).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    tokio::time::sleep(Duration::from_millis(3100)).await;
     let error = hall.look(&vault).await.unwrap_err();
     assert!(matches!(error, VaultError::ShortLived { apart: 60, .. }), "{error:?}");
     assert_eq!(count(&vault, "login", 200), 1);

@@ -25,8 +25,11 @@ const AT_LEAST: [&str; 9] = [
 
 const AT_ONCE: usize = 6;
 
-/// Three deadlines of thirty seconds, one for each attempt that meets the spot again.
+/// Three deadlines of thirty seconds.
 const ENDS_WITHIN: Duration = Duration::from_secs(100);
+
+/// OpenBao itself looks again, later and later, at a name that could not be proved at once.
+const ATTEMPTS: usize = 5;
 
 /// Of all requests, from the first on.
 fn spot(nth: usize) -> Spot {
@@ -49,13 +52,16 @@ async fn requests(bao: &OpenBao) -> Vec<String> {
     proxy.requests().iter().map(|request| kind(request, &mount)).collect()
 }
 
-/// How many certds it took; the first meets the fault.
-async fn spoilt(bao: &OpenBao, nth: usize, fault: Fault) -> Result<usize, String> {
+/// So many of the last are not always there: where a name is proved at once, nobody looks again.
+const SOMETIMES: usize = 4;
+
+/// How many certds it took; the first meets the fault. None where fewer requests were made than `of` them.
+async fn spoilt(bao: &OpenBao, (nth, of): (usize, usize), fault: Fault) -> Result<Option<usize>, String> {
     let proxy = FaultProxy::secured(&bao.plain, vec![(spot(nth), fault)], &bao.identity);
     let mount = bao.mount(&proxy.address).await;
     mount.configure(&mount.external_account().await, &format!("n{nth}-{fault:?}.example.test").to_lowercase());
     let mut ran = Vec::new();
-    for attempt in 1..=3 {
+    for attempt in 1..=ATTEMPTS {
         let begun = Instant::now();
         ran.push(mount.home.certd(&["renew", "web"]).await);
         let last = ran.last().unwrap();
@@ -67,7 +73,8 @@ async fn spoilt(bao: &OpenBao, nth: usize, fault: Fault) -> Result<usize, String
             let signed = mount.listed("certs").await.len() - 1;
             let pending = std::fs::read_dir(mount.home.path("state/pending")).unwrap().count();
             return match (signed, pending, proxy.was_met()) {
-                (1, 0, true) => Ok(attempt),
+                (1, 0, true) => Ok(Some(attempt)),
+                (1, 0, false) if nth + SOMETIMES > of => Ok(None),
                 counts => Err(format!("signed, keys that are still pending, met: {counts:?}: {ran:?}")),
             };
         }
@@ -87,13 +94,14 @@ async fn whatever_request_the_network_spoils_one_certificate_is_signed_and_store
         let chosen = faults.filter(move |(at, _)| is_full || (at + nth).is_multiple_of(Fault::ALL.len()));
         chosen.map(move |(_, fault)| (nth, fault))
     });
-    let run = async |(nth, fault): (usize, Fault)| (nth, fault, spoilt(&bao, nth, fault).await);
+    let run = async |(nth, fault): (usize, Fault)| (nth, fault, spoilt(&bao, (nth, requests.len()), fault).await);
     let ended: Vec<_> = stream::iter(cases).map(run).buffer_unordered(AT_ONCE).collect().await;
     let mut failed = Vec::new();
     for (nth, request) in requests.iter().enumerate().map(|(at, request)| (at + 1, request)) {
         let of_it = ended.iter().filter(|(of, _, _)| *of == nth);
         let words = of_it.map(|(_, fault, ended)| match ended {
-            Ok(attempts) => format!("{fault:?} {attempts}"),
+            Ok(Some(attempts)) => format!("{fault:?} {attempts}"),
+            Ok(None) => format!("{fault:?} not met"),
             Err(why) => {
                 failed.push(format!("{nth} {request} {fault:?}: {why}"));
                 format!("{fault:?} FAILED")
@@ -101,7 +109,7 @@ async fn whatever_request_the_network_spoils_one_certificate_is_signed_and_store
         });
         println!("{nth:2} {request:28} {}", words.collect::<Vec<_>>().join(", "));
     }
-    let at_once = ended.iter().filter(|(_, _, ended)| *ended == Ok(1)).count();
+    let at_once = ended.iter().filter(|(_, _, ended)| *ended == Ok(Some(1))).count();
     println!("{} requests, {} cases, {at_once} went on at once", requests.len(), ended.len());
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

@@ -10,8 +10,9 @@ use certd::pki::bundle::Bundle;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::process::{Home, Running, eventually, free_port, get};
+use super::process::{Home, Running, eventually, get};
 use super::support::certd::{certd, output};
+use super::support::server::free_port;
 
 const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/quickstart.toml");
 

@@ -71,7 +71,7 @@ pub struct Ended {
 }
 
 /// From the start of a run that recovers to its end.
-const CONVERGED_WITHIN: Duration = Duration::from_secs(5);
+const CONVERGED_WITHIN: Duration = Duration::from_secs(15);
 
 /// The same, of one that first waits until an answer would be there or lost.
 const AWAITED_WITHIN: Duration = Duration::from_secs(35);

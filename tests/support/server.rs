@@ -169,6 +169,13 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{}-{}-{started}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// One that nobody is given who leaves the choice to the kernel (ip(7), `ip_local_port_range`), and never twice by one
+/// process: it stays free until whoever is told of it listens.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("loopback has a free port").port()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let first = process::id().wrapping_mul(97);
+    let next = || first.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+    let ports = std::iter::repeat_with(next).take(20_000).filter_map(|port| u16::try_from(10_000 + port).ok());
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.into_iter().find(is_free).expect("loopback has a free port")
 }

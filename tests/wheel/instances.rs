@@ -5,10 +5,15 @@ use std::time::Duration;
 use crate::gate::Gate;
 use crate::home::{Daemon, Home, declared, rows};
 
-/// As operators of two hosts have it, with a lease short enough to wait for.
-fn config() -> String {
+/// With a lease short enough to wait for.
+const SHORT: &str = "deadline = \"2s\"\nlease_term = \"6s\"";
+/// With one that does not end while a busy machine starts another instance.
+const LONG: &str = "deadline = \"10s\"\nlease_term = \"60s\"";
+
+/// As operators of two hosts have it.
+fn config(vault: &str) -> String {
     crate::home::config_with_head(&declared("web"))
-        .replace("deadline = \"5s\"", "deadline = \"2s\"\nlease_term = \"6s\"")
+        .replace("deadline = \"5s\"", vault)
         .replace("interval = \"1h\"", "interval = \"1s\"")
 }
 
@@ -20,14 +25,14 @@ struct Two {
 }
 
 impl Two {
-    async fn first_stands_before(step: &str) -> Self {
+    async fn first_stands_before(step: &str, vault: &str) -> Self {
         let home = Home::new("").await;
         let step = step.replace("SECRET", &format!("/v1/{}/data/tls/web", home.house.kv));
         let gate = Gate::before(&home.house.admin.address, &[&step]);
-        home.configure_by(&gate.address, &config());
+        home.configure_by(&gate.address, &config(vault));
         let first = home.start();
         gate.wait();
-        home.write_config("second.toml", &home.house.admin.address, &config().replace("\"state\"", "\"state-2\""));
+        home.write_config("second.toml", &home.house.admin.address, &config(vault).replace("\"state\"", "\"state-2\""));
         Self { home, gate, first }
     }
 
@@ -42,7 +47,7 @@ impl Two {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_one_renews_the_other_keeps_off_and_finds_it_done() {
-    let two = Two::first_stands_before("POST /v1/pki-").await;
+    let two = Two::first_stands_before("POST /v1/pki-", LONG).await;
     let second = two.second();
     let said = second.until("not renewed: another instance of certd");
     assert!(said.contains("is renewing it"), "{said}");
@@ -55,7 +60,7 @@ async fn while_one_renews_the_other_keeps_off_and_finds_it_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_left_behind_with_a_chain_in_hand_the_other_stores_and_no_ca_is_asked_again() {
-    let two = Two::first_stands_before("POST SECRET").await;
+    let two = Two::first_stands_before("POST SECRET", SHORT).await;
     two.first.signal("STOP");
     let second = two.second();
     second.until("took the renewal over from instance");
@@ -72,7 +77,7 @@ async fn what_one_left_behind_with_a_chain_in_hand_the_other_stores_and_no_ca_is
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_was_paused_past_its_lease_may_have_a_second_signed_and_writes_nothing() {
-    let two = Two::first_stands_before("POST /v1/pki-").await;
+    let two = Two::first_stands_before("POST /v1/pki-", SHORT).await;
     two.first.signal("STOP");
     let second = two.second();
     second.until("took the renewal over from instance");

@@ -50,7 +50,7 @@ async fn a_token_that_nobody_renewed_in_time_is_a_readiness_failure_until_somebo
 async fn a_token_that_has_ended_is_a_readiness_failure_and_a_new_one_is_seen_without_a_turn() {
     let home = Home::new(&declared("web")).await;
     let good = std::fs::read_to_string(home.path("token")).unwrap();
-    home.give_token(&token(&home, json!({ "policies": ["root"], "ttl": "3s", "no_parent": true })).await);
+    home.give_token(&token(&home, json!({ "policies": ["root"], "ttl": "8s", "no_parent": true })).await);
     let daemon = home.run().await;
     daemon.until_ready(503, "the token for vault main has ended: replace it\n").await;
     home.give_token(&good);
