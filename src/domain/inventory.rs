@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -351,11 +350,10 @@ pub struct Observation {
     pub took: Option<Duration>,
 }
 
-/// Everything that was seen, by location; equal intermediates are kept once.
+/// Everything that was seen, by location.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     observations: BTreeMap<Location, Observation>,
-    intermediates: BTreeMap<Fingerprint, Arc<Certificate>>,
     revoked: BTreeMap<Fingerprint, Timestamp>,
 }
 
@@ -364,10 +362,6 @@ impl Inventory {
     pub fn insert(&mut self, mut observation: Observation) {
         if let Sighting::Found(found) = &mut observation.sighting {
             found.revoked_at = found.revoked_at.or(self.revoked.get(&found.leaf().fingerprint).copied());
-            for certificate in &mut found.chain.intermediates {
-                let shared = self.intermediates.entry(certificate.fingerprint).or_insert_with(|| certificate.clone());
-                *certificate = shared.clone();
-            }
         }
         self.observations.insert(observation.location.clone(), observation);
     }
@@ -529,20 +523,5 @@ mod tests {
             other => panic!("not found: {other:?}"),
         };
         assert_eq!([secret("a"), endpoint("a"), secret("b")].map(|at| revoked(&at)), [Some(NOW), Some(NOW), None]);
-    }
-
-    #[test]
-    fn equal_intermediates_are_kept_once() {
-        let mut inventory = Inventory::default();
-        for path in ["a", "b"] {
-            let mut found = found(leaf(&[path]));
-            found.chain.intermediates = vec![Arc::new(intermediate())];
-            inventory.insert(seen_found(secret(path), found));
-        }
-        let of = |path: &str| match &inventory.at(&secret(path)).unwrap().sighting {
-            Sighting::Found(found) => found.chain.intermediates[0].clone(),
-            other => panic!("not found: {other:?}"),
-        };
-        assert!(Arc::ptr_eq(&of("a"), &of("b")));
     }
 }
