@@ -25,18 +25,23 @@ pub fn certificate(der: &[u8]) -> Result<Arc<Certificate>, NotUnderstood> {
     if let Some(certificate) = known().certificates.get(&digest).and_then(Weak::upgrade) {
         return Ok(certificate);
     }
-    let certificate = Arc::new(read::with_digest(der, digest)?);
-    known().keep(digest, &certificate);
-    Ok(certificate)
+    let certificate = read::with_digest(der, digest)?;
+    Ok(known().keep(digest, certificate))
 }
 
 impl Known {
-    fn keep(&mut self, digest: [u8; 32], certificate: &Arc<Certificate>) {
+    /// Where somebody else read it meanwhile, theirs.
+    fn keep(&mut self, digest: [u8; 32], certificate: Certificate) -> Arc<Certificate> {
+        if let Some(theirs) = self.certificates.get(&digest).and_then(Weak::upgrade) {
+            return theirs;
+        }
         if self.certificates.len() >= self.most {
             self.certificates.retain(|_, certificate| certificate.strong_count() > 0);
             self.most = FEW.max(2 * self.certificates.len());
         }
-        self.certificates.insert(digest, Arc::downgrade(certificate));
+        let certificate = Arc::new(certificate);
+        self.certificates.insert(digest, Arc::downgrade(&certificate));
+        certificate
     }
 }
 
@@ -69,12 +74,13 @@ mod tests {
     #[test]
     fn what_nobody_holds_makes_room_before_more_room_is_taken() {
         let mut known = Known { certificates: HashMap::new(), most: FEW };
-        let (held, gone) = (Arc::new(read::certificate(&der(IsCa::NoCa)).unwrap()), Weak::new());
-        known.certificates.extend((0..FEW as u32).map(|nth| (sha256(&nth.to_be_bytes()), gone.clone())));
-        known.keep([1; 32], &held);
+        let read = || read::certificate(&der(IsCa::NoCa)).unwrap();
+        known.certificates.extend((0..FEW as u32).map(|nth| (sha256(&nth.to_be_bytes()), Weak::new())));
+        let held = known.keep([1; 32], read());
+        assert!(Arc::ptr_eq(&held, &known.keep([1; 32], read())));
         assert_eq!((known.certificates.len(), known.most), (1, FEW));
         known.certificates.extend((0..FEW as u32).map(|nth| (sha256(&nth.to_be_bytes()), Arc::downgrade(&held))));
-        known.keep([2; 32], &held);
+        known.keep([2; 32], read());
         assert_eq!((known.certificates.len(), known.most), (FEW + 2, 2 * (FEW + 1)));
     }
 }

@@ -4,7 +4,7 @@
 pub mod bundle;
 pub mod crl;
 pub mod csr;
-mod interned;
+pub mod interned;
 pub mod jws;
 pub mod key;
 pub mod key_form;

@@ -44,7 +44,7 @@ pub(super) fn of_lines<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<V
     let mut blocks = Vec::new();
     while let Some(line) = lines.next() {
         if let Some(tag) = line.strip_prefix(BEGIN) {
-            let tag = tag.trim_end().strip_suffix("-----")?;
+            let tag = tag.split_once("-----").filter(|(_, after)| after.trim_end().is_empty())?.0;
             blocks.push(Pem::new(tag, plain_body(tag, &mut lines)?));
         } else if line.contains(BEGIN) {
             // Behind one more dash neither the crate nor OpenSSL sees it.
@@ -54,20 +54,20 @@ pub(super) fn of_lines<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<V
     Some(blocks)
 }
 
-/// Lines of whole groups, as everybody writes it, up to the end of the block. A blank line ends headers (RFC 1421,
-/// section 4.6), which are not of this form.
+/// Lines of whole groups, as everybody writes it, up to the end of the block. After a blank line, which ends headers
+/// (RFC 1421, section 4.6) where there are any, there is nothing more in this form.
 fn plain_body<'a>(tag: &str, lines: &mut impl Iterator<Item = &'a str>) -> Option<Vec<u8>> {
     let mut body = Vec::with_capacity(LIKELY_BODY);
-    let mut is_padded = false;
+    let mut is_over = false;
     for line in lines.map(str::trim_end) {
         if let Some(end) = line.strip_prefix("-----END ") {
             return (end.strip_suffix("-----") == Some(tag)).then_some(body);
         }
-        if line.is_empty() || is_padded {
+        if is_over && !line.is_empty() {
             return None;
         }
         STANDARD.decode_vec(line, &mut body).ok()?;
-        is_padded = line.ends_with('=');
+        is_over = line.is_empty() || line.ends_with('=');
     }
     None
 }
@@ -83,9 +83,18 @@ mod tests {
         let windows = KEY.replace('\n', "\r\n");
         let between = format!("a word\n{KEY}and\n{KEY}");
         let others = KEY.replace("PRIVATE KEY", "X");
-        for text in [KEY, KEY.trim_end(), &windows, &between, &(KEY.to_string() + &others), "", "no block"] {
+        let trailing = KEY.replace("AwQ=", "AwQ= \t");
+        for text in [KEY, KEY.trim_end(), &windows, &between, &(KEY.to_string() + &others), &trailing, "", "no block"] {
             let here = plain_blocks(text.as_bytes()).expect("it is of the common form");
             assert_eq!(here, ::pem::parse_many(text).unwrap(), "{text:?}");
+        }
+    }
+
+    /// OpenSSL and the crate refuse it, Go reads it, and so did certd ever.
+    #[test]
+    fn a_blank_line_before_the_end_is_no_damage() {
+        for text in [KEY.replace("AwQ=\n", "AwQ=\n\n"), KEY.replace("AwQ=\n", "AwQ=\r\n\r\n \n")] {
+            assert_eq!(parse_many(&text).unwrap()[0].contents(), [0, 1, 2, 3, 4], "{text:?}");
         }
     }
 
@@ -98,13 +107,18 @@ mod tests {
         let damaged = KEY.replace("AAEC", "A!EC");
         let [uneven, early] = ["AAECA\nwQ=", "AA==\nAwQ="].map(|body| KEY.replace("AAEC\nAwQ=", body));
         let [behind, dashed, joined] = [format!("a word {KEY}"), format!("-{KEY}"), KEY.trim_end().repeat(2)];
-        for text in [&headed, &blank, &open, &other_end, &damaged, &uneven, &early, &behind, &dashed, &joined] {
+        let [longer, marked] = ["KEY------", "KEY-----x-----"].map(|end| KEY.replace("KEY-----", end));
+        for text in
+            [&headed, &blank, &open, &other_end, &damaged, &uneven, &early, &behind, &dashed, &joined, &longer, &marked]
+        {
             assert_eq!(plain_blocks(text.as_bytes()), None, "{text:?}");
         }
         assert_eq!(parse_many(&headed).unwrap()[0].contents(), [0, 1, 2, 3, 4]);
         assert_eq!(parse_many(&uneven).unwrap()[0].contents(), [0, 1, 2, 3, 4]);
         assert_eq!([&behind, &joined].map(|text| parse_many(text).unwrap().len()), [1, 2]);
-        assert!(parse_many(&damaged).is_err() && parse_many(&early).is_err());
+        for damaged in [&damaged, &early, &longer, &marked] {
+            assert!(parse_many(damaged).is_err(), "{damaged:?}");
+        }
     }
 
     #[test]

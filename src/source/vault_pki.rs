@@ -11,7 +11,7 @@ use crate::domain::issued::{Issued, settled};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
 use crate::pki::bundle::{self, Bundle};
-use crate::pki::{NotUnderstood, crl, read};
+use crate::pki::{NotUnderstood, crl, interned};
 use crate::vault::{PkiCertificate, PkiIssuer, Vault, VaultError};
 
 pub struct VaultPkiSource {
@@ -276,7 +276,7 @@ impl Reader {
             return Ok(None);
         };
         let certificate = only_certificate(&pem).map_err(|why| not_understood(&place(), &why))?;
-        let mut life = Life::Lives { certificate: Arc::new(certificate), revoked_at };
+        let mut life = Life::Lives { certificate, revoked_at };
         life.end(now);
         Ok(Some(life))
     }
@@ -301,10 +301,10 @@ fn ca_chain(ders: &[Vec<u8>]) -> Result<Chain, NotUnderstood> {
     bundle::chain_as_given(&distinct)
 }
 
-fn only_certificate(pem: &str) -> Result<Certificate, NotUnderstood> {
+fn only_certificate(pem: &str) -> Result<Arc<Certificate>, NotUnderstood> {
     let bundle = Bundle::parse(pem.as_bytes())?;
     let der = bundle.certificates.first();
-    read::certificate(der.ok_or_else(|| NotUnderstood("there is no certificate in it".to_string()))?)
+    interned::certificate(der.ok_or_else(|| NotUnderstood("there is no certificate in it".to_string()))?)
 }
 
 fn unread(place: &Location, error: &VaultError) -> Obstacle {

@@ -46,6 +46,7 @@ fn encoded(path: &str, query: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use rustify_derive::Endpoint;
+    use vaultrs::api::kv2::requests::ReadSecretRequest;
 
     use super::*;
 
@@ -67,6 +68,10 @@ mod tests {
             assert_eq!(&built.method, theirs.method());
             assert!(built.body.is_empty());
         }
+        let of_no_version = ReadSecretRequest { mount: "secret".into(), path: "tls/web".into(), version: None };
+        assert_eq!(built(&of_no_version).unwrap().target, "/v1/secret/data/tls/web");
+        let of_one = ReadSecretRequest { version: Some(3), ..of_no_version };
+        assert_eq!(built(&of_one).unwrap().target, "/v1/secret/data/tls/web?version=3");
         let login = At { path: "/auth/approle/login".to_string() };
         assert_eq!(built(&login).unwrap().target, "/v1/auth/approle/login");
     }

@@ -9,7 +9,7 @@ use super::support::vault::server;
 const SIGNALS: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGINT];
 
 /// With a moment for a process that only has to end, on a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(8);
+const AT_ONCE: Duration = Duration::from_secs(6);
 
 const LONGEST: Duration = Duration::from_secs(10);
 

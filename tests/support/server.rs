@@ -169,11 +169,11 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{}-{}-{started}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// One that nobody is given who leaves the choice to the kernel (ip(7), `ip_local_port_range`), and never twice by one
-/// process: it stays free until whoever is told of it listens.
+/// Never the same twice by one process, and none that the kernel gives to whoever leaves the choice to it: those begin
+/// with 32768 (ip(7), `ip_local_port_range`).
 pub fn free_port() -> u16 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let first = process::id().wrapping_mul(97);
+    let first = process::id().wrapping_mul(1_009);
     let next = || first.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)) % 20_000;
     let ports = std::iter::repeat_with(next).take(20_000).filter_map(|port| u16::try_from(10_000 + port).ok());
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();

@@ -101,11 +101,14 @@ pub async fn place(account: &Account, wanted: &Wanted<'_>) -> Result<Progress, A
     }
 }
 
-/// Perhaps for what it is to replace: each CA says that in its own words, and Pebble calls it an error of its own.
+/// Perhaps for what it is to replace: each CA says that in its own words.
 fn is_refused(error: &AcmeError) -> bool {
     match error {
         AcmeError::Said { status: 400..=499, retry_after: None, .. } => !error.is("rateLimited"),
-        AcmeError::Said { retry_after: None, .. } => error.is("serverInternal"),
+        // Pebble calls it an error of its own that it knows no order of before. Every other such error passes, or does not.
+        AcmeError::Said { problem, retry_after: None, .. } => {
+            problem.detail.contains("order for the given certificate")
+        }
         _ => false,
     }
 }

@@ -101,21 +101,21 @@ impl TlsSource {
 
     /// The first certificate is the leaf (RFC 8446, section 4.4.2); the others stay in their order.
     fn found(&self, target: &Location, ders: &[Vec<u8>]) -> Result<Found, Obstacle> {
-        let leaf = pki::read::certificate(&ders[0]).map_err(|why| {
+        let leaf = pki::interned::certificate(&ders[0]).map_err(|why| {
             Obstacle::new(ObstacleKind::NotUnderstood, format!("could not read the certificate of {target}: {why}"))
         })?;
         let mut trust = self.roots.judge(ders);
         let mut intermediates = Vec::with_capacity(ders.len() - 1);
         for (i, der) in ders.iter().enumerate().skip(1) {
-            match pki::read::certificate(der) {
-                Ok(certificate) => intermediates.push(Arc::new(certificate)),
+            match pki::interned::certificate(der) {
+                Ok(certificate) => intermediates.push(certificate),
                 // The leaf still counts, and the chain is not what it should be.
                 Err(why) => {
                     trust = Trust::Unverified(format!("certificate {} of the chain is unreadable: {why}", i + 1))
                 }
             }
         }
-        let chain = Chain { leaf: Arc::new(leaf), intermediates };
+        let chain = Chain { leaf, intermediates };
         Ok(Found {
             chain,
             trust,

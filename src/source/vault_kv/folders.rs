@@ -1,7 +1,7 @@
 //! Which folders of a Vault are listed, and which of what they hold is meant.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{VaultKvSource, at};
@@ -36,6 +36,8 @@ pub struct Folders {
     exclude: Vec<PathGlob>,
     named: BTreeSet<String>,
     listed: AtomicUsize,
+    /// Nothing more is listed after [`MOST_SECRETS`], and one folder stands for all that were not.
+    has_given_up: AtomicBool,
     failures: Mutex<Vec<Obstacle>>,
 }
 
@@ -47,6 +49,7 @@ impl Folders {
             exclude: source.exclude.clone(),
             named: source.named().map(str::to_string).collect(),
             listed: AtomicUsize::new(0),
+            has_given_up: AtomicBool::new(false),
             failures: Mutex::default(),
         }
     }
@@ -64,14 +67,22 @@ impl Folders {
 
     /// What it holds and is meant.
     pub async fn list(&self, folder: &str) -> Vec<Item> {
+        if self.listed.load(Ordering::Relaxed) > MOST_SECRETS {
+            return match self.has_given_up.swap(true, Ordering::Relaxed) {
+                false => self.fail(self.too_many(folder)),
+                true => Vec::new(),
+            };
+        }
         self.vault.pace().await;
         match self.vault.kv_list(folder).await {
             Err(error) => self.fail(error.obstacle(&format!("list {}", at(&self.vault, folder)))),
             Ok(_) if folder.split('/').count() > DEEPEST => self.fail(self.too_many(folder)),
-            Ok(names) if self.listed.fetch_add(names.len(), Ordering::Relaxed) > MOST_SECRETS => {
-                self.fail(self.too_many(folder))
+            Ok(names) => {
+                let meant: Vec<Item> = names.iter().filter_map(|name| self.meant(folder, name)).collect();
+                let secrets = meant.iter().filter(|item| matches!(item, Item::Secret(..))).count();
+                self.listed.fetch_add(secrets, Ordering::Relaxed);
+                meant
             }
-            Ok(names) => names.iter().filter_map(|name| self.meant(folder, name)).collect(),
         }
     }
 

@@ -63,8 +63,8 @@ impl State {
         let profile = self.profile(asked["profile"].as_str())?;
         let replaces = asked["replaces"].as_str().map(str::to_string);
         if let Some(id) = &replaces {
-            if let Some(kind) = self.script.refuse_replaces {
-                return Err(refusal(kind, "no order of before is known"));
+            if let Some((kind, words)) = self.script.refuse_replaces {
+                return Err(refusal(kind, words));
             }
             self.may_replace(id, signed.account, &identifiers)?;
         }

@@ -28,8 +28,8 @@ pub struct Script {
     /// Whether the directory has it, and whether it is answered.
     pub renewal_info: bool,
     pub echo_replaces: bool,
-    /// The problem by which an order is refused that says what it replaces, as by a CA that has lost the order of before.
-    pub refuse_replaces: Option<&'static str>,
+    /// The problem and its words by which an order is refused that says what it replaces.
+    pub refuse_replaces: Option<(&'static str, &'static str)>,
     /// Whether a new order finds the valid authorizations of before.
     pub reuse_authorizations: bool,
     /// Names that no order may hold.
