@@ -169,12 +169,12 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{}-{}-{started}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Never the same twice by one process, and none that the kernel gives to whoever leaves the choice to it: those begin
-/// with 32768 (ip(7), `ip_local_port_range`).
+/// Never the same twice by one process, nor the one behind it, where OpenBao listens for its cluster; and none that the
+/// kernel gives to whoever leaves the choice to it: those begin with 32768 (ip(7), `ip_local_port_range`).
 pub fn free_port() -> u16 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let first = process::id().wrapping_mul(1_009);
-    let next = || first.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+    let next = || first.wrapping_add(COUNT.fetch_add(3, Ordering::Relaxed)) % 20_000;
     let ports = std::iter::repeat_with(next).take(20_000).filter_map(|port| u16::try_from(10_000 + port).ok());
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     ports.into_iter().find(is_free).expect("loopback has a free port")
