@@ -129,7 +129,8 @@ async fn measure(place: &str, secrets: usize) {
         rounds.push(round);
     }
     assert_eq!(remembered.map(|inventory| inventory.len()), Some(secrets));
-    for (i, reader) in ["16 bare readers", "certd's first sweep", "each later one"].into_iter().enumerate() {
+    let readers = [&format!("{CONCURRENCY} bare readers"), "certd's first sweep", "each later one"];
+    for (i, reader) in readers.into_iter().enumerate() {
         let of_rounds = |figure: &dyn Fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
         let (rate, cost) = (of_rounds(&|round| round[i].0), of_rounds(&|round| round[i].1));
         // Of each round by itself, whose parts had the same machine.

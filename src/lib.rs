@@ -91,6 +91,8 @@
 //! - Trust is judged where the bytes are, and kept as a word in the sighting: the inventory then needs no
 //!   DER, and stays small with 100,000 certificates. It is judged *time aside*, so that an expired
 //!   certificate is `expired` and not also `chain`.
+//! - A source has its certificates from [`pki::interned`]: the CAs of an estate, and what two sweeps see, are in memory
+//!   once.
 //! - A local CA is opened inside a turn, after the stores were read: a stored certificate may
 //!   name a CA whose key was lost, and a new CA would hide that.
 //! - The cron scheduler only ticks; `daemon` compares the wall clock, so a suspend loses no turn. A monotonic tick beside

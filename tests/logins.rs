@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use support::certd::{Certd, certd, output};
 use support::jwt::Provider;
 use support::secrets::{self, Kind};
+use support::server::free_port;
 use support::vault::server;
 use tempfile::TempDir;
 
@@ -416,7 +417,7 @@ impl Secured {
     async fn start() -> Self {
         let bao = support::server::command();
         let files = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let shell = std::process::Command::new("/bin/sh")
             .args(["-c", r#""$0" "$@" >/dev/null 2>&1 </dev/null & cat; kill -9 $!; wait $!"#])
             .arg(bao)

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::process::{Home, LOCAL, eventually};
 use super::stop::signed_by;
+use super::support::server::free_port;
 use super::support::vault::server;
 
 #[test]
@@ -44,7 +45,7 @@ fn a_log_for_people_has_no_colours_when_it_goes_elsewhere() {
 
 #[test]
 fn a_vault_that_stays_away_is_a_warning_once_and_each_turn_counts_what_is_unknown() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = format!("127.0.0.1:{}", free_port());
     let home = Home::with(&format!(
         "vault.main = {{ address = \"http://{closed}\", token_file = \"token\" }}\n\
          source.apps.vault_kv = {{ vault = \"main\", paths = [\"secret/**\"] }}\n{LOCAL}"

@@ -52,16 +52,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = some().map(|der| pem::certificates(&[der]).into_bytes()).collect();
     let three: Vec<&Vec<u8>> = some().take(3).collect();
     let chain = pem::certificates(&three);
-    seeds.extend([SEC1.to_string() + &chain, chain.replace('\n', "\r\n") + ENCRYPTED].map(String::into_bytes));
-    seeds.push(
-        seeds[1]
-            .strip_suffix(b"-----END CERTIFICATE-----\n")
-            .unwrap()
-            .iter()
-            .chain(b"\n-----END CERTIFICATE-----\n")
-            .copied()
-            .collect(),
-    );
+    let blank = chain.replace("\n-----END", "\n\n-----END");
+    seeds.extend([SEC1.to_string() + &chain, chain.replace('\n', "\r\n") + ENCRYPTED, blank].map(String::into_bytes));
     // What certd once read otherwise than the crate: a sixth dash.
     seeds.push([b"-", &*seeds[0]].concat());
     seeds.extend(some().take(3).cloned());

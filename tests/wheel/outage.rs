@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::gate::Gate;
 use crate::home::{ADOPT, Home, declared, rows};
 use crate::leaves::Leaf;
+use crate::support::server::free_port;
 use crate::support::vault::own_server;
 
 const ON_DISK: &str = r#"
@@ -57,7 +58,7 @@ async fn a_denied_token_holds_what_is_in_vault_until_it_is_mended() {
 async fn a_vault_that_is_gone_holds_what_is_in_it_until_it_is_back() {
     let home = home().await;
     let config = format!("{ADOPT}{}{ON_DISK}", declared("web"));
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = format!("127.0.0.1:{}", free_port());
     home.configure_by(&format!("http://{closed}"), &config);
     bears_it(&home, "unreachable").await;
     home.configure(&config);
