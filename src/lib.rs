@@ -26,7 +26,7 @@
 //! 2. [`domain`]: the rules. `inventory` (what was seen), `check` (what is wrong), `adopt` (what is ours), `drift` (what
 //!    is served against what is stored), `shared_key` (one key in two places),
 //!    `plan` (what to do; `breaker`, `cap` and `orders` what stops it, `fallback` whom it may ask, `advice` what a CA
-//!    wishes), `renewal` (what may be stored), `snapshot` (the outcome).
+//!    wishes; `admit` how much of it one turn may do), `renewal` (what may be stored), `snapshot` (the outcome).
 //! 3. [`renew`]: one renewal, a step at a time over its entry in the [`journal`].
 //! 4. [`daemon`]: when turns happen. [`control`]: what people ask of a daemon that runs.
 //!

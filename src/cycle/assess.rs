@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::domain::admit;
 use crate::domain::adopt::{self, Adoption};
 use crate::domain::check::{self, Problem, State};
 use crate::domain::drift::Drift;
@@ -44,7 +45,7 @@ pub fn assess(
     };
     let decisions = plan::plan(&world);
     let next_turn = now.plus(setup.interval);
-    let decisions = plan::admit(decisions, &sweep.inventory, requested, setup.max_renewals, next_turn);
+    let decisions = admit::admit(decisions, &sweep.inventory, requested, setup.max_renewals, next_turn);
     let entries = entries(setup, now, sweep, journal, &managed, &decisions, refused);
     Assessment { managed, decisions, entries }
 }
