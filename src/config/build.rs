@@ -373,6 +373,7 @@ fn managed(table: &Certificate, location: Location, serves: Vec<Location>) -> Ma
         name: CertName(table.name.get_ref().clone()),
         location,
         origin: Origin::Declared,
+        rule: None,
         spec: Spec {
             names: table.names.get_ref().iter().map(|name| San::from_text(&ascii(name.get_ref()))).collect(),
             common_name: text(&table.common_name),

@@ -99,6 +99,7 @@ fn managed(rule: &Rule, observation: &Observation, found: &Found) -> Managed {
         name: CertName(observation.location.to_string()),
         location: observation.location.clone(),
         origin: Origin::Adopted,
+        rule: Some(rule.name.clone()),
         spec: Spec {
             names: leaf.names.clone(),
             common_name: leaf.subject_cn.clone().filter(|cn| leaf.names.contains(&San::from_text(cn))),
@@ -164,7 +165,7 @@ mod tests {
         let managed = adopted(found);
         assert_eq!(managed.name, "vault:main:web".into());
         assert_eq!(managed.location, secret("web"));
-        assert_eq!(managed.origin, Origin::Adopted);
+        assert_eq!((managed.origin, managed.rule.as_deref()), (Origin::Adopted, Some("prod")));
         assert_eq!(managed.spec.names, sans(&["a.example.org", "10.0.0.1"]));
         assert_eq!(managed.spec.key, KeySpec::Rsa3072);
         assert_eq!(managed.spec.lifetime, Some(20 * DAY));

@@ -23,6 +23,8 @@ pub struct Managed {
     pub name: CertName,
     pub location: Location,
     pub origin: Origin,
+    /// The name of the `[[adopt]]` rule; `None` where it is declared.
+    pub rule: Option<String>,
     pub spec: Spec,
     /// In order of preference.
     pub issuers: Vec<IssuerName>,

@@ -133,6 +133,7 @@ pub fn managed(name: &str) -> Managed {
         name: name.into(),
         location: secret(name),
         origin: Origin::Declared,
+        rule: None,
         spec: spec(&[name]),
         issuers: vec!["internal".into()],
         serves: Vec::new(),

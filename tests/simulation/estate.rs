@@ -180,6 +180,7 @@ impl Estate {
             name: name.as_str().into(),
             location: Location::Secret { vault: "main".into(), path: format!("secret/{name}"), part: None },
             origin: Origin::Declared,
+            rule: None,
             spec,
             issuers: vec!["ca".into()],
             serves: Vec::new(),

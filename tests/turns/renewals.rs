@@ -168,6 +168,7 @@ fn managed(place: &Path, origin: Origin) -> Managed {
         name: "web".into(),
         location: FileLayout::Bundle(place.to_path_buf()).location(),
         origin,
+        rule: None,
         spec: Spec {
             names: vec![San::from_text(WEB)],
             common_name: None,
