@@ -54,6 +54,7 @@
 //! | [`vault`] | the one Vault client, and the layouts of secrets |
 //! | [`rights`] | what a configuration needs to be allowed in a Vault, and the least policy |
 //! | [`http`] | what every HTTP client of certd has in common |
+//! | [`files`] | files of this host: bounded reads, the way to a file, and who may change it |
 //! | [`failpoint`] | where tests end the process; nothing in a release |
 //! | [`doctor`] | whether a Vault grants it, and whatever else would hinder certd there |
 //! | [`pki`] | bytes to domain types: certificates, bundles, keys, keystores, CSRs, revocation lists, trust |
@@ -111,6 +112,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod domain;
 pub mod failpoint;
+pub mod files;
 pub mod http;
 pub mod issuer;
 pub mod journal;

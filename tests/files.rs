@@ -376,7 +376,7 @@ async fn owner_group_and_mode_of_what_is_replaced_are_kept() {
         let store = store(layout, &authority);
         store.write(&first, &Basis::default()).await.unwrap();
         let paths: Vec<PathBuf> = files.iter().map(|file| dir.path().join("new").join(file)).collect();
-        let before: Vec<_> = paths.iter().zip([0o640, 0o444]).map(|(path, mode)| hand_over(path, mode)).collect();
+        let before: Vec<_> = paths.iter().zip([0o640, 0o440]).map(|(path, mode)| hand_over(path, mode)).collect();
         store.write(&second, &based_on(&first)).await.unwrap();
         assert_eq!(&found(&store.read().await).chain, second.chain());
         assert_eq!(paths.iter().map(|path| rights(path)).collect::<Vec<_>>(), before);
@@ -614,4 +614,347 @@ async fn nobody_sees_a_mismatched_pair_during_two_hundred_switches() {
         done.store(true, Ordering::SeqCst);
         assert!(reader.await.unwrap() > 10);
     }
+}
+
+// What others may not do.
+
+/// A folder of root's for each case, of which others can do nothing.
+struct Ground {
+    dir: TempDir,
+    authority: Authority,
+    first: CertifiedKey,
+    second: CertifiedKey,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let authority = Authority::new();
+        let (first, second) = (authority.certified("a.example.org"), authority.certified("a.example.org"));
+        Self { dir: TempDir::new().unwrap(), authority, first, second }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A bundle with the first pair.
+    async fn bundle(&self, name: &str) -> FileStore {
+        let store = store(FileLayout::Bundle(self.at(name)), &self.authority);
+        store.write(&self.first, &Basis::default()).await.unwrap();
+        store
+    }
+
+    async fn directory(&self, name: &str) -> FileStore {
+        let store = store(FileLayout::Directory(self.at(name)), &self.authority);
+        store.write(&self.first, &Basis::default()).await.unwrap();
+        store
+    }
+
+    async fn renew(&self, store: &FileStore) {
+        store.write(&self.second, &based_on(&self.first)).await.unwrap();
+    }
+
+    async fn held(&self, store: &FileStore) -> String {
+        held(store, &self.second, &based_on(&self.first)).await.replace(&format!("{}/", self.dir.path().display()), "")
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+#[tokio::test]
+async fn a_planted_link_to_generations_has_nothing_changed_or_deleted_behind_it() {
+    let ground = Ground::new();
+    let store = store(FileLayout::Directory(ground.at("web")), &ground.authority);
+    fs::create_dir_all(ground.at("victim/7")).unwrap();
+    fs::write(ground.at("victim/7/mail"), "mine").unwrap();
+    set_mode(&ground.at("victim"), 0o700);
+    symlink("victim", ground.at(".web.certd")).unwrap();
+    let why = held(&store, &ground.first, &Basis::default()).await;
+    assert!(why.ends_with("/.web.certd is a link or a file where certd keeps a directory or file of its own: find out who made it, then remove it"), "{why}");
+    assert_eq!((mode(&ground.at("victim")), names(&ground.at("victim/7"))), (0o700, vec!["mail".to_string()]));
+}
+
+#[tokio::test]
+async fn a_link_among_generations_is_removed_and_what_it_leads_to_stays() {
+    let ground = Ground::new();
+    let store = ground.directory("web").await;
+    fs::create_dir(ground.at("victim")).unwrap();
+    fs::write(ground.at("victim/mail"), "mine").unwrap();
+    symlink("../victim", ground.at(".web.certd/0")).unwrap();
+    symlink("../../victim", ground.at(".web.certd/1/cert.pem.old")).unwrap();
+    assert_eq!(ground.held(&store).await, "web/cert.pem.old would be lost: move it away");
+    fs::remove_file(ground.at(".web.certd/1/cert.pem.old")).unwrap();
+    ground.renew(&store).await;
+    assert_eq!(names(&ground.at(".web.certd")), ["1", "2"]);
+    assert_eq!(names(&ground.at("victim")), ["mail"]);
+}
+
+#[tokio::test]
+async fn a_planted_draft_is_removed_and_never_written_through() {
+    let ground = Ground::new();
+    let store = ground.bundle("web.pem").await;
+    fs::write(ground.at("victim"), "mine").unwrap();
+    symlink("victim", ground.at(".web.pem.certd-draft")).unwrap();
+    ground.renew(&store).await;
+    assert_eq!(fs::read_to_string(ground.at("victim")).unwrap(), "mine");
+    assert_eq!(names(ground.dir.path()), ["victim", "web.pem"]);
+    assert!(!fs::symlink_metadata(ground.at("web.pem")).unwrap().is_symlink());
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_a_link_of_somebody_else_is_held() {
+    if !is_root() {
+        return;
+    }
+    let ground = Ground::new();
+    ground.bundle("real.pem").await;
+    symlink("real.pem", ground.at("web.pem")).unwrap();
+    std::os::unix::fs::lchown(ground.at("web.pem"), Some(SOMEBODY), None).unwrap();
+    let linked = store(FileLayout::Bundle(ground.at("web.pem")), &ground.authority);
+    let before = fs::read(ground.at("real.pem")).unwrap();
+    let why = ground.held(&linked).await;
+    assert_eq!(
+        why,
+        "no private key is written there: web.pem is a link that user 1234 made, who is neither root nor the user \
+         that certd runs as: remove it"
+    );
+    assert_eq!(fs::read(ground.at("real.pem")).unwrap(), before);
+    std::os::unix::fs::lchown(ground.at("web.pem"), Some(0), None).unwrap();
+    ground.renew(&linked).await;
+}
+
+#[tokio::test]
+async fn a_directory_that_others_may_write_to_is_refused_for_every_layout() {
+    let ground = Ground::new();
+    let place = ground.at("new");
+    for layout in layouts(ground.dir.path()) {
+        let store = store(layout, &ground.authority);
+        fs::create_dir_all(&place).unwrap();
+        let shown = place.display();
+        let own = "use a directory of its own instead".to_string();
+        for (mode, advice) in
+            [(0o777, format!("run chmod go-w {shown}")), (0o1777, own), (0o757, format!("run chmod o-w {shown}"))]
+        {
+            set_mode(&place, mode);
+            let why = held(&store, &ground.first, &Basis::default()).await;
+            let gid = fs::metadata(&place).unwrap().gid();
+            assert_eq!(
+                why,
+                format!(
+                    "no private key is written there: others may write to {shown} (mode {mode:o}, group {gid}): {advice}"
+                ),
+            );
+            assert_eq!(names(&place), Vec::<String>::new());
+        }
+        set_mode(&place, 0o755);
+        store.write(&ground.first, &Basis::default()).await.unwrap();
+        fs::remove_dir_all(&place).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_may_write_to_the_directory_must_be_roots_or_certds() {
+    if !is_root() {
+        return;
+    }
+    let ground = Ground::new();
+    let store = ground.bundle("in/web.pem").await;
+    set_mode(&ground.at("in"), 0o775);
+    ground.renew(&store).await;
+    chown(ground.at("in"), None, Some(SOMEBODY)).unwrap();
+    set_mode(&ground.at("in"), 0o775);
+    let why = held(&store, &ground.first, &based_on(&ground.second)).await;
+    assert!(why.contains("(mode 775, group 1234): run chmod g-w "), "{why}");
+}
+
+#[tokio::test]
+async fn a_way_that_somebody_else_can_turn_elsewhere_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let ground = Ground::new();
+    // Somebody's own directories are a place like any other, as long as all on the way below is theirs.
+    fs::create_dir_all(ground.at("theirs/certs")).unwrap();
+    chown(ground.at("theirs"), Some(SOMEBODY), None).unwrap();
+    chown(ground.at("theirs/certs"), Some(SOMEBODY), None).unwrap();
+    let store = ground.bundle("theirs/certs/web.pem").await;
+    chown(ground.at("theirs/certs"), Some(0), None).unwrap();
+    let root_below = ground.held(&store).await;
+    assert!(root_below.contains("theirs/certs belongs to user 0"), "{root_below}");
+    fs::rename(ground.at("theirs/certs"), ground.at("certs")).unwrap();
+    symlink("../certs", ground.at("theirs/certs")).unwrap();
+    std::os::unix::fs::lchown(ground.at("theirs/certs"), Some(SOMEBODY), None).unwrap();
+    let linked = ground.held(&store).await;
+    assert!(linked.contains("theirs/certs is a link that user 1234 made"), "{linked}");
+}
+
+#[tokio::test]
+async fn a_key_that_others_could_read_or_write_is_tightened_when_it_is_replaced() {
+    for (before, after) in [
+        (0o666, 0o640),
+        (0o644, 0o640),
+        (0o664, 0o640),
+        (0o777, 0o640),
+        (0o4640, 0o640),
+        (0o600, 0o600),
+        (0o440, 0o440),
+    ] {
+        let ground = Ground::new();
+        let bundle = ground.bundle("web.pem").await;
+        set_mode(&ground.at("web.pem"), before);
+        ground.renew(&bundle).await;
+        assert_eq!(mode(&ground.at("web.pem")), after, "{before:o}");
+        let directory = ground.directory("web").await;
+        set_mode(&ground.at("web/privkey.pem"), before);
+        set_mode(&ground.at("web/cert.pem"), 0o644);
+        ground.renew(&directory).await;
+        assert_eq!((mode(&ground.at("web/privkey.pem")), mode(&ground.at("web/cert.pem"))), (after, 0o644));
+        let (certificate, private_key) = (ground.at("loose.pem"), ground.at("loose.key"));
+        let layout = FileLayout::Loose { certificate: certificate.clone(), private_key: private_key.clone() };
+        let loose = store(layout, &ground.authority);
+        loose.write(&ground.first, &Basis::default()).await.unwrap();
+        set_mode(&private_key, before);
+        set_mode(&certificate, 0o666);
+        ground.renew(&loose).await;
+        assert_eq!((mode(&private_key), mode(&certificate)), (after, 0o664));
+    }
+}
+
+// ACLs and attributes.
+
+const ACCESS: &str = "system.posix_acl_access";
+const DEFAULT: &str = "system.posix_acl_default";
+
+/// An ACL as `setfacl` would leave it, from tags, rights and ids.
+fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut value = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        value.extend(tag.to_le_bytes());
+        value.extend(rights.to_le_bytes());
+        value.extend(id.to_le_bytes());
+    }
+    value
+}
+
+/// The owner, one named user, the group behind the mask, others.
+fn shared_with(user: u32, rights: u16, group: u16, mask: u16, others: u16) -> Vec<u8> {
+    const NONE: u32 = u32::MAX;
+    acl(&[(1, 6, NONE), (2, rights, user), (4, group, NONE), (16, mask, NONE), (32, others, NONE)])
+}
+
+fn set_attribute(path: &Path, name: &str, value: &[u8]) {
+    rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).unwrap();
+}
+
+fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = vec![0; 65536];
+    match rustix::fs::getxattr(path, name, &mut value[..]) {
+        Ok(length) => Some(value[..length].to_vec()),
+        Err(rustix::io::Errno::NODATA) => None,
+        Err(error) => panic!("{name} of {}: {error}", path.display()),
+    }
+}
+
+#[tokio::test]
+async fn the_acl_and_the_attributes_of_what_is_replaced_are_kept() {
+    let ground = Ground::new();
+    let bundle = ground.bundle("web.pem").await;
+    // The mask keeps the owning group out, whatever its own entry says.
+    let given = shared_with(SOMEBODY, 4, 6, 4, 0);
+    set_attribute(&ground.at("web.pem"), ACCESS, &given);
+    set_attribute(&ground.at("web.pem"), "user.backup", b"daily");
+    ground.renew(&bundle).await;
+    assert_eq!(attribute(&ground.at("web.pem"), ACCESS), Some(given.clone()));
+    assert_eq!(attribute(&ground.at("web.pem"), "user.backup"), Some(b"daily".to_vec()));
+    assert_eq!(mode(&ground.at("web.pem")), 0o640);
+
+    let directory = ground.directory("web").await;
+    for name in ["web", "web/privkey.pem", "web/fullchain.pem"] {
+        let rights = if name == "web" { shared_with(SOMEBODY, 5, 5, 5, 0) } else { given.clone() };
+        set_attribute(&ground.at(name), ACCESS, &rights);
+        set_attribute(&ground.at(name), "user.backup", name.as_bytes());
+    }
+    ground.renew(&directory).await;
+    assert_eq!(fs::read_link(ground.at("web")).unwrap(), Path::new(".web.certd/2"));
+    assert_eq!(attribute(&ground.at("web"), ACCESS), Some(shared_with(SOMEBODY, 5, 5, 5, 0)));
+    for name in ["web/privkey.pem", "web/fullchain.pem"] {
+        assert_eq!(attribute(&ground.at(name), ACCESS), Some(given.clone()), "{name}");
+    }
+    for name in ["web", "web/privkey.pem", "web/fullchain.pem"] {
+        assert_eq!(attribute(&ground.at(name), "user.backup"), Some(name.as_bytes().to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn an_acl_of_a_key_lets_nobody_write_and_others_do_nothing_after_a_renewal() {
+    let ground = Ground::new();
+    let bundle = ground.bundle("web.pem").await;
+    set_attribute(&ground.at("web.pem"), ACCESS, &shared_with(SOMEBODY, 6, 4, 6, 4));
+    assert_eq!(mode(&ground.at("web.pem")), 0o664);
+    ground.renew(&bundle).await;
+    assert_eq!(attribute(&ground.at("web.pem"), ACCESS), Some(shared_with(SOMEBODY, 6, 4, 4, 0)));
+    assert_eq!(mode(&ground.at("web.pem")), 0o640);
+}
+
+#[tokio::test]
+async fn a_default_acl_opens_new_files_as_its_operator_said_and_to_no_others() {
+    let ground = Ground::new();
+    fs::create_dir(ground.at("new")).unwrap();
+    set_attribute(&ground.at("new"), DEFAULT, &shared_with(SOMEBODY, 5, 5, 7, 5));
+    for layout in layouts(ground.dir.path()) {
+        store(layout, &ground.authority).write(&ground.first, &Basis::default()).await.unwrap();
+    }
+    for key in ["bundle.pem", "loose.key", "web/privkey.pem"] {
+        let path = ground.at("new").join(key);
+        assert_eq!(attribute(&path, ACCESS), Some(shared_with(SOMEBODY, 5, 5, 4, 0)), "{key}");
+        assert_eq!(mode(&path), 0o640, "{key}");
+    }
+    assert_eq!(mode(&ground.at("new/web")), 0o750);
+}
+
+#[tokio::test]
+async fn a_default_acl_opens_no_key_whose_file_had_no_acl() {
+    let ground = Ground::new();
+    fs::create_dir(ground.at("in")).unwrap();
+    let bundle = ground.bundle("in/web.pem").await;
+    set_mode(&ground.at("in/web.pem"), 0o640);
+    set_attribute(&ground.at("in"), DEFAULT, &shared_with(SOMEBODY, 4, 4, 4, 0));
+    ground.renew(&bundle).await;
+    assert_eq!((attribute(&ground.at("in/web.pem"), ACCESS), mode(&ground.at("in/web.pem"))), (None, 0o640));
+}
+
+#[tokio::test]
+async fn the_group_of_a_setgid_directory_reads_new_keys() {
+    if !is_root() {
+        return;
+    }
+    let ground = Ground::new();
+    fs::create_dir(ground.at("new")).unwrap();
+    chown(ground.at("new"), None, Some(SOMEBODY)).unwrap();
+    set_mode(&ground.at("new"), 0o2750);
+    for layout in layouts(ground.dir.path()) {
+        store(layout, &ground.authority).write(&ground.first, &Basis::default()).await.unwrap();
+    }
+    for key in ["bundle.pem", "loose.key", "web/privkey.pem"] {
+        assert_eq!(rights(&ground.at("new").join(key)), (0, SOMEBODY, 0o640), "{key}");
+    }
+    assert_eq!(rights(&ground.at("new/web")), (0, SOMEBODY, 0o2750));
+}
+
+#[tokio::test]
+async fn a_named_user_whom_an_acl_lets_write_to_the_directory_counts_as_others() {
+    let ground = Ground::new();
+    let store = ground.bundle("in/web.pem").await;
+    set_attribute(
+        &ground.at("in"),
+        ACCESS,
+        &acl(&[(1, 7, u32::MAX), (2, 7, SOMEBODY), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)]),
+    );
+    assert!(ground.held(&store).await.starts_with("no private key is written there: others may write to in "));
 }

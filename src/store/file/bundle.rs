@@ -4,6 +4,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::rights::Content;
 use super::{Contents, Texts, disk, not_understood};
 use crate::domain::inventory::Obstacle;
 use crate::pki::bundle::Bundle;
@@ -17,5 +18,5 @@ pub(super) fn look(path: &Path) -> Result<Option<Contents>, Obstacle> {
 
 pub(super) fn replace(path: &Path, new: &Texts) -> Result<(), StoreError> {
     let text = Zeroizing::new([new.key.as_str(), &new.leaf, &new.intermediates].concat());
-    disk::Draft::new(path, &text)?.place()
+    disk::Draft::new(path, &text, Content::PrivateKey)?.place()
 }

@@ -1,14 +1,17 @@
 //! A directory `NAME` that is a link to its current generation, `.NAME.certd/7`: one rename of the
 //! link switches all its files, and the generation before stays for those that still read it.
 
-use std::fs::{self, DirBuilder, File, Metadata, Permissions};
+use std::ffi::OsStr;
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use super::folder::{self, Folder, Spot};
+use super::rights::{self, Content, Narrowed};
 use super::{Contents, Texts, disk, not_understood};
 use crate::domain::inventory::{Obstacle, ObstacleKind};
 use crate::failpoint;
+use crate::files::way::LastLink;
 use crate::pki::bundle::Bundle;
 use crate::store::StoreError;
 
@@ -89,29 +92,34 @@ fn absent_or_partial(missing: &[&str], path: &Path) -> Result<Option<Contents>, 
 
 /// Everything but the switch.
 pub(super) fn rehearse(path: &Path) -> Result<(), StoreError> {
-    let (place, name) = prepare(&path.components().collect::<PathBuf>(), &Texts::blank())?;
-    place.discard(&name);
+    let next = prepare(path, &Texts::blank())?;
+    next.place.discard(&next.name);
     Ok(())
 }
 
 pub(super) fn replace(path: &Path, new: &Texts) -> Result<(), StoreError> {
-    // With a slash at its end the link would be taken for what it leads to.
-    let path = &path.components().collect::<PathBuf>();
-    let (place, name) = prepare(path, new)?;
-    place.switch_to(&name, path)?;
+    let Next { place, name, narrowed } = prepare(path, new)?;
+    place.switch_to(&name)?;
+    narrowed.iter().for_each(Narrowed::tell);
     if let Err(error) = place.prune(|kept| kept == name || Some(kept) == place.current_name()) {
         tracing::warn!(directory = %path.display(), %error, "an old generation stays until the next renewal");
     }
     Ok(())
 }
 
-/// The next generation, complete.
-fn prepare(path: &Path, new: &Texts) -> Result<(Place, String), StoreError> {
+/// A generation that is complete and not yet current.
+struct Next {
+    place: Place,
+    name: String,
+    narrowed: Vec<Narrowed>,
+}
+
+fn prepare(path: &Path, new: &Texts) -> Result<Next, StoreError> {
     let place = Place::of(path)?;
-    insist_on_nothing_else(path, &place.current)?;
+    place.insist_on_nothing_else()?;
     let name = place.begin()?;
-    match place.fill(&place.generations.join(&name), new) {
-        Ok(()) => Ok((place, name)),
+    match place.fill(&name, new) {
+        Ok(narrowed) => Ok(Next { place, name, narrowed }),
         Err(error) => {
             place.discard(&name);
             Err(error)
@@ -121,36 +129,38 @@ fn prepare(path: &Path, new: &Texts) -> Result<(Place, String), StoreError> {
 
 /// What is there before the switch.
 struct Place {
-    /// The directory that holds the link.
-    parent: PathBuf,
-    generations: PathBuf,
+    /// The name that is a link, in the directory that holds it.
+    spot: Spot,
+    generations: Folder,
     current: Current,
 }
 
 enum Current {
     Nothing,
     /// A directory somebody made for it; its owner and mode are to be kept.
-    Empty(Metadata),
+    Empty(Folder),
     Generation {
         name: String,
-        path: PathBuf,
+        folder: Folder,
     },
 }
 
 impl Place {
     fn of(path: &Path) -> Result<Self, StoreError> {
-        let parent = disk::ready_parent(path)?;
-        let generations = disk::beside(path, "certd")?;
-        let current = match disk::look_at(path)? {
+        let spot = folder::reach(path, LastLink::Kept)?;
+        let generations = generations(&spot)?;
+        let shown = spot.path();
+        let current = match spot.folder.look_at(&spot.name)? {
             None => Current::Nothing,
-            Some(found) if found.is_symlink() => linked(path, &generations)?,
-            Some(found) if found.is_dir() => match is_empty(path)? {
-                true => Current::Empty(found),
-                false => return Err(full_directory(path)),
+            Some(found) if found.is_symlink() => linked(&spot, &generations)?,
+            Some(found) if found.is_dir() => match spot.folder.below(&spot.name)? {
+                Some(folder) if folder.names()?.is_empty() => Current::Empty(folder),
+                Some(_) => return Err(full_directory(&shown)),
+                None => Current::Nothing,
             },
-            Some(_) => return Err(StoreError::Held(format!("{} is not a directory: move it away", path.display()))),
+            Some(_) => return Err(StoreError::Held(format!("{} is not a directory: move it away", shown.display()))),
         };
-        Ok(Self { parent, generations, current })
+        Ok(Self { spot, generations, current })
     }
 
     fn current_name(&self) -> Option<&str> {
@@ -160,14 +170,31 @@ impl Place {
         }
     }
 
+    /// The directory whose rights the next generation takes over.
+    fn replaced(&self) -> Option<&Folder> {
+        match &self.current {
+            Current::Empty(folder) | Current::Generation { folder, .. } => Some(folder),
+            Current::Nothing => None,
+        }
+    }
+
+    /// Whatever else lies beside the four files would be out of sight after the switch.
+    fn insist_on_nothing_else(&self) -> Result<(), StoreError> {
+        let Some(folder) = self.replaced() else { return Ok(()) };
+        // Who may write there could plant a file whose rights the next private key takes over.
+        folder.insist_on_closed(&folder.metadata()?)?;
+        match folder.names()?.into_iter().find(|name| !FILES.iter().any(|file| name == file)) {
+            None => Ok(()),
+            Some(name) => {
+                let shown = self.spot.path().join(name);
+                Err(StoreError::Held(format!("{} would be lost: move it away", shown.display())))
+            }
+        }
+    }
+
     /// Clears what a crash left and names the next generation: one more than the last.
     fn begin(&self) -> Result<String, StoreError> {
-        if disk::look_at(&self.generations)?.is_none() {
-            fs::create_dir(&self.generations).map_err(disk::failed("make the directory", &self.generations))?;
-            disk::sync(&self.parent)?;
-        }
-        let mode = Permissions::from_mode(GENERATIONS_MODE);
-        fs::set_permissions(&self.generations, mode).map_err(disk::failed("set the mode of", &self.generations))?;
+        self.generations.set_mode(GENERATIONS_MODE)?;
         let current = self.current_name().and_then(number);
         self.prune(|name| current.is_none() || number(name) <= current)?;
         let last = self.numbers()?.into_iter().max().unwrap_or(0);
@@ -175,78 +202,75 @@ impl Place {
     }
 
     fn numbers(&self) -> Result<Vec<u64>, StoreError> {
-        let failed = || disk::failed("list", &self.generations);
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(&self.generations).map_err(failed())? {
-            numbers.extend(number(&entry.map_err(failed())?.file_name().to_string_lossy()));
-        }
-        Ok(numbers)
+        Ok(self.generations.names()?.iter().filter_map(|name| number(&name.to_string_lossy())).collect())
     }
 
     /// Removes generations; whatever else lies there is left alone.
     fn prune(&self, keep: impl Fn(&str) -> bool) -> Result<(), StoreError> {
         for name in self.numbers()?.iter().map(u64::to_string).filter(|name| !keep(name)) {
-            let stale = self.generations.join(name);
-            fs::remove_dir_all(&stale).map_err(disk::failed("remove", &stale))?;
+            self.generations.remove_all(OsStr::new(&name))?;
         }
         Ok(())
     }
 
-    fn fill(&self, generation: &Path, new: &Texts) -> Result<(), StoreError> {
-        let made = DirBuilder::new().mode(0o700).create(generation);
-        made.map_err(disk::failed("make the directory", generation))?;
+    fn fill(&self, name: &str, new: &Texts) -> Result<Vec<Narrowed>, StoreError> {
+        let generation = self.generations.make(OsStr::new(name), 0o700)?;
         let full_chain = new.full_chain();
         let texts =
             [(LEAF, &new.leaf), (INTERMEDIATES, &new.intermediates), (FULL_CHAIN, &full_chain), (KEY, &new.key)];
+        let mut narrowed = Vec::new();
         for (name, text) in texts {
-            disk::write_new(&generation.join(name), text, self.replaced_file(name)?.as_ref())?;
+            let content = if name == KEY { Content::PrivateKey } else { Content::Certificates };
+            let name = OsStr::new(name);
+            let replaces = self.replaced().map(|folder| (folder, name));
+            narrowed.extend(disk::write_new(&generation, name, text, content, replaces)?);
         }
-        let opened = File::open(generation).map_err(disk::failed("open", generation))?;
-        match self.replaced_directory()? {
-            Some(replaced) => disk::keep_rights(&opened, generation, &replaced)?,
-            None => {
-                let mode = Permissions::from_mode(disk::NEW_DIRECTORY_MODE);
-                opened.set_permissions(mode).map_err(disk::failed("set the mode of", generation))?;
+        match self.replaced() {
+            Some(replaced) => {
+                let path = &generation.path;
+                narrowed.extend(rights::keep(&generation.file, path, &replaced.file, Content::Directory)?);
             }
+            None => generation.set_mode(folder::NEW_DIRECTORY_MODE)?,
         }
-        opened.sync_all().map_err(disk::failed("make durable", generation))?;
-        disk::sync(&self.generations)
+        generation.sync()?;
+        self.generations.sync()?;
+        Ok(narrowed)
     }
 
     /// What cannot be removed now is removed before the next generation.
     fn discard(&self, name: &str) {
-        let _ = fs::remove_dir_all(self.generations.join(name));
+        let _ = self.generations.remove_all(OsStr::new(name));
     }
 
-    fn replaced_file(&self, name: &str) -> Result<Option<Metadata>, StoreError> {
-        match &self.current {
-            Current::Generation { path, .. } => disk::look_at(&path.join(name)),
-            Current::Nothing | Current::Empty(_) => Ok(None),
-        }
-    }
-
-    fn replaced_directory(&self) -> Result<Option<Metadata>, StoreError> {
-        match &self.current {
-            Current::Nothing => Ok(None),
-            Current::Empty(found) => Ok(Some(found.clone())),
-            Current::Generation { path, .. } => disk::look_at(path),
-        }
-    }
-
-    fn switch_to(&self, name: &str, path: &Path) -> Result<(), StoreError> {
-        let draft = disk::beside(path, "certd-link")?;
-        disk::remove_file(&draft)?;
-        let folder = self.generations.file_name().expect("the folder of generations has a name");
+    fn switch_to(&self, name: &str) -> Result<(), StoreError> {
+        let Spot { folder, name: link, .. } = &self.spot;
+        let draft = self.spot.beside("certd-link");
+        folder.remove_file(&draft)?;
         failpoint::reached("generation_written");
-        symlink(Path::new(folder).join(name), &draft).map_err(disk::failed("make the link", &draft))?;
+        folder.make_link(&Path::new(&self.spot.beside("certd")).join(name), &draft)?;
         failpoint::reached("link_drafted");
         if let Current::Empty(_) = self.current {
-            fs::remove_dir(path).map_err(disk::failed("replace the empty directory", path))?;
+            folder.remove_directory(link)?;
         }
-        fs::rename(&draft, path).map_err(disk::failed("switch", path))?;
+        folder.rename(&draft, link)?;
         failpoint::reached("link_switched");
-        disk::sync(&self.parent)
+        folder.sync()
     }
+}
+
+/// Opens the directory of generations; made if it is not there yet.
+fn generations(spot: &Spot) -> Result<Folder, StoreError> {
+    let name = spot.beside("certd");
+    let opened = match spot.folder.below(&name)? {
+        Some(there) => there,
+        None => {
+            let made = spot.folder.make(&name, GENERATIONS_MODE)?;
+            spot.folder.sync()?;
+            made
+        }
+    };
+    opened.insist_on_no_other_writers(&spot.folder)?;
+    Ok(opened)
 }
 
 /// Only generations are called by a number.
@@ -255,26 +279,20 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// A link of somebody else's making is not ours to move.
-fn linked(path: &Path, generations: &Path) -> Result<Current, StoreError> {
-    let target = fs::read_link(path).map_err(disk::failed("follow", path))?;
+fn linked(spot: &Spot, generations: &Folder) -> Result<Current, StoreError> {
+    let target = spot.folder.read_link(&spot.name)?;
     let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = generations.file_name().map(Path::new);
-    if number(&name).is_none() || target.parent() != folder {
+    if number(&name).is_none() || target.parent() != Some(Path::new(&spot.beside("certd"))) {
         return Err(StoreError::Held(format!(
             "{} is a link that certd did not make, to {}: name that place instead, or remove the link",
-            path.display(),
+            spot.path().display(),
             target.display()
         )));
     }
-    let generation = generations.join(&name);
-    match disk::look_at(&generation)? {
-        Some(_) => Ok(Current::Generation { name, path: generation }),
+    match generations.below(OsStr::new(&name))? {
+        Some(folder) => Ok(Current::Generation { name, folder }),
         None => Ok(Current::Nothing),
     }
-}
-
-fn is_empty(path: &Path) -> Result<bool, StoreError> {
-    Ok(fs::read_dir(path).map_err(disk::failed("list", path))?.next().is_none())
 }
 
 fn full_directory(path: &Path) -> StoreError {
@@ -282,18 +300,4 @@ fn full_directory(path: &Path) -> StoreError {
         "{} is a directory of its own, which no rename can switch: move it away once, and certd makes a link there",
         path.display()
     ))
-}
-
-/// Whatever else lies beside the four files would be out of sight after the switch.
-fn insist_on_nothing_else(path: &Path, current: &Current) -> Result<(), StoreError> {
-    let Current::Generation { path: generation, .. } = current else { return Ok(()) };
-    let failed = || disk::failed("list", generation);
-    for entry in fs::read_dir(generation).map_err(failed())? {
-        let name = entry.map_err(failed())?.file_name();
-        if !FILES.iter().any(|file| name == *file) {
-            let shown = path.join(name);
-            return Err(StoreError::Held(format!("{} would be lost: move it away", shown.display())));
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,9 @@
 //! Two files that no rename can switch together: allowed only where the operator says so.
 
+use std::io;
 use std::path::Path;
 
+use super::rights::Content;
 use super::{Contents, Texts, disk, not_understood};
 use crate::domain::inventory::Obstacle;
 use crate::failpoint;
@@ -31,8 +33,8 @@ fn key_file(path: &Path) -> Result<Option<Bundle>, Obstacle> {
 /// The key first, as whoever reads both at the wrong moment then fails instead of serving the old pair's half.
 pub(super) fn replace(certificate: &Path, private_key: &Path, new: &Texts) -> Result<(), StoreError> {
     insist_on_own_key(certificate, private_key, new)?;
-    let key = disk::Draft::new(private_key, &new.key)?;
-    let chain = disk::Draft::new(certificate, &new.full_chain())?;
+    let key = disk::Draft::new(private_key, &new.key, Content::PrivateKey)?;
+    let chain = disk::Draft::new(certificate, &new.full_chain(), Content::Certificates)?;
     key.place()?;
     failpoint::reached("loose_key_placed");
     chain.place()
@@ -40,8 +42,10 @@ pub(super) fn replace(certificate: &Path, private_key: &Path, new: &Texts) -> Re
 
 /// A key without a certificate may be waiting for one that somebody else asked for.
 fn insist_on_own_key(certificate: &Path, private_key: &Path, new: &Texts) -> Result<(), StoreError> {
-    if disk::look_at(certificate)?.is_some() {
-        return Ok(());
+    match certificate.symlink_metadata() {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(disk::failed("look at", certificate)(error)),
     }
     match key_file(private_key).map_err(|obstacle| StoreError::Held(obstacle.message))? {
         Some(bundle) if bundle.keys.first().is_none_or(|key| key.public != new.public) => {

@@ -6,12 +6,16 @@
 mod bundle;
 mod directory;
 pub(crate) mod disk;
+mod folder;
 mod loose;
+mod rights;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
+
+use rights::Content;
 
 use super::{StoreError, Written};
 use crate::domain::cert::{Chain, Fingerprint, KeyDigest};
@@ -62,11 +66,11 @@ impl FileLayout {
 
     fn rehearse(&self) -> Result<(), StoreError> {
         match self {
-            Self::Bundle(path) => disk::Draft::new(path, "").map(drop),
+            Self::Bundle(path) => disk::Draft::new(path, "", Content::PrivateKey).map(drop),
             Self::Directory(path) => directory::rehearse(path),
-            Self::Loose { certificate, private_key } => {
-                disk::Draft::new(private_key, "").and_then(|_| disk::Draft::new(certificate, "")).map(drop)
-            }
+            Self::Loose { certificate, private_key } => disk::Draft::new(private_key, "", Content::PrivateKey)
+                .and_then(|_| disk::Draft::new(certificate, "", Content::Certificates))
+                .map(drop),
         }
     }
 
