@@ -52,8 +52,8 @@ fn bytes_after_a_certificate_are_refused_unless_they_are_zero() {
     let der = &files["dev/046c677d28b1ab055630cf846913028524dc2c8c896d977402f98ab187825b23.der"];
     let after = |tail: &[u8]| read::certificate(&[der, tail].concat());
     assert_eq!(after(&[0, 0]), read::certificate(der));
-    assert_eq!(after(&[0, 1]).unwrap_err().0, "2 bytes follow the certificate");
-    assert_eq!(after(der).unwrap_err().0, format!("{} bytes follow the certificate", der.len()));
+    assert_eq!(after(&[0, 1]).unwrap_err().to_string(), "2 bytes follow the certificate");
+    assert_eq!(after(der).unwrap_err().to_string(), format!("{} bytes follow the certificate", der.len()));
     assert!(read::certificate(&der[..der.len() - 1]).is_err());
 }
 

@@ -11,7 +11,6 @@ use serde::Serialize;
 use crate::domain::cert::Certificate;
 use crate::domain::text::{message, one_line, printable};
 use crate::domain::time::Timestamp;
-use crate::pki::NotUnderstood;
 use crate::report::json;
 use crate::source::vault_kv::CONCURRENCY;
 use crate::vault::note_name;
@@ -128,7 +127,7 @@ async fn row(secret: &Secret, history: &History, number: u64, version: Version, 
         let fields = read.and_then(|read| read.fields).unwrap_or_default();
         match secret.certificate(&fields).await? {
             Ok(kept) => row.leaf = Some(leaf(&kept.chain.leaf)),
-            Err(NotUnderstood(why)) => row.note = Some(printable(&why)),
+            Err(why) => row.note = Some(why.to_string()),
         }
     }
     row.by = by(history, secret.object.as_deref(), row.leaf.as_ref());

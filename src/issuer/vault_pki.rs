@@ -223,15 +223,14 @@ fn is_of(key: KeyDigest, pem: &str) -> bool {
 fn chain(signed: &Signed) -> Result<Vec<Vec<u8>>, NotUnderstood> {
     let mut bundle = Bundle::parse(signed.certificate.as_bytes())?;
     let Some(leaf) = bundle.certificates.first().cloned() else {
-        return Err(NotUnderstood("the answer holds no certificate".to_string()));
+        return Err(NotUnderstood::new("the answer holds no certificate"));
     };
     for text in signed.issuing_ca.iter().chain(&signed.ca_chain) {
         bundle.add(Bundle::parse(text.as_bytes())?);
     }
     let chains = bundle.chains()?;
     let kept = chains.into_iter().find(|kept| kept.ders.first() == Some(&leaf));
-    let kept =
-        kept.ok_or_else(|| NotUnderstood("the answer's chain does not begin with its certificate".to_string()))?;
+    let kept = kept.ok_or_else(|| NotUnderstood::new("the answer's chain does not begin with its certificate"))?;
     let above = kept.ders.iter().skip(1).zip(&kept.chain.intermediates);
     let intermediates = above.filter(|(_, certificate)| !certificate.is_self_issued()).map(|(der, _)| der.clone());
     Ok(std::iter::once(leaf).chain(intermediates).collect())
@@ -240,7 +239,7 @@ fn chain(signed: &Signed) -> Result<Vec<Vec<u8>>, NotUnderstood> {
 fn anchors(text: &str) -> Result<Vec<Vec<u8>>, NotUnderstood> {
     let mut ders = Bundle::parse(text.as_bytes())?.certificates;
     let Some(issuing) = ders.first().cloned() else {
-        return Err(NotUnderstood("it holds no certificate: the mount has no CA yet".to_string()));
+        return Err(NotUnderstood::new("it holds no certificate: the mount has no CA yet"));
     };
     ders.retain(|der| read::certificate(der).is_ok_and(|certificate| certificate.is_self_issued()));
     if ders.is_empty() { Ok(vec![issuing]) } else { Ok(ders) }

@@ -14,7 +14,7 @@ pub struct Bundle {
     pub keys: Vec<PrivateKey>,
     /// Keys that are there and cannot be read: encrypted, or of a strange kind. A place that holds
     /// one may be looked at, and is never written.
-    pub unread_keys: Vec<String>,
+    pub unread_keys: Vec<NotUnderstood>,
 }
 
 /// One leaf with the certificates that belong to it.
@@ -48,7 +48,7 @@ impl Bundle {
             bundle.certificates.push(bytes.to_vec());
             return Ok(bundle);
         }
-        let blocks = pem::parse_many(bytes).map_err(|e| NotUnderstood::new(format!("the PEM is damaged: {e}")))?;
+        let blocks = pem::parse_many(bytes).map_err(NotUnderstood::Pem)?;
         for block in blocks {
             bundle.take(block);
         }
@@ -68,10 +68,12 @@ impl Bundle {
             "CERTIFICATE" | "X509 CERTIFICATE" => self.certificates.push(block.into_contents()),
             "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => match key::from_der(block.contents()) {
                 Ok(key) => self.keys.push(key),
-                Err(NotUnderstood(why)) => self.unread_keys.push(why),
+                Err(why) => self.unread_keys.push(why),
             },
-            tag if tag.ends_with("PRIVATE KEY") => self.unread_keys.push(format!("a key in a form not read: {tag}")),
-            _ => {}
+            tag => {
+                let label = pem::Label::of(tag.as_bytes());
+                self.unread_keys.extend(label.is_key().then_some(NotUnderstood::KeyForm(label)));
+            }
         }
     }
 
@@ -83,7 +85,7 @@ impl Bundle {
 
     /// Before a place may be written, every key in it must have been read, and be what it states.
     pub fn insist_on_keys(&self) -> Result<(), NotUnderstood> {
-        self.unread_keys.first().map_or(Ok(()), |why| Err(NotUnderstood::new(why)))?;
+        self.unread_keys.first().map_or(Ok(()), |why| Err(why.clone()))?;
         self.keys.iter().try_for_each(key::prove)
     }
 
@@ -92,7 +94,7 @@ impl Bundle {
         let leaves = self.parsed()?.iter().filter(|parsed| !parsed.certificate.is_ca).count();
         match leaves {
             0 | 1 => Ok(()),
-            n => Err(NotUnderstood(format!("{n} certificates that are no CA's: give each a place of its own"))),
+            n => Err(NotUnderstood::SeveralLeaves(n)),
         }
     }
 
@@ -101,7 +103,7 @@ impl Bundle {
     pub fn chains(&self) -> Result<Vec<Kept>, NotUnderstood> {
         let all = self.parsed()?;
         if all.is_empty() {
-            return Err(NotUnderstood("there is no certificate in it".to_string()));
+            return Err(NotUnderstood::new("there is no certificate in it"));
         }
         let leaves = self.leaves(&all);
         let alone = leaves.len() == 1;
@@ -160,7 +162,7 @@ impl Bundle {
 /// The first certificate is the leaf, as a server or an issuer ordered them.
 pub fn chain_as_given<D: AsRef<[u8]>>(ders: &[D]) -> Result<Chain, NotUnderstood> {
     let mut all = ders.iter().map(|der| interned::certificate(der.as_ref()));
-    let leaf = all.next().ok_or_else(|| NotUnderstood("there is no certificate in it".to_string()))??;
+    let leaf = all.next().ok_or_else(|| NotUnderstood::new("there is no certificate in it"))??;
     Ok(Chain { leaf, intermediates: all.collect::<Result<_, _>>()? })
 }
 
@@ -272,14 +274,14 @@ mod tests {
         let text = family().leaf.pem() + &super::super::pem::block("ENCRYPTED PRIVATE KEY", b"x");
         let bundle = Bundle::parse(text.as_bytes()).unwrap();
         assert_eq!(bundle.chains().unwrap()[0].key_digest(), None);
-        assert_eq!(bundle.insist_on_keys().unwrap_err().0, "a key in a form not read: ENCRYPTED PRIVATE KEY");
+        assert_eq!(bundle.insist_on_keys().unwrap_err().to_string(), "a key in a form not read: ENCRYPTED PRIVATE KEY");
     }
 
     #[test]
     fn what_holds_no_certificate_says_so() {
         for text in ["", "hello", "-----BEGIN RUBBISH-----\nAAAA\n-----END RUBBISH-----\n"] {
             let refused = Bundle::parse(text.as_bytes()).and_then(|bundle| bundle.chains().map(|_| ()));
-            assert_eq!(refused.unwrap_err().0, "there is no certificate in it", "{text:?}");
+            assert_eq!(refused.unwrap_err().to_string(), "there is no certificate in it", "{text:?}");
         }
     }
 }

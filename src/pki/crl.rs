@@ -2,24 +2,23 @@
 
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
-use super::read::{common_name, distinguished_name, signature_algorithm};
+use super::read::{common_name, distinguished_name, not_der, signature_algorithm};
 use super::{NotUnderstood, pem};
 use crate::domain::crl::Crl;
 use crate::domain::time::Timestamp;
 
 /// The first list in PEM. `ca` is the DER of the certificate that must have signed it.
 pub fn from_pem(text: &str, ca: &[u8]) -> Result<Crl, NotUnderstood> {
-    let blocks = pem::parse_many(text).map_err(|e| NotUnderstood::new(format!("the PEM is damaged: {e}")))?;
+    let blocks = pem::parse_many(text).map_err(NotUnderstood::Pem)?;
     let block = blocks.iter().find(|block| block.tag() == "X509 CRL");
-    let block = block.ok_or_else(|| NotUnderstood("there is no revocation list in it".to_string()))?;
+    let block = block.ok_or_else(|| NotUnderstood::new("there is no revocation list in it"))?;
     from_der(block.contents(), ca)
 }
 
 pub fn from_der(der: &[u8], ca: &[u8]) -> Result<Crl, NotUnderstood> {
-    let (rest, list) = CertificateRevocationList::from_der(der)
-        .map_err(|e| NotUnderstood::new(format!("not a revocation list: {e}")))?;
+    let (rest, list) = CertificateRevocationList::from_der(der).map_err(|e| not_der("revocation list", e))?;
     if !rest.is_empty() {
-        return Err(NotUnderstood(format!("{} bytes follow the revocation list", rest.len())));
+        return Err(NotUnderstood::Trailing { wanted: "revocation list", bytes: rest.len() });
     }
     Ok(Crl {
         issuer: distinguished_name(list.issuer()),
@@ -105,9 +104,9 @@ mod tests {
     #[test]
     fn what_is_no_list_says_so() {
         let own = ca(&rcgen::PKCS_ECDSA_P256_SHA256);
-        assert!(from_der(own.der(), own.der()).unwrap_err().0.starts_with("not a revocation list: "));
+        assert!(from_der(own.der(), own.der()).unwrap_err().to_string().starts_with("not a revocation list: "));
         let trailing = [list(&own), vec![0]].concat();
-        assert_eq!(from_der(&trailing, own.der()).unwrap_err().0, "1 bytes follow the revocation list");
-        assert_eq!(from_pem(&own.pem(), own.der()).unwrap_err().0, "there is no revocation list in it");
+        assert_eq!(from_der(&trailing, own.der()).unwrap_err().to_string(), "1 bytes follow the revocation list");
+        assert_eq!(from_pem(&own.pem(), own.der()).unwrap_err().to_string(), "there is no revocation list in it");
     }
 }

@@ -53,7 +53,7 @@ pub fn from_der(der: &[u8]) -> Result<PrivateKey, NotUnderstood> {
 pub fn prove(key: &PrivateKey) -> Result<(), NotUnderstood> {
     match proven(&key.pkcs8)?.public == key.public {
         true => Ok(()),
-        false => Err(NotUnderstood("a private key whose public half is that of another".into())),
+        false => Err(NotUnderstood::new("a private key whose public half is that of another")),
     }
 }
 
@@ -102,9 +102,7 @@ fn ed25519(der: &[u8]) -> Option<PrivateKey> {
 }
 
 fn unreadable() -> NotUnderstood {
-    NotUnderstood(
-        "a private key of a kind that certd does not read (it reads RSA, ECDSA P-256/384/521, Ed25519)".into(),
-    )
+    NotUnderstood::new("a private key of a kind that certd does not read (it reads RSA, ECDSA P-256/384/521, Ed25519)")
 }
 
 /// One `PRIVATE KEY` block.
@@ -175,12 +173,12 @@ mod tests {
         assert_eq!(read.public, other.public);
         assert!(prove(&read).is_err());
         let lying = PrivateKey { public: other.public, ..one };
-        assert_eq!(prove(&lying).unwrap_err().0, "a private key whose public half is that of another");
+        assert_eq!(prove(&lying).unwrap_err().to_string(), "a private key whose public half is that of another");
     }
 
     #[test]
     fn refuses_what_is_no_key_and_never_shows_one() {
-        assert!(from_der(b"no key").unwrap_err().0.starts_with("a private key of a kind"));
+        assert!(from_der(b"no key").unwrap_err().to_string().starts_with("a private key of a kind"));
         assert_eq!(format!("{:?}", generate(KeySpec::Ed25519).unwrap()), "PrivateKey(…)");
     }
 }

@@ -9,22 +9,14 @@ pub mod jws;
 pub mod key;
 pub mod key_form;
 pub mod keystore;
+mod not_understood;
 pub mod order;
 pub mod pem;
 pub mod read;
 pub mod roots;
 mod stated;
 
-/// Something is there that is not what it should be; says what, in one line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NotUnderstood(pub String);
-
-impl NotUnderstood {
-    fn new(what: impl std::fmt::Display) -> Self {
-        Self(crate::domain::text::printable(&what.to_string()))
-    }
-}
+pub use not_understood::{FieldName, NotUnderstood};
 
 /// SHA-256, as fingerprints and key digests use it.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {

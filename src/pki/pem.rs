@@ -1,10 +1,19 @@
 //! PEM text (RFC 7468) of what certd holds as DER, and back.
 
-pub use ::pem::{Pem, PemError};
+mod damage;
+mod label;
+
+pub use ::pem::Pem;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+pub use damage::{Damage, Flaw};
+pub use label::{Label, labels};
+
 const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+/// What closes a mark.
+const DASHES: &str = "-----";
 
 /// In bytes: most certificates fit.
 const LIKELY_BODY: usize = 2_048;
@@ -24,15 +33,18 @@ pub(super) fn block(tag: &str, der: &[u8]) -> String {
 }
 
 /// Every block, in order. The common form, of nothing but base64 between its marks, is read here in a fifth of the time
-/// that the crate takes; every other is left to it. A block that begins and is not read is damage: nobody may take the
-/// place for one without it, and write over it.
-pub fn parse_many(text: impl AsRef<[u8]>) -> Result<Vec<Pem>, PemError> {
-    if let Some(blocks) = plain_blocks(text.as_ref()) {
+/// that the crate takes; every other is left to it. A mark that begins or ends no block that is read is damage: nobody may
+/// take the place for one without it, and write over it.
+pub fn parse_many(text: impl AsRef<[u8]>) -> Result<Vec<Pem>, Damage> {
+    let text = text.as_ref();
+    if let Some(blocks) = plain_blocks(text) {
         return Ok(blocks);
     }
-    let blocks = ::pem::parse_many(&text)?;
-    let begun = text.as_ref().windows(BEGIN.len()).filter(|at| *at == BEGIN.as_bytes()).count();
-    if blocks.len() == begun { Ok(blocks) } else { Err(PemError::MalformedFraming) }
+    let marks = |mark: &str| text.windows(mark.len()).filter(|at| *at == mark.as_bytes()).count();
+    // The crate's errors quote the text, that of a key too.
+    let blocks =
+        ::pem::parse_many(text).ok().filter(|blocks| [BEGIN, END].iter().all(|mark| marks(mark) == blocks.len()));
+    blocks.ok_or_else(|| Damage::locate(text))
 }
 
 fn plain_blocks(text: &[u8]) -> Option<Vec<Pem>> {
@@ -46,8 +58,8 @@ pub(super) fn of_lines<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<V
         if let Some(tag) = line.strip_prefix(BEGIN) {
             let tag = tag.split_once("-----").filter(|(_, after)| after.trim_end().is_empty())?.0;
             blocks.push(Pem::new(tag, plain_body(tag, &mut lines)?));
-        } else if line.contains(BEGIN) {
-            // Behind one more dash neither the crate nor OpenSSL sees it.
+        } else if line.contains(BEGIN) || line.contains(END) {
+            // Behind one more dash neither the crate nor OpenSSL sees it, and an end without a beginning neither.
             return None;
         }
     }
@@ -60,7 +72,7 @@ fn plain_body<'a>(tag: &str, lines: &mut impl Iterator<Item = &'a str>) -> Optio
     let mut body = Vec::with_capacity(LIKELY_BODY);
     let mut is_over = false;
     for line in lines.map(str::trim_end) {
-        if let Some(end) = line.strip_prefix("-----END ") {
+        if let Some(end) = line.strip_prefix(END) {
             return (end.strip_suffix("-----") == Some(tag)).then_some(body);
         }
         if is_over && !line.is_empty() {
@@ -125,9 +137,12 @@ mod tests {
     fn a_block_that_begins_and_is_not_read_is_damage_and_not_absence() {
         let cut_off = format!("{KEY}{}", KEY.replace("-----END PRIVATE KEY-----\n", ""));
         let dashed = format!("{KEY}-{KEY}");
-        for text in [cut_off, dashed] {
+        let headless = format!("{KEY}{}", KEY.replace("-----BEGIN", "----BEGIN"));
+        for (text, line, flaw) in
+            [(cut_off, 5, Flaw::NoEnd), (dashed, 5, Flaw::OpenBegin), (headless, 8, Flaw::NoBegin)]
+        {
             assert_eq!(::pem::parse_many(&text).map(|blocks| blocks.len()), Ok(1), "the crate passes over it");
-            assert_eq!(parse_many(&text), Err(PemError::MalformedFraming), "{text}");
+            assert_eq!(parse_many(&text), Err(Damage { line, flaw }), "{text}");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! One certificate from DER, by x509-parser. It reads and does not verify: trust is `roots`.
 
-use x509_parser::asn1_rs::{Oid, Tag, oid};
+use x509_parser::asn1_rs::{self, Oid, Tag, oid};
+use x509_parser::error::X509Error;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::nom;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
@@ -20,10 +22,9 @@ pub fn certificate(der: &[u8]) -> Result<Certificate, NotUnderstood> {
 
 /// The digest is that of all of `der`.
 pub(super) fn with_digest(der: &[u8], digest: [u8; 32]) -> Result<Certificate, NotUnderstood> {
-    let (rest, parsed) =
-        X509Certificate::from_der(der).map_err(|e| NotUnderstood::new(format!("not a certificate: {e}")))?;
+    let (rest, parsed) = X509Certificate::from_der(der).map_err(|e| not_der("certificate", e))?;
     if rest.iter().any(|byte| *byte != 0) {
-        return Err(NotUnderstood(format!("{} bytes follow the certificate", rest.len())));
+        return Err(NotUnderstood::Trailing { wanted: "certificate", bytes: rest.len() });
     }
     let extensions = Extensions::of(&parsed);
     Ok(Certificate {
@@ -45,6 +46,30 @@ pub(super) fn with_digest(der: &[u8], digest: [u8; 32]) -> Result<Certificate, N
         subject_key_id: extensions.subject_key_id,
         public_key: KeyDigest(super::sha256(parsed.public_key().raw)),
     })
+}
+
+/// The parser's error without the values that it may hold.
+pub(super) fn not_der(wanted: &'static str, error: nom::Err<X509Error>) -> NotUnderstood {
+    let why = match X509Error::from(error) {
+        X509Error::InvalidVersion => "its version is invalid",
+        X509Error::InvalidSerial | X509Error::InvalidNumber => "its serial number is invalid",
+        X509Error::InvalidAlgorithmIdentifier | X509Error::SignatureUnsupportedAlgorithm => "its algorithm is invalid",
+        X509Error::InvalidX509Name => "a name in it is invalid",
+        X509Error::InvalidDate => "a date in it is invalid",
+        X509Error::InvalidSPKI => "its public key is invalid",
+        X509Error::InvalidSubjectUID | X509Error::InvalidIssuerUID => "a unique identifier in it is invalid",
+        X509Error::InvalidExtensions | X509Error::InvalidAttributes => "its extensions are invalid",
+        X509Error::DuplicateExtensions | X509Error::DuplicateAttributes => "it has one extension twice",
+        X509Error::InvalidSignatureValue | X509Error::SignatureVerificationError => "its signature is invalid",
+        X509Error::Der(asn1_rs::Error::Incomplete(_)) => "it is cut off",
+        X509Error::InvalidTbsCertificate
+        | X509Error::InvalidUserCertificate
+        | X509Error::InvalidCertificate
+        | X509Error::Generic
+        | X509Error::NomError(_)
+        | X509Error::Der(_) => "its structure is invalid",
+    };
+    NotUnderstood::Der { wanted, why }
 }
 
 #[derive(Default)]

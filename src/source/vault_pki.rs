@@ -304,7 +304,7 @@ fn ca_chain(ders: &[Vec<u8>]) -> Result<Chain, NotUnderstood> {
 fn only_certificate(pem: &str) -> Result<Arc<Certificate>, NotUnderstood> {
     let bundle = Bundle::parse(pem.as_bytes())?;
     let der = bundle.certificates.first();
-    interned::certificate(der.ok_or_else(|| NotUnderstood("there is no certificate in it".to_string()))?)
+    interned::certificate(der.ok_or_else(|| NotUnderstood::new("there is no certificate in it"))?)
 }
 
 fn unread(place: &Location, error: &VaultError) -> Obstacle {

@@ -7,7 +7,6 @@ use std::time::Instant;
 use super::StoreError;
 use crate::domain::inventory::{Location, Part};
 use crate::domain::time::Timestamp;
-use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::vault::layout::Layout;
 use crate::vault::versions::{Certified, gone};
@@ -69,9 +68,12 @@ impl Restore {
         let Some(fields) = old.and_then(|old| old.fields) else {
             return Err(StoreError::Held(gone(&location, from, there)));
         };
-        let held = |NotUnderstood(why)| StoreError::Held(format!("version {from} of {location}: {why}"));
+        let held = |why: String| StoreError::Held(format!("version {from} of {location}: {why}"));
         let certified = vault.certificate(&path, object, &fields).await.map_err(failed)?;
-        let (layout, kept) = certified.and_then(|certified| fit(now, &fields, certified)).map_err(held)?;
+        let (layout, kept) = certified
+            .map_err(|why| why.to_string())
+            .and_then(|certified| fit(now, &fields, certified))
+            .map_err(held)?;
         let Some(newest) = vault.version(&path, None).await.map_err(failed)? else {
             return Err(StoreError::Held(format!("{location} is gone")));
         };
@@ -80,7 +82,7 @@ impl Restore {
         let holds = holds(&fields_now, layout_now, object);
         let holds = holds.map_err(|why| StoreError::Held(format!("{location}: {why}")))?;
         let fields = match object {
-            Some(_) => layout.moved(&fields, &fields_now).map_err(held)?,
+            Some(_) => layout.moved(&fields, &fields_now).map_err(|why| held(why.to_string()))?,
             None => fields,
         };
         let current = Current { number: newest.number, fields: fields_now, holds };
@@ -136,8 +138,8 @@ impl Restore {
 }
 
 /// What is asked of anything that certd stores, as far as a stored version can show it.
-fn fit(now: Timestamp, fields: &Fields, (layout, kept): Certified) -> Result<Certified, NotUnderstood> {
-    layout.insist_writable(fields)?;
+fn fit(now: Timestamp, fields: &Fields, (layout, kept): Certified) -> Result<Certified, String> {
+    layout.insist_writable(fields).map_err(|why| why.to_string())?;
     let kept = kept.proven();
     let leaf = &kept.chain.leaf;
     let why = if kept.key_digest() != Some(leaf.public_key) {
@@ -149,7 +151,7 @@ fn fit(now: Timestamp, fields: &Fields, (layout, kept): Certified) -> Result<Cer
     } else {
         return Ok((layout, kept));
     };
-    Err(NotUnderstood(why))
+    Err(why)
 }
 
 /// The version that is replaced stays in the history, so a damaged certificate is no reason to refuse; a
@@ -163,11 +165,11 @@ fn holds(fields: &Fields, layout: Option<Layout>, object: Option<&str>) -> Resul
     };
     Ok(match layout {
         // Others may have come since, which the old content does not have.
-        Err(NotUnderstood(why)) => return Err(why),
+        Err(why) => return Err(why.to_string()),
         Ok(None) => Holds::Nothing,
         Ok(Some(layout)) => match layout.read(fields) {
             Ok(kept) => Holds::Certificate(Box::new(kept)),
-            Err(NotUnderstood(why)) => Holds::NotUnderstood(why),
+            Err(why) => Holds::NotUnderstood(why.to_string()),
         },
     })
 }

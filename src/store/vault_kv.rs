@@ -10,7 +10,6 @@ use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
 use crate::domain::time::Timestamp;
 use crate::failpoint;
-use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
@@ -93,7 +92,7 @@ impl VaultKvStore {
             Now::Empty { .. } => Ok(()),
             Now::Other { why, .. } => Err(self.held(&why)),
             Now::Certificate { layout, fields, .. } => {
-                layout.insist_writable(&fields).map_err(|NotUnderstood(why)| self.held(&why))
+                layout.insist_writable(&fields).map_err(|why| self.held(&why.to_string()))
             }
         }
     }
@@ -113,13 +112,13 @@ impl VaultKvStore {
             Now::Certificate { layout, mut fields, upon, kept, .. } => {
                 self.insist_on(based_on, self.version(upon), Some(kept.chain.leaf.fingerprint))?;
                 let replaced = layout.insist_writable(&fields).and_then(|()| layout.apply(&mut fields, certified));
-                replaced.map_err(|NotUnderstood(why)| self.held(&why))?;
+                replaced.map_err(|why| self.held(&why.to_string()))?;
                 (fields, upon)
             }
             Now::Empty { upon, .. } => {
                 // What a decision is based on has no version where nothing was found.
                 self.insist_on(based_on, None, None)?;
-                (Layout::fresh(certified).map_err(|NotUnderstood(why)| self.held(&why))?, upon)
+                (Layout::fresh(certified).map_err(|why| self.held(&why.to_string()))?, upon)
             }
         };
         failpoint::reached("secret_made");

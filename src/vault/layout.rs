@@ -14,9 +14,8 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::Fields;
 use crate::domain::renewal::CertifiedKey;
-use crate::domain::text::printable;
-use crate::pki::NotUnderstood;
 use crate::pki::bundle::{Bundle, Kept};
+use crate::pki::{FieldName, NotUnderstood};
 use form::Form;
 use keystores::{Around, Elsewhere, Found, KeystoreField};
 use names::Names;
@@ -113,7 +112,7 @@ impl Layout {
         let mut kept = self.read_all(fields)?;
         match kept.len() {
             1 => Ok(kept.remove(0)),
-            n => Err(NotUnderstood(format!("it holds {n} certificates that do not belong together"))),
+            n => Err(NotUnderstood::Unrelated(n)),
         }
     }
 
@@ -169,12 +168,9 @@ impl Layout {
         if self.places.len() < 2 {
             return Ok(());
         }
-        let objects: Vec<_> = self.places.iter().map(|place| printable(&place.name())).collect();
-        let objects = objects.join("`, `");
-        let first = printable(&self.places[0].name());
-        Err(NotUnderstood(format!(
-            "certificates in several objects (`{objects}`): name one behind the path, as in `#{first}`"
-        )))
+        let first = FieldName::of(&format!("#{}", self.places[0].name()));
+        let all = self.places.iter().map(|place| FieldName::of(&place.name())).collect();
+        Err(NotUnderstood::SeveralObjects { all, first })
     }
 }
 
@@ -242,7 +238,7 @@ impl Place {
         let mut chains = self.chains(fields)?;
         let kept = chains.swap_remove(0);
         if self.only_trusts() {
-            return Err(NotUnderstood("there is no private key in it, only whom to trust".to_string()));
+            return Err(NotUnderstood::new("there is no private key in it, only whom to trust"));
         }
         self.keystores.iter().try_for_each(|keystore| keystore.insist_writable(&kept))
     }
@@ -264,10 +260,10 @@ impl Place {
         self.keystores.iter().try_for_each(|keystore| keystore.apply(fields, certified))
     }
 
-    fn tell(&self, NotUnderstood(why): NotUnderstood) -> NotUnderstood {
+    fn tell(&self, why: NotUnderstood) -> NotUnderstood {
         match self.within.is_empty() {
-            true => NotUnderstood(why),
-            false => NotUnderstood(format!("in `{}`: {why}", printable(&self.name()))),
+            true => why,
+            false => NotUnderstood::InObject(FieldName::of(&self.name()), Box::new(why)),
         }
     }
 }
@@ -284,7 +280,7 @@ fn put(fields: &mut Fields, within: &[String], name: &str, value: Box<RawValue>)
 }
 
 fn no_object(name: &str) -> NotUnderstood {
-    NotUnderstood(format!("`{name}` is no object any more"))
+    NotUnderstood::NoObject(FieldName::of(name))
 }
 
 /// Vault sorts the names of an object itself, so nothing is lost by sorting them here.
@@ -331,7 +327,7 @@ fn value<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
 }
 
 fn no_text(name: &str) -> NotUnderstood {
-    NotUnderstood(format!("the field `{name}` is neither text nor a list of texts"))
+    NotUnderstood::NoText(FieldName::of(name))
 }
 
 /// What one field holds, in its order.
@@ -342,8 +338,7 @@ fn bundle_in(fields: &Fields, name: &str) -> Result<Bundle, NotUnderstood> {
             Some(plain) => plain,
             None => {
                 let text: String = serde_json::from_str(json).map_err(|_| no_text(name))?;
-                let in_field = |NotUnderstood(why)| NotUnderstood(format!("the field `{name}`: {why}"));
-                Form::read(&text).map_err(in_field)?
+                Form::read(&text).map_err(|why| why.in_field(name))?
             }
         });
     }

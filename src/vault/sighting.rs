@@ -4,9 +4,9 @@ use super::Fields;
 use super::layout::Layout;
 use crate::domain::inventory::{Deletion, Found, Location, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::time::Timestamp;
-use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
+use crate::pki::{FieldName, NotUnderstood};
 
 /// `deleted_at` is when Vault itself deletes the version.
 pub(crate) fn found(kept: &Kept, version: Option<u64>, deleted_at: Option<Timestamp>, roots: &Roots) -> Found {
@@ -43,7 +43,6 @@ pub(crate) fn without_certificate(location: &Location, data: &Fields) -> Sightin
     if data.is_empty() {
         return Sighting::Absent;
     }
-    let known: Vec<_> = Layout::certificate_fields().collect();
-    let why = format!("it holds other fields and none of `{}`", known.join("`, `"));
-    not_understood(location, &NotUnderstood(why))
+    let known = Layout::certificate_fields().map(FieldName::of).collect();
+    not_understood(location, &NotUnderstood::OtherFields(known))
 }

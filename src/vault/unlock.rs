@@ -4,9 +4,8 @@ use super::layout::Layout;
 use super::layout::keystores::{Elsewhere, Found};
 use super::{Fields, KvRead, Vault, VaultError};
 use crate::domain::inventory::Location;
-use crate::domain::text::printable;
-use crate::pki::NotUnderstood;
 use crate::pki::keystore::Password;
+use crate::pki::{FieldName, NotUnderstood};
 
 impl Vault {
     /// The layout of `fields`, which were read at `path`, with its keystores open or with the reasons why they are not.
@@ -36,11 +35,9 @@ impl Vault {
     /// would have it use, and seal a keystore for them with, what they may not read.
     async fn password(&self, path: &str, place: &Elsewhere) -> Result<Result<Password, NotUnderstood>, VaultError> {
         let mount = self.mount_of(path).await?.path;
-        let named_by = printable(&place.named_by);
+        let named_by = FieldName::of(&place.named_by);
         if !place.path.trim_start_matches('/').starts_with(&format!("{mount}/")) {
-            let why =
-                format!("its password must be in a secret below `{mount}/`, which is not where `{named_by}` says");
-            return Ok(Err(NotUnderstood(why)));
+            return Ok(Err(NotUnderstood::PasswordElsewhere { below: FieldName::of(&format!("{mount}/")), named_by }));
         }
         let there = Location::Secret { vault: self.name.clone(), path: place.path.clone(), part: None };
         let read = self
@@ -49,13 +46,9 @@ impl Vault {
             .map_err(|source| VaultError::Password { place: there.to_string(), source: Box::new(source) })?;
         let data = match read {
             KvRead::Present { data, .. } => data,
-            KvRead::Absent { .. } => {
-                return Ok(Err(NotUnderstood(format!("its password is not where `{named_by}` says: {there}"))));
-            }
+            KvRead::Absent { .. } => return Ok(Err(NotUnderstood::PasswordGone(named_by))),
         };
         let text = data.get(&place.field).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
-        Ok(text.map(|text| Password(text.into())).ok_or_else(|| {
-            NotUnderstood(format!("its password is not in the field `{}` of {there}", printable(&place.field)))
-        }))
+        Ok(text.map(|text| Password(text.into())).ok_or(NotUnderstood::PasswordUnnamed(named_by)))
     }
 }

@@ -79,7 +79,7 @@ impl Vault {
         object: Option<&str>,
         fields: &Fields,
     ) -> Result<Result<Certified, NotUnderstood>, VaultError> {
-        let none = || NotUnderstood("there is no certificate in it".to_string());
+        let none = || NotUnderstood::new("there is no certificate in it");
         let Some(layout) = self.layout(path, fields).await? else { return Ok(Err(none())) };
         let part = layout.part(object).and_then(|part| part.ok_or_else(none));
         Ok(part.and_then(|part| {

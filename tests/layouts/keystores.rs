@@ -337,17 +337,17 @@ async fn a_keystore_that_cannot_be_opened_or_written_is_held_and_no_password_is_
         (
             "other-mount",
             json!({ "p12": p12, "password_path": format!("{elsewhere}/web") }),
-            no(format!("its password must be in a secret below `{kv}/`, which is not where `password_path` says")),
+            no(format!("its password must be in a secret below `{kv}/`, which is not where the field `password_path` says")),
         ),
         (
             "gone",
             json!({ "p12": p12, "p12_password_path": format!("{kv}/passwords/none") }),
-            no(format!("its password is not where `p12_password_path` says: vault:main:{kv}/passwords/none")),
+            no("its password is not where the field `p12_password_path` says".into()),
         ),
         (
             "no-field",
             json!({ "p12": p12, "password_path": format!("{kv}/passwords/other") }),
-            no(format!("its password is not in the field `password` of vault:main:{kv}/passwords/other")),
+            no("its password is not in the field that `password_path` names".into()),
         ),
         (
             "two-keys",

@@ -270,7 +270,7 @@ async fn what_would_be_lost_or_is_not_understood_is_held() {
         (
             "parameters",
             json!({ "pem": m.pkcs8.clone() + &m.chain() + "-----BEGIN DH PARAMETERS-----\nMAYCAQ8CAQI=\n-----END DH PARAMETERS-----\n" }),
-            "the field `pem` also holds a block that certd would lose, so give it a field of its own: DH PARAMETERS",
+            "the field `pem` also holds a block that certd would lose, so give it a field of its own: DH PARAMETERS in line 1",
         ),
         (
             "no-room",
@@ -290,7 +290,7 @@ async fn what_would_be_lost_or_is_not_understood_is_held() {
         (
             "escaped",
             json!({ "cert": m.chain().replace('\n', "\\n"), "key": m.pkcs8 }),
-            "the field `cert`: the PEM is damaged: invalid data: Invalid symbol 92, offset 0.",
+            "the field `cert`: the PEM is damaged in line 1: text stands behind the BEGIN mark: give the mark a line of its own",
         ),
         ("a-list", json!({ "cert": m.chain(), "key": [m.pkcs8] }), "the field `key` is a list: make it one text"),
         (

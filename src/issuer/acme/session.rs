@@ -131,7 +131,7 @@ fn alternate(link: &str) -> Option<String> {
 }
 
 pub fn unsigned(error: NotUnderstood) -> AcmeError {
-    AcmeError::NotUnderstood(error.0)
+    AcmeError::NotUnderstood(error.to_string())
 }
 
 pub fn not_understood(what: &str, error: &serde_json::Error) -> AcmeError {

@@ -39,7 +39,7 @@ impl Jks {
         let all = aliases.len();
         aliases.retain(|alias| entries.is_private_key_entry(alias));
         if all != count(bytes) {
-            return Err(NotUnderstood("two of its entries have the same alias".to_string()));
+            return Err(NotUnderstood::new("two of its entries have the same alias"));
         }
         insist_on_one_key(&aliases)?;
         opened.alias = aliases.pop();
@@ -58,7 +58,7 @@ impl Jks {
             Ok(Some(entry)) => {
                 match key::from_der(&Zeroizing::new(entry.private_key)) {
                     Ok(key) => bundle.keys.push(key),
-                    Err(NotUnderstood(why)) => bundle.unread_keys.push(why),
+                    Err(why) => bundle.unread_keys.push(why),
                 }
                 bundle.certificates =
                     entry.certificate_chain.into_iter().map(|certificate| certificate.content).collect();
@@ -77,7 +77,7 @@ impl Jks {
     pub fn renewed(&self, certified: &CertifiedKey) -> Result<Vec<u8>, NotUnderstood> {
         let mut entries = self.load()?;
         let (Some(alias), Some(mut entry)) = (&self.alias, self.entry(&entries)?) else {
-            return Err(NotUnderstood("there is no private key in it".to_string()));
+            return Err(NotUnderstood::new("there is no private key in it"));
         };
         let old = entry.certificate_chain.iter().map(|certificate| &certificate.content);
         let stood: order::Stood =
@@ -115,7 +115,7 @@ impl Jks {
         };
         insist_on_envelope(&sealed.private_key)?;
         entries.get_private_key_entry(alias, &self.key).map(Some).map_err(|error| match error {
-            KeyStoreError::InvalidDigest => NotUnderstood("the password of its key is another one".to_string()),
+            KeyStoreError::InvalidDigest => NotUnderstood::new("the password of its key is another one"),
             other => unread(other),
         })
     }
@@ -201,7 +201,7 @@ fn insist_on_envelope(sealed: &[u8]) -> Result<(), NotUnderstood> {
     let Algorithm { oid, parameters } = envelope.algorithm;
     match oid == KEY_PROTECTOR && parameters.is_none_or(|parameters| parameters.is_null()) {
         true => Ok(()),
-        false => Err(NotUnderstood(format!("its key is encrypted in a way that certd does not read ({oid})"))),
+        false => Err(NotUnderstood::new("its key is encrypted in a way that certd does not read")),
     }
 }
 
@@ -209,7 +209,7 @@ fn insist_on_envelope(sealed: &[u8]) -> Result<(), NotUnderstood> {
 fn latin(password: &Password) -> Result<Zeroizing<Vec<u8>>, NotUnderstood> {
     let bytes = password.0.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<Vec<u8>>>();
     bytes.map(Zeroizing::new).ok_or_else(|| {
-        NotUnderstood("its password has letters that certd cannot use for a JKS: convert it to PKCS#12".to_string())
+        NotUnderstood::new("its password has letters that certd cannot use for a JKS: convert it to PKCS#12")
     })
 }
 
@@ -221,7 +221,5 @@ fn unread(error: KeyStoreError) -> NotUnderstood {
 }
 
 fn unwritten(_: KeyStoreError) -> NotUnderstood {
-    NotUnderstood(
-        "it could not be written as JKS: convert it by `keytool -importkeystore -deststoretype PKCS12`".to_string(),
-    )
+    NotUnderstood::new("it could not be written as JKS: convert it by `keytool -importkeystore -deststoretype PKCS12`")
 }

@@ -8,10 +8,9 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::NotUnderstood;
 use super::bundle::{Bundle, Kept};
+use super::{FieldName, NotUnderstood};
 use crate::domain::renewal::CertifiedKey;
-use crate::domain::text::printable;
 use jks::Jks;
 use pkcs12::Pkcs12;
 
@@ -72,16 +71,15 @@ impl Keystore {
     /// Takes up to a second where the iteration counts are high: call it where blocking is fine.
     pub fn open(bytes: &[u8], passwords: &Passwords) -> Result<Self, NotUnderstood> {
         if bytes.len() > LARGEST {
-            return Err(NotUnderstood(format!("a keystore of over {LARGEST} bytes")));
+            return Err(NotUnderstood::TooLarge(LARGEST));
         }
         match Kind::of(bytes) {
             Some(Kind::Pkcs12) => Pkcs12::open(bytes, &passwords.store).map(Self::Pkcs12),
             Some(Kind::Jks) => Jks::open(bytes, passwords).map(Self::Jks),
-            Some(Kind::Jceks) => Err(NotUnderstood(
-                "a JCEKS keystore, which certd does not read: convert it by `keytool -importkeystore -deststoretype PKCS12`"
-                    .to_string(),
+            Some(Kind::Jceks) => Err(NotUnderstood::new(
+                "a JCEKS keystore, which certd does not read: convert it by `keytool -importkeystore -deststoretype PKCS12`",
             )),
-            None => Err(NotUnderstood("it is no keystore".to_string())),
+            None => Err(NotUnderstood::new("it is no keystore")),
         }
     }
 
@@ -106,7 +104,7 @@ impl Keystore {
         let mut chains = self.bundle().chains()?;
         match chains.len() {
             1 => Ok(chains.remove(0)),
-            n => Err(NotUnderstood(format!("it holds {n} certificates that do not belong together"))),
+            n => Err(NotUnderstood::Unrelated(n)),
         }
     }
 
@@ -144,21 +142,17 @@ impl fmt::Debug for Password {
 }
 
 fn wrong_password() -> NotUnderstood {
-    NotUnderstood("its password does not open it, or it is damaged".to_string())
+    NotUnderstood::new("its password does not open it, or it is damaged")
 }
 
 fn damaged<E>(_: E) -> NotUnderstood {
-    NotUnderstood("it is damaged, or in a form that certd does not read".to_string())
+    NotUnderstood::new("it is damaged, or in a form that certd does not read")
 }
 
 /// A write would replace one of them and leave it open which.
 fn insist_on_one_key(aliases: &[String]) -> Result<(), NotUnderstood> {
     match aliases.len() {
         0 | 1 => Ok(()),
-        n => {
-            let aliases: Vec<_> = aliases.iter().map(|alias| printable(alias)).collect();
-            let aliases = aliases.join("`, `");
-            Err(NotUnderstood(format!("it holds {n} private keys (`{aliases}`): give each a keystore of its own")))
-        }
+        n => Err(NotUnderstood::SeveralKeys(n, aliases.iter().map(|alias| FieldName::of(alias)).collect())),
     }
 }

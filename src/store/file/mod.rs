@@ -221,7 +221,7 @@ fn rehearse(layout: &FileLayout) -> Result<(), StoreError> {
 
 fn insist_on_keeping(layout: &FileLayout, seen: Option<&Contents>) -> Result<(), StoreError> {
     match seen.and_then(|contents| contents.unkept.as_ref()) {
-        Some(NotUnderstood(why)) => {
+        Some(why) => {
             let place = layout.location();
             Err(StoreError::Held(format!("{place} holds {why}: move it away first, or it would be lost")))
         }

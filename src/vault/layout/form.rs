@@ -5,11 +5,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::Zeroizing;
 
 use crate::domain::key::PrivateKey;
-use crate::domain::text::printable;
 use crate::pki::bundle::Bundle;
 use crate::pki::key_form::KeyForm;
 use crate::pki::keystore::Kind;
-use crate::pki::{NotUnderstood, key, pem};
+use crate::pki::pem::{self, Label};
+use crate::pki::{NotUnderstood, key};
 
 const BEGIN: &str = "-----BEGIN ";
 
@@ -79,9 +79,7 @@ impl Form {
         {
             match key::from_der(&bytes) {
                 Ok(key) => bundle.keys.push(key),
-                Err(NotUnderstood(why)) => {
-                    bundle.unread_keys.push(format!("base64 of neither one certificate nor a key: {why}"));
-                }
+                Err(why) => bundle.unread_keys.push(NotUnderstood::Base64(Box::new(why))),
             }
         }
         Ok(bundle)
@@ -125,23 +123,18 @@ impl Content<'_> {
             ([one], None) => Ok(Zeroizing::new(one.to_vec())),
             ([], Some((key, form, _))) => Ok(form.to_der(key)),
             ([], None) => Ok(Zeroizing::default()),
-            ([..], _) => Err(NotUnderstood(
-                "DER in base64 has room for one certificate and no chain: add an empty field `ca_chain` for it".into(),
+            ([..], _) => Err(NotUnderstood::new(
+                "DER in base64 has room for one certificate and no chain: add an empty field `ca_chain` for it",
             )),
         }
     }
 }
 
-/// The label of a block that is neither certificate nor key, and whose loss would be one.
-pub fn other_block(bytes: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let labels = text.lines().filter_map(|line| line.trim().strip_prefix(BEGIN)?.strip_suffix("-----"));
-    let lost = |label: &&str| {
-        let is_certificate = matches!(*label, "CERTIFICATE" | "X509 CERTIFICATE");
-        // They name the curve once more, which the key itself does.
-        !is_certificate && !label.ends_with("PRIVATE KEY") && *label != "EC PARAMETERS"
-    };
-    labels.into_iter().find(lost).map(printable)
+/// The line and label of a block that is neither certificate nor key, and whose loss would be one.
+pub fn other_block(bytes: &[u8]) -> Option<(usize, Label)> {
+    // They name the curve once more, which the key itself does.
+    let is_curve = |label: Label| label == Label::Known("EC PARAMETERS");
+    pem::labels(bytes).into_iter().find(|(_, label)| !(label.is_certificate() || label.is_key() || is_curve(*label)))
 }
 
 /// Which keystore a JSON text is the base64 of, if it is.

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use super::form::{self, Base64Text};
 use super::json;
 use crate::domain::renewal::CertifiedKey;
-use crate::domain::text::printable;
-use crate::pki::NotUnderstood;
 use crate::pki::bundle::Kept;
 use crate::pki::keystore::{Keystore, Kind, Password, Passwords};
+use crate::pki::{FieldName, NotUnderstood};
 use crate::vault::Fields;
 
 /// What people call a password, behind the name of its keystore or else behind one of `STORES`. Names are compared
@@ -72,7 +71,7 @@ impl KeystoreField {
             let names = stores.flat_map(|store| PASSWORDS.map(|password| format!("{store}{middle}{password}")));
             names.into_iter().find_map(|name| around.password(&name))
         };
-        let opened = Err(NotUnderstood(format!("the field `{}` was not opened", printable(name))));
+        let opened = Err(NotUnderstood::NotOpened(FieldName::of(name)));
         let key_password = first("key", &mut stores());
         Self { name: name.to_string(), kind, password: first("", &mut stores()), key_password, opened }
     }
@@ -92,13 +91,10 @@ impl KeystoreField {
     fn opening(&self, fields: &Fields, found: &Found) -> Result<(Box<Keystore>, Base64Text), NotUnderstood> {
         let text: Option<String> = fields.get(&self.name).and_then(|value| serde_json::from_str(value.get()).ok());
         let (form, bytes) =
-            text.and_then(|text| Base64Text::of(&text)).ok_or_else(|| NotUnderstood("it is no base64".to_string()))?;
+            text.and_then(|text| Base64Text::of(&text)).ok_or_else(|| NotUnderstood::new("it is no base64"))?;
         let store = self.password.as_ref().ok_or_else(|| {
-            let name = printable(&self.name);
-            NotUnderstood(format!(
-                "there is no password for it: add a field `{name}_password`, or `{name}_password_path` with the path of \
-                 a secret of the same mount"
-            ))
+            let [text, path] = ["password", "password_path"].map(|end| FieldName::of(&format!("{}_{end}", self.name)));
+            NotUnderstood::NoPassword { text, path }
         })?;
         let key = self.key_password.as_ref().map(|at| at.resolved(found)).transpose()?;
         let passwords = Passwords { store: store.resolved(found)?, key };
@@ -127,8 +123,8 @@ impl KeystoreField {
         keystore.insist_writable().map_err(|why| self.tell(why))?;
         match own.chain.leaf.fingerprint == kept.chain.leaf.fingerprint {
             true => Ok(()),
-            false => Err(self.tell(NotUnderstood(
-                "another certificate than beside it: remove the one of them that is not in use".to_string(),
+            false => Err(self.tell(NotUnderstood::new(
+                "another certificate than beside it: remove the one of them that is not in use",
             ))),
         }
     }
@@ -142,8 +138,8 @@ impl KeystoreField {
         Ok(())
     }
 
-    fn tell(&self, NotUnderstood(why): NotUnderstood) -> NotUnderstood {
-        NotUnderstood(format!("the field `{}`, a keystore ({}): {why}", printable(&self.name), self.kind))
+    fn tell(&self, why: NotUnderstood) -> NotUnderstood {
+        NotUnderstood::InKeystore(FieldName::of(&self.name), self.kind, Box::new(why))
     }
 }
 
@@ -151,12 +147,10 @@ impl Where {
     fn resolved(&self, found: &Found) -> Result<Password, NotUnderstood> {
         match self {
             Self::Here(password) => Ok(password.clone()),
-            Self::Elsewhere(place) => found.get(place).cloned().unwrap_or_else(|| {
-                Err(NotUnderstood(format!(
-                    "its password was not read from where `{}` says",
-                    printable(&place.named_by)
-                )))
-            }),
+            Self::Elsewhere(place) => found
+                .get(place)
+                .cloned()
+                .unwrap_or_else(|| Err(NotUnderstood::PasswordUnread(FieldName::of(&place.named_by)))),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::form::{self, Form};
 use super::{Text, bundle_in, text, texts};
-use crate::pki::NotUnderstood;
 use crate::pki::bundle::Bundle;
+use crate::pki::{FieldName, NotUnderstood};
 use crate::vault::Fields;
 
 /// Names of fields that belong together.
@@ -122,13 +122,11 @@ impl Names {
         bundle.insist_on_one()?;
         match &bundle.keys[..] {
             [] => {
-                let why =
-                    format!("there is no private key beside the certificate: put it into the field `{}`", self.key);
-                return Err(NotUnderstood(why));
+                return Err(NotUnderstood::NoKeyBeside(FieldName::of(self.key)));
             }
             [key, others @ ..] if others.iter().any(|other| other.public != key.public) => {
-                return Err(NotUnderstood(
-                    "it holds several private keys: remove all but that of its certificate".into(),
+                return Err(NotUnderstood::new(
+                    "it holds several private keys: remove all but that of its certificate",
                 ));
             }
             [..] => {}
@@ -153,8 +151,7 @@ impl Names {
             all.into_iter().filter(|name| certificate_fields().any(|known| known == *name)).collect();
         names.retain(|name| fields.contains_key(*name));
         names.extend(beside);
-        let names = names.join("`, `");
-        Err(NotUnderstood(format!("certificates under several names (`{names}`): remove all but one")))
+        Err(NotUnderstood::SeveralNames(names.into_iter().map(FieldName::of).collect()))
     }
 }
 
@@ -162,7 +159,7 @@ impl Names {
 fn insist_on_one_text(fields: &Fields, name: &str) -> Result<(), NotUnderstood> {
     match text(fields, name)? {
         Some(Text::List(_)) if !bundle_in(fields, name)?.keys.is_empty() => {
-            Err(NotUnderstood(format!("the field `{name}` is a list: make it one text")))
+            Err(NotUnderstood::List(FieldName::of(name)))
         }
         Some(Text::List(_) | Text::One(_)) | None => Ok(()),
     }
@@ -171,9 +168,8 @@ fn insist_on_one_text(fields: &Fields, name: &str) -> Result<(), NotUnderstood> 
 /// What certd does not know in the midst of a text would be lost.
 fn insist_on_nothing_else(fields: &Fields, name: &str) -> Result<(), NotUnderstood> {
     for text in texts(fields, name)? {
-        if let Some(label) = form::other_block(&Form::of(&text).1) {
-            let what = format!("the field `{name}` also holds a block that certd would lose");
-            return Err(NotUnderstood(format!("{what}, so give it a field of its own: {label}")));
+        if let Some((line, label)) = form::other_block(&Form::of(&text).1) {
+            return Err(NotUnderstood::OtherBlock { field: FieldName::of(name), label, line });
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use crate::domain::cert::{Certificate, Fingerprint};
 use crate::domain::renewal::CertifiedKey;
 use crate::pki::key_form::KeyForm;
 use crate::pki::order::{self, Stood};
-use crate::pki::{NotUnderstood, read};
+use crate::pki::{FieldName, NotUnderstood, read};
 use crate::vault::Fields;
 
 type Replacement = Result<Option<(&'static str, Box<RawValue>)>, NotUnderstood>;
@@ -149,12 +149,12 @@ impl<'a> New<'a> {
         let had_key = !Form::read(old)?.keys.is_empty() || name == self.names.key;
         let key = had_key.then(|| (self.certified.key(), KeyForm::of(&held), before_key(&held, ders.len())));
         let content = Content { certificates: ders.iter().map(Vec::as_slice).collect(), key };
-        form.write(&content).map_err(|NotUnderstood(why)| NotUnderstood(format!("the field `{name}`: {why}")))
+        form.write(&content).map_err(|why| why.in_field(name))
     }
 
     fn list(&self, name: &str, old: &[String], ders: &[Vec<u8>]) -> Result<Vec<String>, NotUnderstood> {
         if name == self.names.key || !bundle_in(&self.was, name)?.keys.is_empty() {
-            return Err(NotUnderstood(format!("the field `{name}` is a list: make it one text")));
+            return Err(NotUnderstood::List(FieldName::of(name)));
         }
         let form = old.first().map_or_else(|| self.usual.clone(), |old| Form::of(old).0);
         let write = |ders: &[Vec<u8>]| {
@@ -182,5 +182,5 @@ fn before_key(held: &[u8], now: usize) -> usize {
 }
 
 fn other_ca(name: &str) -> NotUnderstood {
-    NotUnderstood(format!("another CA signed the new certificate: put that CA's certificate into the field `{name}`"))
+    NotUnderstood::OtherCa(FieldName::of(name))
 }

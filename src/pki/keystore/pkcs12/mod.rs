@@ -56,7 +56,7 @@ impl Pkcs12 {
         let pfx = Pfx::from_der(bytes).map_err(damaged)?;
         let content = data(&pfx.auth_safe)?;
         let mac = pfx.mac.ok_or_else(|| {
-            NotUnderstood("it has no MAC, so a wrong password could not be told: make it anew with one".to_string())
+            NotUnderstood::new("it has no MAC, so a wrong password could not be told: make it anew with one")
         })?;
         let mut effort = Effort::default();
         mac::verify(&mac, content.as_bytes(), password, &mut effort)?;
@@ -78,7 +78,7 @@ impl Pkcs12 {
             match &bag.holds {
                 Holds::Key { pkcs8, .. } => match key::from_der(pkcs8) {
                     Ok(key) => bundle.keys.push(key),
-                    Err(NotUnderstood(why)) => bundle.unread_keys.push(why),
+                    Err(why) => bundle.unread_keys.push(why),
                 },
                 Holds::Certificate(der) => bundle.certificates.push(der.clone()),
                 Holds::Trusted(der) if !has_key => bundle.certificates.push(der.clone()),
@@ -126,7 +126,7 @@ impl Pkcs12 {
     fn replace_certificates(&self, safes: &mut [Safe], certified: &CertifiedKey) -> Result<(), NotUnderstood> {
         let is_of_entry = |bag: &Bag| matches!(bag.holds, Holds::Certificate(_));
         let first = safes.iter().enumerate().find_map(|(i, safe)| Some((i, safe.bags.iter().position(is_of_entry)?)));
-        let (safe, at) = first.ok_or_else(|| NotUnderstood("there is no certificate beside its key".to_string()))?;
+        let (safe, at) = first.ok_or_else(|| NotUnderstood::new("there is no certificate beside its key"))?;
         let mut old = Vec::new();
         for safe in safes.iter_mut() {
             old.extend(safe.bags.extract_if(.., |bag| is_of_entry(bag)));

@@ -59,11 +59,7 @@ impl Effort {
     /// To be asked before the work is done.
     pub fn spend(&mut self, iterations: u32) -> Result<(), NotUnderstood> {
         let left = self.0.checked_sub(iterations).filter(|_| iterations > 0);
-        self.0 = left.ok_or_else(|| {
-            NotUnderstood(format!(
-                "its iteration counts are 0, or over {MOST_ITERATIONS} together, which certd refuses as an attack"
-            ))
-        })?;
+        self.0 = left.ok_or_else(|| NotUnderstood::Iterations(MOST_ITERATIONS))?;
         Ok(())
     }
 }
@@ -248,12 +244,28 @@ pub fn random_like(old: &OctetString) -> Result<OctetString, NotUnderstood> {
     OctetString::new(bytes).map_err(failed)
 }
 
-pub fn unknown(what: &str, oid: ObjectIdentifier) -> NotUnderstood {
-    NotUnderstood(format!(
-        "its {what} is one that certd does not read ({oid}): make it anew, for example by `openssl pkcs12 -export`"
-    ))
+/// What a keystore may name and certd does not read, by RFC 8018, RFC 7292, RFC 7914, RFC 5652 and RFC 9579.
+const NAMED: [(ObjectIdentifier, &str); 12] = [
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.12.1.1"), "RC4 with 128 bits"),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.12.1.2"), "RC4 with 40 bits"),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.12.1.5"), "RC2 with 128 bits"),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.5.3"), "DES with MD5"),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.5.10"), "DES with SHA-1"),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.5.14"), "PBMAC1"),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.3.7"), "triple DES in PBES2"),
+    (ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591.4.11"), "scrypt"),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.2.5"), "MD5"),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.2.8"), "HMAC with SHA-224"),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2"), "signed data"),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.3"), "enveloped data"),
+];
+
+/// An identifier without a name here is not repeated: in a damaged file it may be anything.
+pub fn unknown(what: &'static str, oid: ObjectIdentifier) -> NotUnderstood {
+    let named = NAMED.into_iter().find(|(known, _)| *known == oid);
+    NotUnderstood::Algorithm { what, algorithm: named.map_or("of an unknown kind", |(_, name)| name) }
 }
 
 pub fn failed<E>(_: E) -> NotUnderstood {
-    NotUnderstood("it could not be sealed: the cryptographic library failed".to_string())
+    NotUnderstood::new("it could not be sealed: the cryptographic library failed")
 }
