@@ -248,7 +248,10 @@ impl Daemon {
     }
 
     fn note(&mut self, command: RenewCommand) {
-        self.asked.extend(command.requested.iter().map(|(name, request)| (name.clone(), *request)));
+        for (name, demand) in &command.requested {
+            let asked = self.asked.entry(name.clone()).or_insert(*demand);
+            *asked = (*asked).max(*demand);
+        }
         self.waiting.push(Waiting { names: command.requested.into_keys().collect(), answer: command.answer });
     }
 

@@ -140,6 +140,9 @@ fn words(event: &Event) -> String {
         Event::Rejected { serial, why } => format!("refused {serial}: {why}"),
         Event::Written { version: Some(version) } => format!("wrote version {version}"),
         Event::Written { version: None } => "wrote it".to_string(),
+        Event::OverTheCap { stored, unused } => {
+            format!("a person passed the weekly limit: {stored} stored and {unused} not stored within 7 days")
+        }
         Event::Closed { not_after, .. } => format!("read back and closed, ends on {not_after}"),
         Event::Served { .. } => "every endpoint that is to serve it does".to_string(),
         Event::Superseded { why } => format!("given up, as it is not needed: {why}"),

@@ -30,6 +30,9 @@ pub struct RenewArguments {
     /// Whatever its age; the default for names
     #[arg(long, requires = "names")]
     force: bool,
+    /// Whatever its age, and beyond its weekly limit; the journal records it
+    #[arg(long, requires = "names", conflicts_with = "due")]
+    over_the_cap: bool,
     #[command(flatten)]
     file: ConfigFile,
 }
@@ -41,7 +44,11 @@ pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::R
         bail!("act = false in the configuration: certd renews nothing");
     }
     let all = arguments.names.is_empty();
-    let demand = if arguments.due || all { Demand::IfDue } else { Demand::Force };
+    let demand = match (arguments.over_the_cap, arguments.due || all) {
+        (true, _) => Demand::OverTheCap,
+        (false, true) => Demand::IfDue,
+        (false, false) => Demand::Force,
+    };
     let answers = ask(&config, &setup, arguments.names, demand, now).await;
     setup.close().await;
     let answers = answers?;

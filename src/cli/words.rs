@@ -57,9 +57,13 @@ fn deferral(reason: &Deferral) -> String {
         Deferral::Backoff { failures } => format!("{failures} attempts failed"),
         Deferral::Contested => "others keep replacing what certd stores there: find out who".to_string(),
         Deferral::IssuerDown { issuer } => format!("issuer {issuer} failed again and again and is left alone"),
-        Deferral::NameSetCap { issued, most } => {
-            format!("{issued} certificates of these names were issued within 7 days, and {most} is the most")
-        }
+        Deferral::WeeklyLimit { stored, most } => format!(
+            "weekly limit for this certificate reached ({stored} of {most}); `certd renew --over-the-cap` passes it"
+        ),
+        Deferral::NotStored { issued } => format!(
+            "{issued} issued within 7 days could not be stored, and certd waits longer each time; `certd renew \
+             --over-the-cap` does not wait"
+        ),
         Deferral::Cap => "this turn renews as many as it may".to_string(),
     }
 }

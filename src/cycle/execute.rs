@@ -69,6 +69,9 @@ impl Execution<'_> {
                 tracing::error!(cert = %managed.name, "no store of the configuration is its place");
                 continue;
             };
+            if requested.get(&managed.name) == Some(&Demand::OverTheCap) {
+                self.note_over_the_cap(managed, reason);
+            }
             match self.renew(managed, decision, reason, &store).await {
                 Some(attempt) => attempts.push(attempt),
                 None => break,
@@ -87,11 +90,24 @@ impl Execution<'_> {
         let view = self.journal.view();
         let is_issued = view.records.get(&managed.name).is_some_and(|record| record.issued);
         let leaf = self.inventory.at(&managed.location).and_then(|seen| seen.sighting.leaf());
-        // Others of this turn may have the same names.
-        let is_capped = cap::reached(&view, &managed.spec, leaf, (self.now)()).is_some();
         let asked = fallback::in_question(managed, reason, leaf, (self.now)());
         let is_open = breaker::open_until(&view, asked, (self.now)()).is_some();
-        !is_issued && (is_capped || (is_open && !requested.contains_key(&managed.name)))
+        !is_issued && is_open && !requested.contains_key(&managed.name)
+    }
+
+    /// Puts on record that a person passed what would have stopped it.
+    fn note_over_the_cap(&self, managed: &Managed, reason: Reason) {
+        let (view, now) = (self.journal.view(), (self.now)());
+        let Some(record) = view.records.get(&managed.name) else { return };
+        let leaf = self.inventory.at(&managed.location).and_then(|seen| seen.sighting.leaf());
+        if record.issued || cap::reached(record, &managed.spec, leaf, reason, now).is_none() {
+            return;
+        }
+        let (stored, unused) = cap::counts(record, now);
+        tracing::warn!(cert = %managed.name, stored, unused, "a person has it renewed over the cap");
+        if let Err(error) = self.journal.append(now, Some(&managed.name), Event::OverTheCap { stored, unused }) {
+            tracing::error!(cert = %managed.name, "{}", with_causes(&error));
+        }
     }
 
     /// `None` when it was left open because certd stops.

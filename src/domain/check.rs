@@ -314,10 +314,17 @@ fn stopped(action: &Action) -> Option<Problem> {
             let why = format!("others keep replacing what certd stores there: find out who; certd waits until {until}");
             Some(Problem::critical(ProblemKind::Contested, why))
         }
-        Deferral::NameSetCap { issued, most } => {
+        Deferral::WeeklyLimit { stored, most } => {
             let why = format!(
-                "{issued} certificates of these names were issued within 7 days, where {most} is the most: find out \
-                 why; certd waits until {until}"
+                "weekly limit for this certificate reached ({stored} of {most}): find out why it was renewed so often; \
+                 certd waits until {until}, unless a person runs `certd renew --over-the-cap`"
+            );
+            Some(Problem::warning(ProblemKind::Capped, why))
+        }
+        Deferral::NotStored { issued } => {
+            let why = format!(
+                "{issued} certificates were issued for it within 7 days and not stored: see why with `certd journal`; \
+                 certd waits until {until}, unless a person runs `certd renew --over-the-cap`"
             );
             Some(Problem::warning(ProblemKind::Capped, why))
         }
@@ -417,9 +424,11 @@ mod tests {
         };
         let contested = told(Some(Deferral::Contested), None, "others keep replacing");
         assert_eq!(contested, (ProblemKind::Contested, CRITICAL));
-        let most = Deferral::NameSetCap { issued: 3, most: 2 };
-        let capped = told(Some(most), None, "3 certificates of these names were issued within 7 days, where 2 is");
+        let most = Deferral::WeeklyLimit { stored: 3, most: 2 };
+        let capped = told(Some(most), None, "weekly limit for this certificate reached (3 of 2): find out");
         assert_eq!(capped, (ProblemKind::Capped, WARNING));
+        let refused = told(Some(Deferral::NotStored { issued: 3 }), None, "3 certificates were issued for it within");
+        assert_eq!(refused, (ProblemKind::Capped, WARNING));
         assert_eq!(told(None, Some("too short"), ": too short"), (ProblemKind::Rejected, CRITICAL));
         assert_eq!(of_renewal(Some(Deferral::Cap), None), []);
         assert_eq!(of_renewal(Some(Deferral::Backoff { failures: 1 }), None), []);

@@ -56,14 +56,16 @@ pub struct World<'a> {
     pub requested: &'a BTreeMap<CertName, Demand>,
 }
 
-/// How a person asked for a renewal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a person asked for a renewal; the later ones ask for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Demand {
     /// Only if due, without waiting for the backoff.
     IfDue,
     /// Whatever its age.
     Force,
+    /// Whatever its age, and beyond the weekly limit and the wait after what was issued and not stored.
+    OverTheCap,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -165,8 +167,10 @@ pub enum Deferral {
     Contested,
     /// Every issuer of the certificate failed again and again, for whomever.
     IssuerDown { issuer: IssuerName },
-    /// So many certificates of these names were issued within seven days, and no more may be.
-    NameSetCap { issued: usize, most: usize },
+    /// So many certificates were stored there within seven days, and no more may be.
+    WeeklyLimit { stored: usize, most: usize },
+    /// So many certificates were issued for it within seven days, and refused or given up.
+    NotStored { issued: usize },
 }
 
 /// Why nothing may be done although something might be wanted.
@@ -260,7 +264,7 @@ fn reason(world: &World, managed: &Managed, found: &Found) -> Option<Reason> {
     if renew_at(world, managed, leaf) <= world.now {
         return Some(Reason::Advised);
     }
-    (world.requested.get(&managed.name) == Some(&Demand::Force)).then_some(Reason::Forced)
+    world.requested.get(&managed.name).filter(|demand| **demand >= Demand::Force).map(|_| Reason::Forced)
 }
 
 /// By the policy or, if that is earlier, as its CA advises.
@@ -286,20 +290,34 @@ fn permitted(world: &World, managed: &Managed, reason: Reason, leaf: Option<&Cer
     if let Some(until) = world.journal.pause_of(&managed.name, world.now) {
         return Action::Hold { held: Held::Paused { until } };
     }
-    let record = world.journal.records.get(&managed.name);
-    // What a CA has signed already goes on, and no person goes beyond the cap.
-    let is_issued = record.is_some_and(|record| record.issued);
-    if let Some((until, reached)) = cap::reached(world.journal, &managed.spec, leaf, world.now).filter(|_| !is_issued) {
-        // Where the cap is low, it is reached before others have undone as much as `contested` waits for.
-        let found = leaf.map(|leaf| leaf.fingerprint);
-        let is_undone = record.is_some_and(|record| record.is_undone_again(found, world.now));
-        let stopped_by = if is_undone { Deferral::Contested } else { reached };
+    let nothing = Record::default();
+    let record = world.journal.records.get(&managed.name).unwrap_or(&nothing);
+    let demand = world.requested.get(&managed.name);
+    // What a CA has signed already goes on.
+    let passes = record.issued || demand == Some(&Demand::OverTheCap);
+    if let Some((until, stopped_by)) = capped(world, managed, record, reason, leaf).filter(|_| !passes) {
         return Action::Defer { until, reason: stopped_by, renew: reason };
     }
-    let is_requested = world.requested.contains_key(&managed.name);
-    let nothing = Record::default();
-    let deferred = deferred(world, managed, record.unwrap_or(&nothing), reason, leaf).filter(|_| !is_requested);
+    let deferred = deferred(world, managed, record, reason, leaf).filter(|_| demand.is_none());
     deferred.unwrap_or(Action::Renew { reason })
+}
+
+/// Where the weekly limit is low, it is reached before others have undone as much as `contested` waits for.
+fn capped(
+    world: &World,
+    managed: &Managed,
+    record: &Record,
+    reason: Reason,
+    leaf: Option<&Certificate>,
+) -> Option<(Timestamp, Deferral)> {
+    let (until, reached) = cap::reached(record, &managed.spec, leaf, reason, world.now)?;
+    let found = leaf.map(|leaf| leaf.fingerprint);
+    match reached {
+        Deferral::WeeklyLimit { .. } if record.is_undone_again(found, reason, world.now) => {
+            Some((until, Deferral::Contested))
+        }
+        other => Some((until, other)),
+    }
 }
 
 fn deferred(
@@ -321,7 +339,7 @@ fn deferred(
         }
         (None, _) => {}
     }
-    if let Some(until) = later(record.contested_until(found)) {
+    if let Some(until) = later(record.contested_until(found, renew)) {
         return Some(Action::Defer { until, reason: Deferral::Contested, renew });
     }
     let asked = fallback::in_question(managed, renew, leaf, world.now);
@@ -468,28 +486,27 @@ mod tests {
         assert_eq!(waiting(longest.plus(SECOND)), renew(Reason::Due));
     }
 
-    /// An issuer that is left alone, and two certificates of the names within the last days.
-    fn stopped_by(scene: &mut Scene, issuer_until: Option<Timestamp>, issued: usize) {
-        let record = breaker::IssuerRecord { consecutive_failures: 5, open_until: issuer_until, asked_until: None };
+    /// An issuer that is left alone.
+    fn left_alone(scene: &mut Scene, until: Timestamp) {
+        let record = breaker::IssuerRecord { consecutive_failures: 5, open_until: Some(until), asked_until: None };
         scene.journal.issuers = scene.managed.issuers.iter().map(|issuer| (issuer.clone(), record.clone())).collect();
-        scene.journal.issued = [(cap::name_set(&scene.managed.spec.names), vec![NOW; issued])].into();
     }
 
     #[test]
-    fn where_the_cap_comes_first_what_others_undo_is_contested_all_the_same() {
+    fn where_the_limit_comes_first_what_others_undo_is_contested_all_the_same() {
         let long_ago = NOW.minus(7 * DAY);
         let stopped = |closed: usize, wrote| {
             let closed = [vec![long_ago; 3], vec![NOW; closed]].concat();
-            let record = Record { wrote, closed, ..Record::default() };
-            match Scene::due().record(record).change(|scene| stopped_by(scene, None, 2)).action() {
-                Action::Defer { until, reason, .. } if until == NOW.plus(7 * DAY) => reason,
+            match Scene::due().record(Record { wrote, closed, ..Record::default() }).action() {
+                Action::Defer { until, reason, .. } if until == NOW.plus(7 * DAY) => Some(reason),
+                Action::Renew { .. } => None,
                 other => panic!("{other:?}"),
             }
         };
         let (found, other) = (Some(Fingerprint([0; 32])), Some(Fingerprint([5; 32])));
-        let capped = Deferral::NameSetCap { issued: 2, most: 2 };
-        assert_eq!(stopped(2, other), Deferral::Contested);
-        assert_eq!(stopped(1, other), capped, "once may be somebody who knew better");
+        let capped = Some(Deferral::WeeklyLimit { stored: 2, most: 2 });
+        assert_eq!(stopped(2, other), Some(Deferral::Contested));
+        assert_eq!(stopped(1, other), None, "once may be somebody who knew better");
         assert_eq!(stopped(2, found), capped);
         assert_eq!(stopped(2, None), capped);
     }
@@ -497,7 +514,7 @@ mod tests {
     #[test]
     fn an_issuer_that_is_left_alone_is_waited_for_unless_a_person_asks_or_it_has_signed() {
         let until = NOW.plus(60 * SECOND);
-        let down = |scene: Scene| scene.change(|scene| stopped_by(scene, Some(until), 0));
+        let down = |scene: Scene| scene.change(|scene| left_alone(scene, until));
         let issuer = managed("a.example.org").issuers[0].clone();
         let deferred = Action::Defer { until, reason: Deferral::IssuerDown { issuer }, renew: Reason::Due };
         assert_eq!(down(Scene::due()).action(), deferred);
@@ -506,15 +523,56 @@ mod tests {
         assert_eq!(down(Scene::due().record(signed)).action(), renew(Reason::Due));
     }
 
+    /// Two certificates were stored just now, and are there.
+    fn two_stored() -> Record {
+        Record { wrote: Some(Fingerprint([0; 32])), closed: vec![NOW; 2], ..Record::default() }
+    }
+
     #[test]
-    fn the_cap_of_a_name_set_stops_everybody_but_what_is_signed_already() {
-        let capped = |scene: Scene| scene.change(|scene| stopped_by(scene, None, 2)).action();
+    fn the_weekly_limit_stops_force_too_and_neither_what_is_signed_already_nor_a_person_who_passes_it() {
         let until = NOW.plus(cap::WINDOW);
-        let deferred = |renew| Action::Defer { until, reason: Deferral::NameSetCap { issued: 2, most: 2 }, renew };
-        assert_eq!(capped(Scene::due()), deferred(Reason::Due));
-        assert_eq!(capped(Scene::fresh().asked(Demand::Force)), deferred(Reason::Forced));
-        let signed = Record { in_flight: Some(Reason::Due), issued: true, ..Record::default() };
-        assert_eq!(capped(Scene::due().record(signed)), renew(Reason::Due));
+        let deferred = |renew| Action::Defer { until, reason: Deferral::WeeklyLimit { stored: 2, most: 2 }, renew };
+        assert_eq!(Scene::due().record(two_stored()).action(), deferred(Reason::Due));
+        let fresh = |demand| Scene::fresh().record(two_stored()).asked(demand).action();
+        assert_eq!(fresh(Demand::Force), deferred(Reason::Forced));
+        assert_eq!(fresh(Demand::OverTheCap), renew(Reason::Forced));
+        assert_eq!(Scene::due().record(two_stored()).asked(Demand::OverTheCap).action(), renew(Reason::Due));
+        let signed = Record { in_flight: Some(Reason::Due), issued: true, ..two_stored() };
+        assert_eq!(Scene::due().record(signed).action(), renew(Reason::Due));
+    }
+
+    #[test]
+    fn the_weekly_limit_is_of_the_place_and_not_of_its_names() {
+        let scene = Scene::due().change(|scene| {
+            scene.journal.records.insert("another.place".into(), two_stored());
+        });
+        assert_eq!(scene.action(), renew(Reason::Due));
+    }
+
+    #[test]
+    fn what_was_issued_and_refused_waits_for_everybody_but_a_person_who_passes_it() {
+        let refused = || Record { unused: vec![NOW; 3], ..Record::default() };
+        let deferred = |renew| Action::Defer { until: NOW.plus(DAY), reason: Deferral::NotStored { issued: 3 }, renew };
+        assert_eq!(Scene::due().record(refused()).action(), deferred(Reason::Due));
+        assert_eq!(Scene::due().record(refused()).asked(Demand::Force).action(), deferred(Reason::Due));
+        assert_eq!(Scene::due().record(refused()).asked(Demand::OverTheCap).action(), renew(Reason::Due));
+    }
+
+    #[test]
+    fn a_revoked_certificate_and_another_key_pass_the_limit_five_times_a_day_and_seven_times_a_week() {
+        let revoked =
+            |record| Scene::fresh().change_found(|found| found.revoked_at = Some(NOW)).record(record).action();
+        let other_key = |record| Scene::fresh().change_found(|found| found.stored_key = None).record(record).action();
+        assert_eq!(revoked(two_stored()), renew(Reason::Revoked));
+        assert_eq!(other_key(two_stored()), renew(Reason::KeyMismatch));
+        let contested = |until, renew| Action::Defer { until, reason: Deferral::Contested, renew };
+        let times = |times, at| Record { closed: vec![at; times], ..two_stored() };
+        let in_a_day = NOW.plus(DAY);
+        assert_eq!(other_key(times(5, NOW)), contested(in_a_day, Reason::KeyMismatch));
+        assert_eq!(revoked(times(5, NOW)), contested(in_a_day, Reason::Revoked));
+        assert_eq!(revoked(times(6, NOW.minus(DAY))), renew(Reason::Revoked));
+        let in_six_days = NOW.plus(6 * DAY);
+        assert_eq!(revoked(times(7, NOW.minus(DAY))), contested(in_six_days, Reason::Revoked));
     }
 
     #[test]
@@ -716,13 +774,15 @@ mod tests {
         let closed = |times: u32, oldest: Timestamp| {
             let mut record = Record::default();
             for _ in 0..times {
-                record.note_closed(oldest, Fingerprint([5; 32]));
+                record.note_closed(oldest, Fingerprint([5; 32]), NOW);
             }
             record
         };
         let an_hour_ago = NOW.minus(DAY / 24);
         let waits = Action::Defer { until: an_hour_ago.plus(DAY), reason: Deferral::Contested, renew: Reason::Due };
-        let due = |record: Record| Scene::due().record(record);
+        // Of a day, so that the weekly limit is far away.
+        let of_a_day = |scene: &mut Scene| scene.managed.spec.lifetime = Some(DAY);
+        let due = |record: Record| Scene::due().change(of_a_day).record(record);
         assert_eq!(due(closed(4, an_hour_ago)).action(), renew(Reason::Due));
         assert_eq!(due(closed(5, an_hour_ago)).action(), waits);
         assert_eq!(due(closed(9, an_hour_ago)).action(), waits);
@@ -732,7 +792,7 @@ mod tests {
         assert_eq!(due(ours).action(), renew(Reason::Due), "certificates of minutes are due often");
         let signed = Record { in_flight: Some(Reason::Due), issued: true, ..closed(5, an_hour_ago) };
         assert_eq!(due(signed).action(), renew(Reason::Due), "a signed one reaches its store");
-        let removed = Scene::new(Sighting::Absent).record(closed(5, an_hour_ago)).action();
+        let removed = Scene::new(Sighting::Absent).change(of_a_day).record(closed(5, an_hour_ago)).action();
         assert!(matches!(removed, Action::Defer { reason: Deferral::Contested, renew: Reason::Missing, .. }));
     }
 

@@ -36,9 +36,18 @@ pub struct Record {
     /// What certd last stored and read back.
     #[serde(default)]
     pub wrote: Option<Fingerprint>,
-    /// When it did so the last few times, the oldest first.
+    /// When that ends.
+    #[serde(default)]
+    pub wrote_until: Option<Timestamp>,
+    /// When certd stored a certificate within the last seven days, and at least the last five times, the oldest first.
     #[serde(default)]
     pub closed: Vec<Timestamp>,
+    /// When certificates were issued within the last seven days that are not stored, the oldest first.
+    #[serde(default)]
+    pub unused: Vec<Timestamp>,
+    /// When certd last worked on a renewal of it.
+    #[serde(default)]
+    pub tried: Option<Timestamp>,
     /// How often each issuer was asked since the last attempt that ended, and had signed nothing.
     #[serde(default)]
     pub unsigned: BTreeMap<IssuerName, u32>,
@@ -60,15 +69,47 @@ const UNDONE_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 impl Record {
     /// Nothing is in flight and nothing has failed any more.
     pub fn settle(&mut self) {
-        let Self { last_success, paused_until, wrote, closed, served, advice, .. } = std::mem::take(self);
-        *self = Self { last_success, paused_until, wrote, closed, served, advice, ..Self::default() };
+        let Self { last_success, paused_until, wrote, wrote_until, closed, unused, tried, served, advice, .. } =
+            std::mem::take(self);
+        *self = Self {
+            last_success,
+            paused_until,
+            wrote,
+            wrote_until,
+            closed,
+            unused,
+            tried,
+            served,
+            advice,
+            ..Self::default()
+        };
     }
 
-    pub fn note_closed(&mut self, at: Timestamp, fingerprint: Fingerprint) {
-        self.wrote = Some(fingerprint);
+    /// A certificate was issued, and is not stored yet.
+    pub fn note_issued(&mut self, at: Timestamp) {
+        self.unused.retain(|before| before.until(at) < cap::WINDOW);
+        self.unused.push(at);
+    }
+
+    /// What was issued last is stored and was read back.
+    pub fn note_closed(&mut self, at: Timestamp, fingerprint: Fingerprint, not_after: Timestamp) {
+        self.unused.pop();
+        (self.wrote, self.wrote_until) = (Some(fingerprint), Some(not_after));
         self.closed.push(at);
+        self.forget_past(at);
+    }
+
+    /// Drops times that no rule looks at any more.
+    pub fn forget_past(&mut self, now: Timestamp) {
+        self.unused.retain(|at| at.until(now) < cap::WINDOW);
         let surplus = self.closed.len().saturating_sub(MOST_UNDONE);
-        self.closed.drain(..surplus);
+        let past = self.closed[..surplus].iter().take_while(|at| at.until(now) >= cap::WINDOW).count();
+        self.closed.drain(..past);
+    }
+
+    /// Returns for how long what certd last stored was valid then.
+    pub fn wrote_for(&self) -> Option<Duration> {
+        Some(self.closed.last()?.until(self.wrote_until?))
     }
 
     /// A renewal that is wanted although nothing else says so: a CA has signed, or a person forced it
@@ -79,9 +120,15 @@ impl Record {
     }
 
     /// What certd stored last is gone again, and so was something before, or there would be no second.
-    pub(super) fn is_undone_again(&self, found: Option<Fingerprint>, now: Timestamp) -> bool {
+    pub(super) fn is_undone_again(&self, found: Option<Fingerprint>, reason: Reason, now: Timestamp) -> bool {
         let lately = self.closed.iter().filter(|at| at.until(now) < cap::WINDOW);
-        self.wrote.is_some() && self.wrote != found && lately.count() > 1
+        self.is_undone(found, reason) && lately.count() > 1
+    }
+
+    /// It was replaced or removed, its key was, or it was revoked.
+    fn is_undone(&self, found: Option<Fingerprint>, reason: Reason) -> bool {
+        let is_useless = matches!(reason, Reason::KeyMismatch | Reason::Revoked);
+        self.wrote.is_some() && (self.wrote != found || is_useless)
     }
 
     /// Whoever asks and never lives to hear the answer waits as after any failure, or a crash loop would ask for ever.
@@ -90,9 +137,9 @@ impl Record {
     }
 
     /// Until when to wait because somebody keeps undoing what certd does.
-    pub(super) fn contested_until(&self, found: Option<Fingerprint>) -> Option<Timestamp> {
-        let is_undone = self.wrote.is_some() && self.wrote != found;
-        let oldest = self.closed.first().filter(|_| is_undone && !self.issued && self.closed.len() == MOST_UNDONE)?;
+    pub(super) fn contested_until(&self, found: Option<Fingerprint>, reason: Reason) -> Option<Timestamp> {
+        let of_the_last = self.closed.iter().rev().nth(MOST_UNDONE - 1);
+        let oldest = of_the_last.filter(|_| self.is_undone(found, reason) && !self.issued)?;
         Some(oldest.plus(UNDONE_WITHIN))
     }
 }
@@ -106,9 +153,6 @@ pub struct JournalView {
     /// Issuers that failed since they last signed.
     #[serde(default)]
     pub issuers: BTreeMap<IssuerName, IssuerRecord>,
-    /// When certificates of a set of names were issued within the last days, by `cap::name_set`.
-    #[serde(default)]
-    pub issued: BTreeMap<String, Vec<Timestamp>>,
     /// What issuers work on, and want looked at no sooner.
     #[serde(default)]
     pub waits: Waits,
@@ -150,7 +194,10 @@ mod tests {
             last_success: Some(NOW),
             paused_until: Some(NOW),
             wrote: Some(Fingerprint([1; 32])),
+            wrote_until: Some(NOW),
             closed: vec![NOW],
+            unused: vec![NOW],
+            tried: Some(NOW),
             served: Some(Fingerprint([2; 32])),
             advice: Some(advice()),
             ..Record::default()
@@ -165,6 +212,49 @@ mod tests {
         };
         record.settle();
         assert_eq!(record, kept);
+    }
+
+    #[test]
+    fn what_is_stored_is_no_longer_unused_and_what_was_refused_stays_so_for_seven_days() {
+        let mut record = Record::default();
+        record.note_issued(NOW);
+        record.note_issued(NOW.plus(SECOND));
+        assert_eq!(record.unused, [NOW, NOW.plus(SECOND)]);
+        record.note_closed(NOW.plus(2 * SECOND), Fingerprint([1; 32]), NOW.plus(62 * SECOND));
+        assert_eq!((record.unused.as_slice(), record.closed.as_slice()), (&[NOW][..], &[NOW.plus(2 * SECOND)][..]));
+        assert_eq!(record.wrote_for(), Some(60 * SECOND));
+        record.note_issued(NOW.plus(cap::WINDOW - SECOND));
+        assert_eq!(record.unused.len(), 2);
+        record.note_issued(NOW.plus(cap::WINDOW));
+        assert_eq!(record.unused, [NOW.plus(cap::WINDOW - SECOND), NOW.plus(cap::WINDOW)]);
+    }
+
+    #[test]
+    fn what_was_stored_within_seven_days_is_known_and_so_are_the_last_five_times() {
+        let mut record = Record::default();
+        for nth in 0..9 {
+            record.note_closed(NOW.plus(nth * SECOND), Fingerprint([1; 32]), NOW);
+        }
+        assert_eq!(record.closed.len(), 9);
+        record.forget_past(NOW.plus(cap::WINDOW + SECOND));
+        assert_eq!(record.closed[0], NOW.plus(2 * SECOND));
+        record.forget_past(NOW.plus(2 * cap::WINDOW));
+        assert_eq!(record.closed, [4, 5, 6, 7, 8].map(|nth| NOW.plus(nth * SECOND)));
+    }
+
+    #[test]
+    fn a_key_that_is_overwritten_and_a_certificate_that_is_revoked_are_undone_although_the_certificate_is_there() {
+        let own = Some(Fingerprint([1; 32]));
+        let closed: Vec<Timestamp> = (0..6).map(|nth| NOW.plus(nth * SECOND)).collect();
+        let record = Record { wrote: own, closed, ..Record::default() };
+        let until = |found, reason| record.contested_until(found, reason);
+        let waits = Some(NOW.plus(SECOND).plus(UNDONE_WITHIN));
+        assert_eq!(until(own, Reason::KeyMismatch), waits, "of the last five");
+        assert_eq!(until(own, Reason::Revoked), waits);
+        assert_eq!(until(own, Reason::Due), None);
+        assert_eq!(until(None, Reason::Due), waits);
+        let four = Record { closed: vec![NOW; 4], ..record.clone() };
+        assert_eq!(four.contested_until(own, Reason::KeyMismatch), None);
     }
 
     fn advice() -> Advice {

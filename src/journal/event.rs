@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::advice::Advice;
 use crate::domain::breaker::IssuerRecord;
-use crate::domain::cap;
 use crate::domain::cert::{Fingerprint, KeyDigest};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::orders;
@@ -89,6 +88,13 @@ pub enum Event {
     Written {
         version: Option<u64>,
     },
+    /// A person had it renewed beyond the weekly limit, or without the wait after what was issued and not stored.
+    OverTheCap {
+        /// Within seven days.
+        stored: usize,
+        /// Issued within seven days, and not stored.
+        unused: usize,
+    },
     /// Read back and found right.
     Closed {
         fingerprint: Fingerprint,
@@ -138,6 +144,37 @@ pub enum Event {
     },
     /// A person knows of it.
     Acknowledged,
+}
+
+impl Event {
+    /// Whether certd worked on a renewal, however that ended.
+    fn is_of_a_renewal(&self) -> bool {
+        match self {
+            Self::Begun { .. }
+            | Self::TakenUp(_)
+            | Self::Asked { .. }
+            | Self::Ordered { .. }
+            | Self::NotIssued { .. }
+            | Self::IssuerFailed { .. }
+            | Self::Issued(_)
+            | Self::Accepted { .. }
+            | Self::Rejected { .. }
+            | Self::Written { .. }
+            | Self::OverTheCap { .. }
+            | Self::Closed { .. }
+            | Self::Superseded { .. }
+            | Self::Failed { .. } => true,
+            Self::LeftAlone { .. }
+            | Self::Served { .. }
+            | Self::Advised(_)
+            | Self::Paused { .. }
+            | Self::Resumed
+            | Self::Revoking { .. }
+            | Self::Revoked { .. }
+            | Self::SetAside { .. }
+            | Self::Acknowledged => false,
+        }
+    }
 }
 
 /// A chain that an issuer signed.
@@ -252,7 +289,6 @@ pub struct State {
     in_flight: BTreeMap<CertName, InFlight>,
     paused_until: Option<Timestamp>,
     issuers: BTreeMap<IssuerName, IssuerRecord>,
-    issued: BTreeMap<String, Vec<Timestamp>>,
     /// When orders were placed that are carried out in steps.
     #[serde(default)]
     ordered: BTreeMap<IssuerName, Vec<Timestamp>>,
@@ -287,6 +323,9 @@ impl State {
 
     fn fold_certificate(&mut self, name: CertName, at: Timestamp, event: Event) {
         let record = self.records.entry(name.clone()).or_default();
+        if event.is_of_a_renewal() {
+            record.tried = Some(at);
+        }
         match event {
             Event::Begun { reason, asked, replaces, key, names } => {
                 let begun = InFlight { reason, asked, replaces, key, names, stage: Stage::Begun };
@@ -303,7 +342,7 @@ impl State {
             }
             // On record for people.
             Event::Accepted { .. } | Event::SetAside { .. } | Event::Acknowledged | Event::LeftAlone { .. } => {}
-            Event::Revoking { .. } | Event::Revoked { .. } => {}
+            Event::Revoking { .. } | Event::Revoked { .. } | Event::OverTheCap { .. } => {}
             Event::IssuerFailed { issuer, retry_after } => {
                 self.issuers.entry(issuer).or_default().fail(at, retry_after.map(Duration::from_secs));
             }
@@ -327,10 +366,10 @@ impl State {
                 record.rejected = Some(why);
                 self.in_flight.remove(&name);
             }
-            Event::Closed { fingerprint, .. } => {
+            Event::Closed { fingerprint, not_after } => {
                 record.settle();
                 record.last_success = Some(at);
-                record.note_closed(at, fingerprint);
+                record.note_closed(at, fingerprint, not_after);
                 self.in_flight.remove(&name);
             }
             Event::Served { fingerprint } => record.served = Some(fingerprint),
@@ -357,7 +396,7 @@ impl State {
         let counts = |known: &InFlight| known.key == open.key && known.stage.rank() >= 2;
         let is_counted = self.in_flight.get(&name).is_some_and(counts);
         if open.stage.rank() >= 2 && !is_counted {
-            self.count(&open.names, at);
+            self.records.entry(name.clone()).or_default().note_issued(at);
         }
         self.in_flight.insert(name, open);
     }
@@ -385,15 +424,9 @@ impl State {
 
     /// A chain that is written again, since it had vanished, was issued once.
     fn count_issued(&mut self, name: &CertName, at: Timestamp) {
-        let Some(open) = self.in_flight.get(name).filter(|open| open.stage.rank() < 2) else { return };
-        let names = open.names.clone();
-        self.count(&names, at);
-    }
-
-    fn count(&mut self, names: &str, at: Timestamp) {
-        let issued = self.issued.entry(names.to_string()).or_default();
-        issued.retain(|before| before.until(at) < cap::WINDOW);
-        issued.push(at);
+        if self.in_flight.get(name).is_some_and(|open| open.stage.rank() < 2) {
+            self.records.entry(name.clone()).or_default().note_issued(at);
+        }
     }
 
     fn amend(&mut self, name: &CertName, change: impl FnOnce(&mut InFlight)) {
@@ -405,10 +438,7 @@ impl State {
     /// What no rule looks at any more.
     pub fn forget_past(&mut self) {
         let Some(now) = self.last_noted else { return };
-        for issued in self.issued.values_mut() {
-            issued.retain(|at| at.until(now) < cap::WINDOW);
-        }
-        self.issued.retain(|_, issued| !issued.is_empty());
+        self.records.values_mut().for_each(|record| record.forget_past(now));
         for ordered in self.ordered.values_mut() {
             ordered.retain(|at| at.until(now) < orders::WINDOW);
         }
@@ -427,12 +457,11 @@ impl State {
             record.issued = open.stage.rank() >= 2;
             record.replaces = open.replaces;
         }
-        let (issuers, issued, ordered) = (self.issuers.clone(), self.issued.clone(), self.ordered.clone());
+        let (issuers, ordered) = (self.issuers.clone(), self.ordered.clone());
         JournalView {
             records,
             paused_until: self.paused_until,
             issuers,
-            issued,
             ordered,
             revoked: self.revoked.clone(),
             // No events.
@@ -567,17 +596,34 @@ mod tests {
     }
 
     #[test]
-    fn what_was_issued_is_counted_by_its_names_once_and_for_seven_days() {
+    fn what_was_issued_is_unused_until_it_is_stored_and_is_counted_once() {
+        let name = CertName::from("web");
         let came = || Event::Issued(issued());
-        let counted = |events| folded(events).view().issued.get("a.b").cloned().unwrap_or_default();
-        assert_eq!(counted(vec![begun(), came(), Event::Written { version: None }, came()]), [Timestamp(1)]);
-        assert_eq!(counted(vec![begun(), came(), begun(), came()]), [Timestamp(1), Timestamp(3)]);
-        let mut state = folded(vec![begun(), came()]);
-        let later = Timestamp(1).plus(cap::WINDOW);
-        for event in [begun(), came()] {
-            state.fold(Entry { at: later, certificate: Some("web".into()), event });
-        }
-        assert_eq!(state.view().issued["a.b"], [later]);
+        let written = || Event::Written { version: None };
+        let closed = || Event::Closed { fingerprint: F, not_after: Timestamp(9) };
+        let rejected = || Event::Rejected { serial: "01".into(), why: "too short".into() };
+        let superseded = || Event::Superseded { why: "newer".into() };
+        let counted = |events| {
+            let record = folded(events).view().records[&name].clone();
+            (record.unused, record.closed)
+        };
+        let at = |seconds: &[i64]| seconds.iter().map(|second| Timestamp(*second)).collect::<Vec<_>>();
+        assert_eq!(counted(vec![begun(), came(), written(), came()]), (at(&[1]), vec![]));
+        assert_eq!(counted(vec![begun(), came(), written(), closed()]), (vec![], at(&[3])));
+        assert_eq!(counted(vec![begun(), came(), rejected(), failed(9), begun(), came()]), (at(&[1, 5]), vec![]));
+        assert_eq!(counted(vec![begun(), came(), superseded()]), (at(&[1]), vec![]), "a CA signed it all the same");
+        assert_eq!(counted(vec![begun(), came(), begun(), came(), closed()]), (at(&[1]), at(&[4])));
+        assert_eq!(counted(vec![begun(), superseded(), begun(), failed(9)]), (vec![], vec![]), "nobody has signed");
+    }
+
+    #[test]
+    fn the_last_step_of_a_renewal_is_when_it_was_tried() {
+        let tried = |events| folded(events).view().records[&CertName::from("web")].tried;
+        let paused = || Event::Paused { until: Timestamp(99) };
+        assert_eq!(tried(vec![paused()]), None);
+        assert_eq!(tried(vec![begun(), failed(60), paused(), Event::Resumed]), Some(Timestamp(1)));
+        let passed = Event::OverTheCap { stored: 2, unused: 0 };
+        assert_eq!(tried(vec![passed, begun(), Event::Served { fingerprint: F }]), Some(Timestamp(1)));
     }
 
     #[test]
@@ -605,8 +651,8 @@ mod tests {
             let names = "a.b".to_string();
             Event::TakenUp(InFlight { reason: Reason::Due, asked: "a".into(), replaces: None, key, names, stage })
         };
-        let counted = |events| folded(events).view().issued.get("a.b").cloned().unwrap_or_default();
-        assert_eq!(counted(vec![begun(), taken(7)]), [Timestamp(1)]);
+        let counted = |events| folded(events).view().records[&CertName::from("web")].unused.clone();
+        assert_eq!(counted(vec![begun(), taken(7), taken(7)]), [Timestamp(1)]);
         assert_eq!(counted(vec![begun(), Event::Issued(issued()), taken(7)]), [Timestamp(1)]);
         assert_eq!(counted(vec![begun(), Event::Issued(issued()), taken(8)]), [Timestamp(1), Timestamp(2)]);
     }

@@ -23,7 +23,7 @@ const ASKED: TableDefinition<&str, &str> = TableDefinition::new("asked");
 const WAITS: TableDefinition<(&str, &str), &str> = TableDefinition::new("waits");
 
 /// Raised when an older certd could not understand what is written.
-pub(super) const FORMAT: u64 = 3;
+pub(super) const FORMAT: u64 = 4;
 
 /// Then the older half is folded. A hundred thousand are read within a second, and are half a year of renewals of two
 /// thousand certificates of 90 days.
@@ -228,11 +228,35 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::create(dir.path().join("j")).unwrap();
         prepare(&database).unwrap();
-        let late = i64::try_from(cap::WINDOW.as_secs()).unwrap() + 2;
+        let late = i64::try_from(cap::WINDOW.as_secs()).unwrap() + 3;
         for (second, nth) in [(0, 0), (0, 2), (late, 3), (late, 3), (late, 3), (late, 3)] {
             write(&database, &entry(second, event(nth)), 2).unwrap();
         }
-        assert_eq!(read_state(&database).unwrap().view().issued, [].into());
+        assert_eq!(read_state(&database).unwrap().view().records[&"web-0".into()].unused, []);
+    }
+
+    /// Format 3 counted what was issued by its names, and kept no more than the last five times that it stored.
+    #[test]
+    fn what_format_3_had_folded_is_read_and_what_it_stored_counts_for_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::create(dir.path().join("j")).unwrap();
+        prepare(&database).unwrap();
+        let folded = r#"{"records":{"web":{"consecutive_failures":0,"retry_at":null,"last_error":null,
+            "last_success":"2027-01-15T08:00:00Z","in_flight":null,"paused_until":null,
+            "wrote":"0101010101010101010101010101010101010101010101010101010101010101",
+            "closed":["2027-01-14T08:00:00Z","2027-01-15T08:00:00Z"]}},"in_flight":{},"paused_until":null,"issuers":{},
+            "issued":{"a.example.org":["2027-01-14T08:00:00Z","2027-01-15T08:00:00Z"]},"last_noted":null,"set_aside":null}"#;
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("format", 3).unwrap();
+        transaction.open_table(FOLDED).unwrap().insert(0, folded).unwrap();
+        transaction.commit().unwrap();
+        bring_up_to_date(&database).unwrap();
+        assert_eq!(format(&database).unwrap(), FORMAT);
+        let view = read_state(&database).unwrap().view();
+        let record = &view.records[&"web".into()];
+        assert_eq!((record.closed.len(), record.unused.len(), record.wrote_until, record.tried), (2, 0, None, None));
+        assert_eq!(cap::counts(record, record.closed[1]), (2, 0));
+        assert!(view.records.len() == 1, "a set of names is no place: {view:?}");
     }
 
     #[test]

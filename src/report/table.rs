@@ -147,7 +147,8 @@ fn intention(now: Timestamp, managed: &ManagedEntry) -> Option<String> {
                 Deferral::Backoff { .. } => "after failures",
                 Deferral::Contested => "as others keep replacing what certd stores",
                 Deferral::IssuerDown { .. } => "as its issuer failed again and again",
-                Deferral::NameSetCap { .. } => "as the most of its names were issued within 7 days",
+                Deferral::WeeklyLimit { .. } => "as its weekly limit is reached",
+                Deferral::NotStored { .. } => "as the last ones that were issued for it could not be stored",
                 Deferral::Cap => "as many as one turn may renew come first",
             };
             let renew = renew.as_str().replace('_', " ");
