@@ -101,7 +101,7 @@ impl Cycle {
             stop,
             only: self.only.as_ref(),
         };
-        let attempts = execution.run(&planned.managed, &planned.decisions, requested).await;
+        let attempts = execution.run(&planned.managed, &planned.decisions, &planned.order, requested).await;
         phases.push(self.phase(Phase::Execute, started, attempts.iter().all(|attempt| attempt.ended.is_ok())));
 
         let seen = self.look_again(&mut sweep, planned, &attempts, journal, requested).await;

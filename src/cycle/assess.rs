@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::admit;
+use crate::domain::admit::{self, Admitted, Turn};
 use crate::domain::adopt::{self, Adoption};
 use crate::domain::check::{self, Problem, State};
 use crate::domain::drift::Drift;
@@ -22,6 +22,8 @@ pub struct Assessment {
     pub managed: Vec<Managed>,
     /// One for each managed certificate, in their order.
     pub decisions: Vec<Decision>,
+    /// The renewals, as indices of decisions, in the order in which they are carried out.
+    pub order: Vec<usize>,
     pub entries: Vec<Entry>,
 }
 
@@ -44,10 +46,17 @@ pub fn assess(
         clock_doubt: sweep.clock_doubt.as_deref(),
     };
     let decisions = plan::plan(&world);
-    let next_turn = now.plus(setup.interval);
-    let decisions = admit::admit(decisions, &sweep.inventory, requested, setup.max_renewals, next_turn);
+    let turn = Turn {
+        now,
+        next: now.plus(setup.interval),
+        most: setup.max_renewals,
+        inventory: &sweep.inventory,
+        journal,
+        requested,
+    };
+    let Admitted { decisions, order } = admit::admit(&managed, decisions, &turn);
     let entries = entries(setup, now, sweep, journal, &managed, &decisions, refused);
-    Assessment { managed, decisions, entries }
+    Assessment { managed, decisions, order, entries }
 }
 
 /// What certd manages, and what a rule refused. Declared beats adopted; two rules on one place are held; what was adopted and is out of sight now stays

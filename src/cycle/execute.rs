@@ -47,14 +47,17 @@ pub struct Execution<'a> {
 }
 
 impl Execution<'_> {
+    /// Carries out the decisions of these indices, in this order.
     pub async fn run(
         &self,
         managed: &[Managed],
         decisions: &[Decision],
+        order: &[usize],
         requested: &BTreeMap<CertName, Demand>,
     ) -> Vec<Attempt> {
         let mut attempts = Vec::new();
-        for (managed, decision) in managed.iter().zip(decisions) {
+        for nth in order {
+            let (managed, decision) = (&managed[*nth], &decisions[*nth]);
             let Action::Renew { reason } = decision.action else { continue };
             if *self.stop.borrow() {
                 break;

@@ -221,7 +221,7 @@ async fn a_pause_and_a_narrower_request_stop_what_was_decided_before_them() {
             stop: watch::channel(false).1,
             only: only.as_ref(),
         };
-        execution.run(&managed, std::slice::from_ref(&decision), &BTreeMap::new()).await.len()
+        execution.run(&managed, std::slice::from_ref(&decision), &[0], &BTreeMap::new()).await.len()
     };
     assert_eq!((tried(None).await, tried(Some("web")).await, tried(Some("another")).await), (1, 1, 0));
     let until = clock().plus(Duration::from_secs(3_600));
