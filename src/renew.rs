@@ -258,8 +258,9 @@ impl Running<'_> {
             spec: self.managed.spec.clone(),
             key,
             reason: staged.open.reason,
-            replaces: current.leaf().map(Replaced::from),
+            replaces: current.chain().map(Replaced::from),
             lifetime_is_given: self.gives_lifetimes(&issued.issuer),
+            is_served: !self.managed.serves.is_empty(),
         };
         match request.accept((self.now)(), signed) {
             Ok(certified) => {
@@ -369,10 +370,11 @@ impl Running<'_> {
         if adopted && !theirs.names.iter().all(|name| ours.names.contains(name)) {
             return Some("somebody stored a certificate with other names meanwhile".into());
         }
-        if theirs.not_after < ours.not_after {
+        let end = found.chain.usable().until;
+        if end < signed.chain.usable().until {
             return None;
         }
-        Some(format!("a certificate that ends on {} is there already", theirs.not_after))
+        Some(format!("a certificate that ends on {end} is there already"))
     }
 
     async fn read(&self) -> Result<Sighting, Failure> {

@@ -173,5 +173,5 @@ fn due(managed: &Managed, found: &Found) -> String {
         Some(_) => "renew_when_left of the configuration",
         None => "a third of the lifetime left, a half under ten days",
     };
-    format!("{} ({rule}, less a spread taken from the fingerprint)", managed.spec.renewal.due_at(found.leaf()))
+    format!("{} ({rule}, less a spread taken from the fingerprint)", managed.spec.renewal.due_of(&found.chain))
 }

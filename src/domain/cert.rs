@@ -54,6 +54,12 @@ impl Certificate {
         self.names.iter().any(|san| san.covers(host))
     }
 
+    /// Whether TLS clients take it from a server (RFC 5280, section 4.2.1.12).
+    pub fn serves_tls(&self) -> bool {
+        let serves = |usage: &String| usage == "serverAuth" || usage == "anyExtendedKeyUsage";
+        self.extended_key_usage.as_ref().is_none_or(|usages| usages.iter().any(serves))
+    }
+
     pub fn is_self_issued(&self) -> bool {
         self.subject == self.issuer
     }
@@ -147,6 +153,29 @@ impl Chain {
     pub fn not_after(&self) -> Timestamp {
         self.intermediates.iter().map(|c| c.not_after).fold(self.leaf.not_after, Timestamp::min)
     }
+
+    /// Returns the certificate of the CA that signed the leaf; of several the one that ends last, since clients take
+    /// any that works. A root is trusted as it is, and CAs further up are judged with the roots of the place.
+    pub fn signer(&self) -> Option<&Arc<Certificate>> {
+        let signers = self.intermediates.iter().filter(|c| self.leaf.names_as_issuer(c) && !c.is_self_issued());
+        signers.max_by_key(|signer| signer.not_after)
+    }
+
+    /// Returns the time in which the leaf and the CA that signed it are both valid (RFC 5280, section 6.1.3).
+    pub fn usable(&self) -> Validity {
+        let leaf = Validity { from: self.leaf.not_before, until: self.leaf.not_after };
+        self.signer().map_or(leaf, |signer| Validity {
+            from: leaf.from.max(signer.not_before),
+            until: leaf.until.min(signer.not_after),
+        })
+    }
+}
+
+/// A span of time, both instants included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    pub from: Timestamp,
+    pub until: Timestamp,
 }
 
 /// Whether a path leads from the leaf to a configured root, time aside: a chain that merely
@@ -241,6 +270,21 @@ mod tests {
         assert_eq!(chain.not_after(), end);
         chain.intermediates.push(Arc::new(Certificate { not_after: end.minus(SECOND), ..intermediate() }));
         assert_eq!(chain.not_after(), end.minus(SECOND));
+    }
+
+    #[test]
+    fn a_leaf_is_usable_for_as_long_as_the_ca_that_signed_it() {
+        let signer = |from, until| Arc::new(Certificate { not_before: from, not_after: until, ..intermediate() });
+        let own = leaf(&["a"]);
+        let (from, until) = (own.not_before, own.not_after);
+        let usable = |intermediates: Vec<Arc<Certificate>>| {
+            let chain = Chain { leaf: Arc::new(leaf(&["a"])), intermediates };
+            (chain.usable().from, chain.usable().until)
+        };
+        assert_eq!(usable(vec![]), (from, until));
+        assert_eq!(usable(vec![signer(from, NOW)]), (from, NOW));
+        assert_eq!(usable(vec![signer(NOW, until.plus(DAY))]), (NOW, until));
+        assert_eq!(usable(vec![signer(from, NOW), signer(NOW, until)]), (NOW, until), "any that works");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::cert::{Certificate, KeyType, KeyUsage, Trust};
 use super::crl;
 use super::inventory::{Deletion, Found, Location, Observation, PkiObject, Sighting};
 use super::plan::{Action, Deferral, Record};
-use super::policy::Thresholds;
+use super::policy::{Threshold, Thresholds};
 use super::text::{self, printable};
 use super::time::Timestamp;
 
@@ -200,23 +200,37 @@ fn deleted(location: &Location, deletion: Deletion) -> String {
     }
 }
 
-/// RFC 5280, section 4.1.2.5: valid from `not_before` through `not_after`, both included.
+/// RFC 5280, section 4.1.2.5: valid from `not_before` through `not_after`, both included. A leaf whose CA is not valid
+/// is as useless as one that is not valid itself.
 fn validity(now: Timestamp, thresholds: &Thresholds, found: &Found) -> Option<Problem> {
-    let leaf = found.leaf();
+    let (leaf, usable) = (found.leaf(), found.chain.usable());
+    let signer = found.chain.signer().map(|ca| printable(&ca.subject)).unwrap_or_default();
     if now > leaf.not_after {
         return Some(Problem::critical(ProblemKind::Expired, format!("expired on {}", leaf.not_after)));
+    }
+    if now > usable.until {
+        let why = format!("the CA that signed it expired on {}: {signer}", usable.until);
+        return Some(Problem::critical(ProblemKind::Expired, why));
     }
     if now < leaf.not_before {
         return Some(Problem::critical(ProblemKind::NotYetValid, format!("not valid before {}", leaf.not_before)));
     }
+    if now < usable.from {
+        let why = format!("the CA that signed it is not valid before {}: {signer}", usable.from);
+        return Some(Problem::critical(ProblemKind::NotYetValid, why));
+    }
     if found.is_settled {
         return None;
     }
-    let message = || format!("ends on {}", leaf.not_after);
-    if now >= thresholds.critical.reached_at(leaf) {
+    let message = || match usable.until < leaf.not_after {
+        true => format!("the CA that signed it ends on {}: {signer}", usable.until),
+        false => format!("ends on {}", leaf.not_after),
+    };
+    let is_reached = |threshold: Threshold| now >= threshold.reached_before(usable.until, leaf.lifetime());
+    if is_reached(thresholds.critical) {
         return Some(Problem::critical(ProblemKind::Expiring, message()));
     }
-    (now >= thresholds.warning.reached_at(leaf)).then(|| Problem::warning(ProblemKind::Expiring, message()))
+    is_reached(thresholds.warning).then(|| Problem::warning(ProblemKind::Expiring, message()))
 }
 
 /// In the register of what was issued, it is what one expects to find.
@@ -266,11 +280,7 @@ fn judged(found: &Found) -> impl Iterator<Item = &Certificate> {
 }
 
 fn usage(leaf: &Certificate) -> Option<Problem> {
-    let serves = leaf
-        .extended_key_usage
-        .as_ref()
-        .is_none_or(|usages| usages.iter().any(|usage| usage == "serverAuth" || usage == "anyExtendedKeyUsage"));
-    if !serves {
+    if !leaf.serves_tls() {
         return Some(Problem::critical(ProblemKind::Usage, "extended key usage lacks serverAuth"));
     }
     let needed = match leaf.key {
@@ -598,6 +608,21 @@ mod tests {
             assert_eq!(signed(weak), [(ProblemKind::WeakSignature, WARNING)], "{weak}");
         }
         assert_eq!(signed("rsa-sha256"), []);
+    }
+
+    #[test]
+    fn a_leaf_whose_ca_has_ended_or_is_yet_to_begin_is_as_one_that_has() {
+        let signed_by = |from, until| {
+            let ca = Certificate { not_before: from, not_after: until, ..intermediate() };
+            of_found(|f| f.chain.intermediates = vec![Arc::new(ca)]).into_iter().next()
+        };
+        let long_ago = NOW.minus(900 * DAY);
+        assert_eq!(signed_by(long_ago, NOW.minus(SECOND)), Some((ProblemKind::Expired, CRITICAL)));
+        assert_eq!(signed_by(long_ago, NOW), Some((ProblemKind::Expiring, CRITICAL)));
+        assert_eq!(signed_by(long_ago, NOW.plus(DAY / 24)), Some((ProblemKind::Expiring, CRITICAL)));
+        assert_eq!(signed_by(long_ago, NOW.plus(10 * DAY)), Some((ProblemKind::Expiring, WARNING)));
+        assert_eq!(signed_by(long_ago, NOW.plus(3_650 * DAY)), None);
+        assert_eq!(signed_by(NOW.plus(SECOND), NOW.plus(3_650 * DAY)), Some((ProblemKind::NotYetValid, CRITICAL)));
     }
 
     #[test]

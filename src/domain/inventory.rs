@@ -214,6 +214,14 @@ pub enum Deletion {
 }
 
 impl Sighting {
+    /// Returns the chain that was found. `None` says nothing about why, as below.
+    pub fn chain(&self) -> Option<&Chain> {
+        match self {
+            Self::Found(found) => Some(&found.chain),
+            Self::Absent | Self::Deleted(_) | Self::Crl(_) | Self::Unknown(_) => None,
+        }
+    }
+
     /// The leaf that was found. `None` says nothing about why: what decides on absence asks for it by name.
     pub fn leaf(&self) -> Option<&Certificate> {
         match self {

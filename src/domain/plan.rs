@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::breaker;
 use super::cap;
-use super::cert::{Certificate, Fingerprint, Trust};
+use super::cert::{Certificate, Chain, Fingerprint, Trust};
 use super::clock;
 use super::fallback;
 use super::inventory::{Found, Inventory, Location, Observation, Obstacle, Sighting};
@@ -228,7 +228,7 @@ fn action(world: &World, managed: &Managed, observation: Option<&Observation>) -
     };
     match (wanted, observation.map(|o| &o.sighting)) {
         (Some(reason), seen) => permitted(world, managed, reason, seen.and_then(Sighting::leaf)),
-        (None, Some(Sighting::Found(found))) => Action::Keep { renew_at: renew_at(world, managed, found.leaf()) },
+        (None, Some(Sighting::Found(found))) => Action::Keep { renew_at: renew_at(world, managed, &found.chain) },
         (None, _) => Action::Hold { held: Held::NotObserved },
     }
 }
@@ -255,23 +255,23 @@ fn reason(world: &World, managed: &Managed, found: &Found) -> Option<Reason> {
     if found.revoked_at.is_some() {
         return Some(Reason::Revoked);
     }
-    if clock::is_ahead(leaf.not_before, world.now) {
+    if clock::is_ahead(found.chain.usable().from, world.now) {
         return Some(Reason::NotYetValid);
     }
-    if managed.spec.renewal.due_at(leaf) <= world.now {
+    if managed.spec.renewal.due_of(&found.chain) <= world.now {
         return Some(Reason::Due);
     }
-    if renew_at(world, managed, leaf) <= world.now {
+    if renew_at(world, managed, &found.chain) <= world.now {
         return Some(Reason::Advised);
     }
     world.requested.get(&managed.name).filter(|demand| **demand >= Demand::Force).map(|_| Reason::Forced)
 }
 
 /// By the policy or, if that is earlier, as its CA advises.
-pub fn renew_at(world: &World, managed: &Managed, leaf: &Certificate) -> Timestamp {
+pub fn renew_at(world: &World, managed: &Managed, chain: &Chain) -> Timestamp {
     let advice = world.journal.records.get(&managed.name).and_then(|record| record.advice.as_ref());
-    let advised = advice.and_then(|advice| advice.renew_at(leaf.fingerprint));
-    let own = managed.spec.renewal.due_at(leaf);
+    let advised = advice.and_then(|advice| advice.renew_at(chain.leaf.fingerprint));
+    let own = managed.spec.renewal.due_of(chain);
     advised.map_or(own, |advised| advised.min(own))
 }
 
@@ -816,10 +816,15 @@ mod tests {
     }
 
     #[test]
-    fn an_intermediate_that_ends_soon_does_not_make_the_leaf_due() {
-        let scene = Scene::fresh().change_found(|found| {
-            found.chain.intermediates = vec![Arc::new(ending_in(SECOND, intermediate()))];
-        });
-        assert_eq!(scene.action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
+    fn a_leaf_whose_ca_ends_before_it_is_due_as_if_it_ended_with_that_ca() {
+        let with_ca_ending_in = |left| {
+            Scene::fresh().change_found(|found| {
+                found.chain.intermediates = vec![Arc::new(ending_in(left, intermediate()))];
+            })
+        };
+        assert_eq!(with_ca_ending_in(90 * DAY).action(), Action::Keep { renew_at: NOW.plus(50 * DAY) });
+        assert_eq!(with_ca_ending_in(40 * DAY).action(), Action::Keep { renew_at: NOW.plus(10 * DAY) });
+        assert_eq!(with_ca_ending_in(30 * DAY).action(), Action::Renew { reason: Reason::Due });
+        assert_eq!(with_ca_ending_in(SECOND).action(), Action::Renew { reason: Reason::Due });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::cert::{Certificate, Fingerprint};
+use super::cert::{Certificate, Chain, Fingerprint};
 use super::time::Timestamp;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -50,11 +50,15 @@ pub enum Threshold {
 impl Threshold {
     /// The instant from which less than this is left.
     pub fn reached_at(self, certificate: &Certificate) -> Timestamp {
-        let left = match self {
-            Self::Share(share) => share.of(certificate.lifetime()),
+        self.reached_before(certificate.not_after, certificate.lifetime())
+    }
+
+    /// Returns the instant from which less than this is left until `end`.
+    pub fn reached_before(self, end: Timestamp, lifetime: Duration) -> Timestamp {
+        end.minus(match self {
+            Self::Share(share) => share.of(lifetime),
             Self::Left(left) => left,
-        };
-        certificate.not_after.minus(left)
+        })
     }
 }
 
@@ -80,6 +84,11 @@ impl RenewalPolicy {
     pub fn due_at(self, certificate: &Certificate) -> Timestamp {
         let threshold = self.0.unwrap_or_else(|| default_threshold(certificate.lifetime()));
         threshold.reached_at(certificate).minus(spread(certificate))
+    }
+
+    /// Returns when a chain is due: as its leaf, and earlier by as much as the CA that signed it ends earlier.
+    pub fn due_of(self, chain: &Chain) -> Timestamp {
+        self.due_at(&chain.leaf).minus(chain.usable().until.until(chain.leaf.not_after))
     }
 
     /// From the beginning of such a lifetime to when it is due, the spread aside.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::cert::{Certificate, Chain, Fingerprint, KeyDigest, Trust};
+use super::cert::{Certificate, Chain, Fingerprint, KeyDigest, Trust, Validity};
 use super::key::{KeySpec, PrivateKey};
 use super::name::{CertName, San};
 use super::plan::Reason;
@@ -34,18 +34,19 @@ pub struct Signed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaced {
     pub fingerprint: Fingerprint,
-    pub not_after: Timestamp,
+    /// When the leaf and the CA that signed it are both valid.
+    pub usable: Validity,
     pub lifetime: Duration,
     pub extended_key_usage: Option<Vec<String>>,
 }
 
-impl From<&Certificate> for Replaced {
-    fn from(leaf: &Certificate) -> Self {
+impl From<&Chain> for Replaced {
+    fn from(chain: &Chain) -> Self {
         Self {
-            fingerprint: leaf.fingerprint,
-            not_after: leaf.not_after,
-            lifetime: leaf.lifetime(),
-            extended_key_usage: leaf.extended_key_usage.clone(),
+            fingerprint: chain.leaf.fingerprint,
+            usable: chain.usable(),
+            lifetime: chain.leaf.lifetime(),
+            extended_key_usage: chain.leaf.extended_key_usage.clone(),
         }
     }
 }
@@ -60,6 +61,8 @@ pub struct Request {
     pub replaces: Option<Replaced>,
     /// The issuer gives what it signs a lifetime of its own, and cannot be asked for another.
     pub lifetime_is_given: bool,
+    /// Endpoints are to present it to TLS clients.
+    pub is_served: bool,
 }
 
 /// A private key and the chain that certifies it. Only [`Request::accept`] makes one, so whatever
@@ -88,15 +91,26 @@ impl CertifiedKey {
 /// Why a signed chain was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    OtherKey { certified: KeyDigest },
+    OtherKey {
+        certified: KeyDigest,
+    },
     MissingName(San),
     UnaskedName(San),
     LostUsage(String),
+    NoServerAuth,
     Untrusted(String),
     NotYetValid(Timestamp),
     AlreadyDue(Timestamp),
-    TooShort { got: Duration, asked: Duration },
-    EndsBeforeTheOld { old: Timestamp, new: Timestamp },
+    TooShort {
+        got: Duration,
+        asked: Duration,
+    },
+    EndsBeforeTheOld {
+        old: Timestamp,
+        new: Timestamp,
+    },
+    /// The leaf, or the CA that signed it, is not valid any more.
+    Ended(Timestamp),
 }
 
 impl fmt::Display for Rejection {
@@ -113,6 +127,8 @@ impl fmt::Display for Rejection {
                 write!(f, "its lifetime is {} s where {} s were asked for", got.as_secs(), asked.as_secs())
             }
             Self::EndsBeforeTheOld { old, new } => write!(f, "it ends on {new}, before the old one on {old}"),
+            Self::Ended(on) => write!(f, "it, or the CA that signed it, ended on {on}"),
+            Self::NoServerAuth => f.write_str("its extended key usage lacks serverAuth, and `serves` names endpoints"),
         }
     }
 }
@@ -136,7 +152,7 @@ impl Request {
         if let Trust::Unverified(why) = &signed.trust {
             return Err(Rejection::Untrusted(why.clone()));
         }
-        self.judge_validity(now, leaf)
+        self.judge_validity(now, &signed.chain)
     }
 
     fn judge_names(&self, leaf: &Certificate) -> Result<(), Rejection> {
@@ -150,6 +166,9 @@ impl Request {
     }
 
     fn judge_usages(&self, leaf: &Certificate) -> Result<(), Rejection> {
+        if self.is_served && !leaf.serves_tls() {
+            return Err(Rejection::NoServerAuth);
+        }
         let (Some(new), Some(replaced)) = (&leaf.extended_key_usage, &self.replaces) else { return Ok(()) };
         let old = replaced.extended_key_usage.iter().flatten();
         match old.into_iter().find(|usage| !new.contains(usage)) {
@@ -158,24 +177,36 @@ impl Request {
         }
     }
 
-    fn judge_validity(&self, now: Timestamp, leaf: &Certificate) -> Result<(), Rejection> {
-        if leaf.not_before > now.plus(CLOCK_SKEW) {
-            return Err(Rejection::NotYetValid(leaf.not_before));
+    fn judge_validity(&self, now: Timestamp, chain: &Chain) -> Result<(), Rejection> {
+        let (leaf, usable) = (&chain.leaf, chain.usable());
+        if usable.from > now.plus(CLOCK_SKEW) {
+            return Err(Rejection::NotYetValid(usable.from));
         }
+        if usable.until <= now {
+            return Err(Rejection::Ended(usable.until));
+        }
+        // A short certificate is better than none.
+        let Some(old) = self.replaces.as_ref().filter(|old| self.still_works(old, now)) else { return Ok(()) };
         let asked = self.spec.lifetime.filter(|_| !self.lifetime_is_given);
         if let Some(asked) = asked.filter(|asked| leaf.lifetime() < *asked / 2) {
             return Err(Rejection::TooShort { got: leaf.lifetime(), asked });
         }
-        let due = self.spec.renewal.due_at(leaf);
+        let due = self.spec.renewal.due_of(chain);
         if due <= now {
             return Err(Rejection::AlreadyDue(due));
         }
-        match &self.replaces {
-            Some(old) if self.reason == Reason::Due && leaf.not_after < old.not_after && !self.shortens(old) => {
-                Err(Rejection::EndsBeforeTheOld { old: old.not_after, new: leaf.not_after })
-            }
-            Some(_) | None => Ok(()),
+        match self.reason == Reason::Due && usable.until < old.usable.until && !self.shortens(old) {
+            true => Err(Rejection::EndsBeforeTheOld { old: old.usable.until, new: usable.until }),
+            false => Ok(()),
         }
+    }
+
+    /// Whether clients take the old certificate, so that one of little use must not replace it.
+    fn still_works(&self, old: &Replaced, now: Timestamp) -> bool {
+        let is_valid = old.usable.from <= now && now <= old.usable.until;
+        let is_refused =
+            matches!(self.reason, Reason::KeyMismatch | Reason::Revoked | Reason::Untrusted | Reason::NotYetValid);
+        is_valid && !is_refused
     }
 
     /// An operator who asks for much less than before wants an earlier end. Less by a little is a CA
@@ -187,9 +218,11 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::domain::policy::{Share, Threshold};
-    use crate::domain::sample::{DAY, NOW, SECOND, chain, leaf, private_key, sans, spec};
+    use crate::domain::sample::{DAY, NOW, SECOND, chain, intermediate, leaf, private_key, sans, spec};
 
     const NAME: &str = "a.example.org";
 
@@ -201,11 +234,17 @@ mod tests {
             reason: Reason::Due,
             replaces: None,
             lifetime_is_given: false,
+            is_served: false,
         }
     }
 
     fn replacing(old: &Certificate) -> Request {
-        Request { replaces: Some(old.into()), ..request() }
+        Request { replaces: Some(Replaced::from(&chain(old.clone()))), ..request() }
+    }
+
+    /// In place of one that works for ten days more.
+    fn replacing_a_working_one() -> Request {
+        replacing(&Certificate { not_after: NOW.plus(10 * DAY), ..leaf(&[NAME]) })
     }
 
     fn fresh() -> Certificate {
@@ -286,8 +325,8 @@ mod tests {
     fn at_least_half_of_the_lifetime_that_was_asked_for() {
         let asked = 80 * DAY;
         let asking = |got| {
-            let request = Request { spec: Spec { lifetime: Some(asked), ..spec(&[NAME]) }, ..request() };
-            rejection(request, lasting(got))
+            let spec = Spec { lifetime: Some(asked), ..spec(&[NAME]) };
+            rejection(Request { spec, ..replacing_a_working_one() }, lasting(got))
         };
         assert_eq!(asking(40 * DAY + SECOND), None);
         assert_eq!(asking(40 * DAY), None);
@@ -318,8 +357,8 @@ mod tests {
     fn a_fresh_certificate_that_is_already_due_is_rejected_and_no_loop() {
         let renewal = RenewalPolicy(Some(Threshold::Left(30 * DAY)));
         let policy = |lifetime| {
-            let request = Request { spec: Spec { renewal, ..spec(&[NAME]) }, ..request() };
-            rejection(request, lasting(lifetime))
+            let spec = Spec { renewal, ..spec(&[NAME]) };
+            rejection(Request { spec, ..replacing_a_working_one() }, lasting(lifetime))
         };
         assert_eq!(policy(30 * DAY - SECOND), Some(Rejection::AlreadyDue(NOW.minus(SECOND))));
         assert_eq!(policy(30 * DAY), Some(Rejection::AlreadyDue(NOW)));
@@ -328,10 +367,57 @@ mod tests {
 
     #[test]
     fn an_expired_or_empty_validity_is_refused() {
-        assert_eq!(rejection(request(), lasting(Duration::ZERO)), Some(Rejection::AlreadyDue(NOW)));
-        let old = Certificate { not_before: NOW.minus(90 * DAY), not_after: NOW.minus(SECOND), ..fresh() };
-        let due = NOW.minus(30 * DAY);
-        assert_eq!(rejection(request(), old), Some(Rejection::AlreadyDue(due)));
+        assert_eq!(rejection(request(), lasting(Duration::ZERO)), Some(Rejection::Ended(NOW)));
+        let ended = NOW.minus(SECOND);
+        let old = Certificate { not_before: NOW.minus(90 * DAY), not_after: ended, ..fresh() };
+        assert_eq!(rejection(request(), old), Some(Rejection::Ended(ended)));
+        assert_eq!(rejection(request(), lasting(SECOND)), None);
+    }
+
+    #[test]
+    fn a_short_certificate_is_better_than_one_that_no_client_takes() {
+        let asked = Spec { lifetime: Some(80 * DAY), ..spec(&[NAME]) };
+        let in_place_of = |reason, old: Option<&Certificate>| {
+            let replaces = old.map(|old| Replaced::from(&chain(old.clone())));
+            let request = Request { spec: asked.clone(), reason, replaces, ..request() };
+            rejection(request, lasting(DAY))
+        };
+        let works = Certificate { not_after: NOW.plus(SECOND), ..leaf(&[NAME]) };
+        let ended = Certificate { not_after: NOW.minus(SECOND), ..leaf(&[NAME]) };
+        let refused = Some(Rejection::TooShort { got: DAY, asked: 80 * DAY });
+        assert_eq!(in_place_of(Reason::Missing, None), None);
+        assert_eq!(in_place_of(Reason::Due, Some(&ended)), None);
+        assert_eq!(in_place_of(Reason::Due, Some(&works)), refused);
+        for reason in [Reason::Revoked, Reason::KeyMismatch, Reason::Untrusted, Reason::NotYetValid] {
+            assert_eq!(in_place_of(reason, Some(&works)), None, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_is_refused_for_the_ca_that_signed_its_leaf() {
+        let by = |from, until| {
+            let ca = Certificate { not_before: from, not_after: until, ..intermediate() };
+            let chain = Chain { leaf: Arc::new(fresh()), intermediates: vec![Arc::new(ca)] };
+            replacing_a_working_one().accept(NOW, Signed { chain, ..signed(fresh()) }).err()
+        };
+        let hour = DAY / 24;
+        assert_eq!(by(NOW.minus(DAY), NOW.plus(3_650 * DAY)), None);
+        assert_eq!(by(NOW.plus(hour), NOW.plus(3_650 * DAY)), Some(Rejection::NotYetValid(NOW.plus(hour))));
+        assert_eq!(by(NOW.minus(DAY), NOW.minus(SECOND)), Some(Rejection::Ended(NOW.minus(SECOND))));
+        assert_eq!(by(NOW.minus(DAY), NOW.plus(hour)), Some(Rejection::AlreadyDue(NOW.plus(hour).minus(30 * DAY))));
+    }
+
+    #[test]
+    fn what_endpoints_are_to_serve_must_be_for_servers() {
+        let served = |usages: Option<&[&str]>| {
+            let extended_key_usage = usages.map(|all| all.iter().map(|usage| usage.to_string()).collect());
+            let leaf = Certificate { extended_key_usage, ..fresh() };
+            [true, false].map(|is_served| rejection(Request { is_served, ..request() }, leaf.clone()))
+        };
+        assert_eq!(served(Some(&["clientAuth"])), [Some(Rejection::NoServerAuth), None]);
+        assert_eq!(served(Some(&["clientAuth", "serverAuth"])), [None, None]);
+        assert_eq!(served(Some(&["anyExtendedKeyUsage"])), [None, None]);
+        assert_eq!(served(None), [None, None], "no extension allows every usage");
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Authority {
             reason: Reason::Missing,
             replaces: None,
             lifetime_is_given: false,
+            is_served: false,
         };
         request.accept(NOW, Signed { chain: kept.chain, ders: kept.ders, trust }).unwrap()
     }

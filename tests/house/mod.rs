@@ -74,6 +74,7 @@ pub async fn certified(issuer: &VaultPki, wanted: &[&str]) -> CertifiedKey {
         reason: Reason::Forced,
         replaces: None,
         lifetime_is_given: false,
+        is_served: false,
     };
     request.accept(now(), Signed { chain: kept.chain, ders, trust: Trust::NotJudged }).unwrap()
 }

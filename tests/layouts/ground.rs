@@ -178,6 +178,7 @@ impl Ground {
             reason: Reason::Forced,
             replaces: None,
             lifetime_is_given: false,
+            is_served: false,
         };
         request.accept(now(), Signed { chain: kept.chain, ders, trust: Trust::NotJudged }).unwrap()
     }

@@ -63,6 +63,7 @@ fn certified(signers: &[&Ca]) -> CertifiedKey {
         reason: Reason::Forced,
         replaces: None,
         lifetime_is_given: false,
+        is_served: false,
     };
     request.accept(NOW, Signed { chain, ders, trust: Trust::NotJudged }).unwrap()
 }
