@@ -3,6 +3,7 @@
 pub mod advise;
 pub mod assess;
 pub mod execute;
+pub mod files;
 pub mod look_back;
 pub mod observe;
 pub mod persist;
@@ -74,8 +75,11 @@ impl Cycle {
     ) -> Option<Turn> {
         let view = journal.view();
         self.setup.recall_waits(&view, (self.now)());
+        if let Some(why) = &view.gone {
+            self.memory.troubles.meet("journal".to_string(), why.clone());
+        }
         let is_paused = view.pause_at((self.now)()).is_some();
-        let may_create = self.setup.act && !is_paused && self.clock_doubt(&view).is_none();
+        let may_create = self.setup.act && !is_paused && view.gone.is_none() && self.clock_doubt(&view).is_none();
         let (mut sweep, mut phases) = tokio::select! {
             observed = self.observed(&|_| {}, may_create, &view) => observed,
             Ok(_) = stop.wait_for(|stop| *stop) => return None,
@@ -175,6 +179,7 @@ impl Cycle {
         let (managed, _) = assess::managed(&self.setup, now, sweep, &self.adopted);
         sweep.earlier = look_back::look_back(&self.setup, &managed, &sweep.inventory, memory).await;
         sweep.issued = registers::issued(&self.setup, &managed, sweep).await;
+        sweep.on_disk = files::on_disk(&self.setup, &sweep.inventory).await;
         sweep.proofs = persist::proofs(&self.setup, &managed, now, &mut memory.troubles).await;
     }
 
@@ -217,6 +222,7 @@ impl Cycle {
             return planned;
         }
         let now = (self.now)();
+        sweep.on_disk = files::on_disk(&self.setup, &sweep.inventory).await;
         for managed in &planned.managed {
             if attempts.iter().any(|attempt| attempt.certificate == managed.name)
                 && let Some(mut seen) = look(&self.setup, managed, now).await
@@ -292,6 +298,7 @@ impl Cycle {
             paused_until: journal.pause_at(taken_at),
             clock_doubt: sweep.clock_doubt,
             journal_lost: journal.set_aside.clone(),
+            journal_gone: journal.gone.clone(),
         }
     }
 

@@ -311,6 +311,7 @@ impl Daemon {
         let readiness = Readiness { last_completed: Some(turn.snapshot.taken_at), interval: setup.interval };
         self.page.completed(readiness);
         self.page.doubts_clock(turn.snapshot.clock_doubt.clone());
+        self.page.misses_journal(turn.snapshot.journal_gone.clone());
         self.serve_newest();
         self.standing.follow(&turn.snapshot);
         self.summarise(turn);

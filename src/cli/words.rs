@@ -79,7 +79,7 @@ fn held(held: &Held) -> String {
         Held::SeveralCertificates => {
             "several certificates are kept in one place: give each a place of its own".to_string()
         }
-        Held::Unwritable(why) => why.clone(),
+        Held::JournalGone(why) | Held::Unwritable(why) => why.clone(),
         Held::NotObserved => "it was not looked at yet".to_string(),
     }
 }

@@ -1,6 +1,7 @@
 //! Where certificates are kept: two entries may name one place, each in its own way.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use toml::Spanned;
@@ -17,7 +18,17 @@ enum Place {
         path: String,
     },
     File(PathBuf),
+    /// A name in a directory that is there, whichever path leads to the directory.
+    Entry {
+        directory: Inode,
+        below: PathBuf,
+    },
+    /// A file or directory that is there, whichever name leads to it.
+    Inode(Inode),
 }
+
+/// Device and number.
+type Inode = (u64, u64);
 
 /// What one entry has at a place: all of it, or one object of a secret.
 struct Tenant<'a> {
@@ -29,25 +40,26 @@ impl Mistakes<'_> {
     pub fn one_store_each(&mut self) {
         let config = self.config;
         let mut tenants: HashMap<Place, Vec<Tenant>> = HashMap::new();
-        let mut files = Vec::new();
+        let mut told = HashSet::new();
         for certificate in &config.certificates {
             let object = object(certificate.store.get_ref());
             for place in places(config, certificate.store.get_ref()) {
                 let there = tenants.entry(place.clone()).or_default();
                 let overlaps = |one: &&Tenant| one.object == object || one.object.is_none() || object.is_none();
-                if let Some(first) = there.iter().find(overlaps) {
+                if let Some(first) = there.iter().find(overlaps)
+                    && told.insert([certificate, first.certificate].map(|one| (one.file, one.span.start)))
+                {
                     self.kept_twice(certificate, first.certificate);
                 }
                 there.push(Tenant { certificate, object });
-                if let Place::File(path) = place {
-                    files.push((certificate, path));
-                }
             }
         }
         // A directory is switched whole, and what else is kept in it goes with it.
-        for (certificate, path) in files {
-            let around = path.ancestors().skip(1).find_map(|above| tenants.get(&Place::File(above.to_path_buf())));
-            if let Some(first) = around.and_then(|there| there.first()) {
+        for certificate in &config.certificates {
+            let around = surroundings(config, certificate.store.get_ref());
+            if let Some(first) = around.iter().find_map(|place| tenants.get(place)?.first())
+                && told.insert([certificate, first.certificate].map(|one| (one.file, one.span.start)))
+            {
                 self.kept_twice(certificate, first.certificate);
             }
         }
@@ -78,7 +90,7 @@ fn places(config: &Config, store: &Store) -> Vec<Place> {
             let addresses: BTreeSet<String> = vault.address.iter().map(same_address).collect();
             addresses.into_iter().map(|address| Place::Secret { address, path: path.clone() }).collect()
         }
-        Store::File(FileStore::Directory(path)) => vec![Place::File(settled(&config.path(path)))],
+        Store::File(FileStore::Directory(path)) => directory(&settled(&config.path(path))),
         Store::File(FileStore::Bundle(path)) => file(&config.path(path)).into_iter().collect(),
         Store::File(FileStore::Loose { certificate, private_key }) => {
             [certificate, private_key].into_iter().flat_map(|path| file(&config.path(path))).collect()
@@ -86,9 +98,49 @@ fn places(config: &Config, store: &Store) -> Vec<Place> {
     }
 }
 
-/// By its own name, and where that is a link, by what it leads to.
+/// The link, what it leads to, and the directory of its generations.
+fn directory(path: &Path) -> Vec<Place> {
+    let name = path.file_name().map(|name| format!(".{}.certd", name.to_string_lossy()));
+    let generations = name.map(|name| path.with_file_name(name));
+    let named = [Some(path.to_path_buf()), generations].into_iter().flatten();
+    named.flat_map(|path| [Some(Place::File(path.clone())), entry(&path), inode(&path)]).flatten().collect()
+}
+
+/// By its own name, where that is a link, by what it leads to, and by its inode.
 fn file(path: &Path) -> BTreeSet<Place> {
-    [Some(settled(path)), path.canonicalize().ok()].into_iter().flatten().map(Place::File).collect()
+    let paths = [Some(settled(path)), path.canonicalize().ok()].into_iter().flatten();
+    paths.flat_map(|path| [entry(&path), inode(&path), Some(Place::File(path))]).flatten().collect()
+}
+
+/// The directories on the way to each file of a store, by each of its paths.
+fn surroundings(config: &Config, store: &Store) -> BTreeSet<Place> {
+    let paths = match store {
+        Store::VaultKv(_) => Vec::new(),
+        Store::File(FileStore::Directory(path)) => vec![settled(&config.path(path))],
+        Store::File(FileStore::Bundle(path)) => every_path(&config.path(path)),
+        Store::File(FileStore::Loose { certificate, private_key }) => {
+            [certificate, private_key].into_iter().flat_map(|path| every_path(&config.path(path))).collect()
+        }
+    };
+    let above = paths.iter().flat_map(|path| path.ancestors().skip(1));
+    above.flat_map(|path| [Some(Place::File(path.to_path_buf())), entry(path), inode(path)]).flatten().collect()
+}
+
+fn every_path(path: &Path) -> Vec<PathBuf> {
+    [Some(path.to_path_buf()), Some(settled(path)), path.canonicalize().ok()].into_iter().flatten().collect()
+}
+
+/// From the nearest directory above that is there.
+fn entry(path: &Path) -> Option<Place> {
+    path.ancestors().skip(1).find_map(|above| {
+        let found = above.metadata().ok()?;
+        let below = path.strip_prefix(above).ok()?.to_path_buf();
+        Some(Place::Entry { directory: (found.dev(), found.ino()), below })
+    })
+}
+
+fn inode(path: &Path) -> Option<Place> {
+    path.metadata().ok().map(|found| Place::Inode((found.dev(), found.ino())))
 }
 
 /// Links are followed as far as there is something, the last name aside; the rest is taken by its words.

@@ -359,6 +359,47 @@ fn one_place_is_one_place_however_it_is_written() {
 }
 
 #[test]
+fn one_file_is_one_place_under_each_of_its_names_before_and_after_the_first_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let same = |first: &str, second: &str| {
+        let kept = |name: &str, store: &str| {
+            let (kind, path) = store.split_once(':').unwrap();
+            certificate(&format!("name = '{name}'\nstore.file.{kind} = '{}'", at(path).display()))
+        };
+        let said = load_files(&[("certd.toml", &format!("{AROUND}{}{}", kept("a", first), kept("b", second)))]);
+        said.map_or_else(|said| said, |_| String::new()).lines().count()
+    };
+    std::fs::create_dir(at("real")).unwrap();
+    std::os::unix::fs::symlink("real", at("alias")).unwrap();
+    for once in [same("bundle:real/a.pem", "bundle:alias/a.pem"), same("directory:real/web", "directory:alias/web")] {
+        assert_eq!(once, 1, "a directory under two paths");
+    }
+    for written in [false, true] {
+        if written {
+            std::fs::create_dir_all(at("real/.web.certd/1")).unwrap();
+            std::os::unix::fs::symlink(".web.certd/1", at("real/web")).unwrap();
+            std::fs::write(at("real/.web.certd/1/extra.pem"), "").unwrap();
+        }
+        for inside in ["real/web/extra.pem", "alias/web/extra.pem", "real/.web.certd/1/extra.pem", "real/.web.certd/x"]
+        {
+            for (first, second) in [
+                ("directory:real/web", format!("bundle:{inside}")),
+                ("directory:alias/web", format!("bundle:{inside}")),
+            ] {
+                assert_eq!((same(first, &second), same(&second, first)), (1, 1), "{inside}, written: {written}");
+            }
+        }
+        assert_eq!(same("directory:real/web", "bundle:real/web.pem"), 0);
+        assert_eq!(same("directory:real/web", "directory:real/api"), 0);
+    }
+    std::fs::write(at("one.pem"), "").unwrap();
+    assert_eq!(same("bundle:one.pem", "bundle:two.pem"), 0);
+    std::fs::hard_link(at("one.pem"), at("two.pem")).unwrap();
+    assert_eq!(same("bundle:one.pem", "bundle:two.pem"), 1, "one file with two names");
+}
+
+#[test]
 fn a_rule_adopts_only_what_it_can_judge() {
     let rule = |names: &str, roots: &str, paths: &str| {
         format!(

@@ -98,7 +98,13 @@ pub(super) fn managed(
             adopted.entry(managed.location.clone()).or_insert_with(|| managed.clone());
         }
     }
-    (setup.declared.iter().cloned().chain(adopted.into_values()).collect(), refused)
+    let declared = setup.declared.iter().cloned().map(|mut managed| {
+        if let Some(why) = sweep.on_disk.barred.get(&managed.location) {
+            managed.held.get_or_insert_with(|| Held::Unwritable(why.clone()));
+        }
+        managed
+    });
+    (declared.chain(adopted.into_values()).collect(), refused)
 }
 
 fn entries(
@@ -124,6 +130,9 @@ fn entries(
         problems.extend(refused.remove(&observation.location));
         problems.extend(keys.of(observation, owners.get(&observation.location).copied()));
         problems.extend(key_unchanged(setup, sweep, observation));
+        let exposed = sweep.on_disk.exposed.get(&observation.location);
+        problems.extend(exposed.map(|(path, mode)| check::key_exposed(&path.display().to_string(), *mode)));
+        problems.extend(sweep.on_disk.barred.get(&observation.location).map(|why| check::place_exposed(why)));
         let managed = acted_on.remove(&observation.location).map(|(managed, decision)| {
             problems.extend(drift.of(managed, &sweep.earlier, &sweep.issued));
             let record = record(journal, &managed.name, &decision.action);

@@ -18,6 +18,7 @@ use crate::pulse;
 use crate::source::tls::TlsSource;
 use crate::source::{Observed, Source};
 
+use super::files::OnDisk;
 use super::look_back::VersionMemory;
 use super::persist::Proofs;
 use super::registers::RevokedMemory;
@@ -60,6 +61,8 @@ pub struct Sweep {
     pub issued: Issued,
     /// The records in the DNS that renewals depend on.
     pub proofs: Proofs,
+    /// Files whose keys others may read, and stores that others may change.
+    pub on_disk: OnDisk,
     /// Why this host's clock cannot be right.
     pub clock_doubt: Option<String>,
 }
@@ -83,6 +86,7 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Hea
         earlier: BTreeMap::new(),
         issued: BTreeMap::new(),
         proofs: BTreeMap::new(),
+        on_disk: OnDisk::default(),
         clock_doubt: None,
     };
     for (name, observed) in sources {

@@ -61,10 +61,14 @@ pub enum ProblemKind {
     Rejected,
     /// A record in the DNS that proves its names does not stand, or ends soon.
     PersistRecord,
+    /// Others than its owner and group may read or write the file of the private key.
+    KeyExposed,
+    /// Others may change the directory of the store, or the way to it.
+    PlaceExposed,
 }
 
 impl ProblemKind {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Missing,
         Self::Expired,
         Self::NotYetValid,
@@ -90,6 +94,8 @@ impl ProblemKind {
         Self::Capped,
         Self::Rejected,
         Self::PersistRecord,
+        Self::KeyExposed,
+        Self::PlaceExposed,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -119,6 +125,8 @@ impl ProblemKind {
             Self::Capped => "capped",
             Self::Rejected => "rejected",
             Self::PersistRecord => "persist_record",
+            Self::KeyExposed => "key_exposed",
+            Self::PlaceExposed => "place_exposed",
         }
     }
 }
@@ -340,6 +348,19 @@ fn stopped(action: &Action) -> Option<Problem> {
         }
         Deferral::Backoff { .. } | Deferral::Cap | Deferral::IssuerDown { .. } => None,
     }
+}
+
+/// Judges the mode of the file that holds a private key.
+pub fn key_exposed(path: &str, mode: u32) -> Problem {
+    let message = format!(
+        "others may read or write the private key (mode {mode:o}): run chmod o= {path}, and replace the key if \
+         somebody may have read it"
+    );
+    Problem::warning(ProblemKind::KeyExposed, message)
+}
+
+pub fn place_exposed(why: &str) -> Problem {
+    Problem::critical(ProblemKind::PlaceExposed, why.to_string())
 }
 
 /// The one word for a location, from worst to best: critical, unknown, warning, ok.

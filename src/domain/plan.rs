@@ -183,6 +183,8 @@ pub enum Held {
     ActIsOff,
     /// This host's clock cannot be right.
     ClockDoubtful(String),
+    /// Nothing can be written down: the journal was removed or replaced under this process.
+    JournalGone(String),
     Paused {
         until: Timestamp,
     },
@@ -192,7 +194,7 @@ pub enum Held {
     UnsupportedKey(String),
     /// Several certificates are kept in one place, and a write replaces the place whole.
     SeveralCertificates,
-    /// Writing there would lose something, as the last attempt found before it asked a CA.
+    /// Writing there would lose something or open the key to others, as a look or the last attempt found.
     Unwritable(String),
     /// It was declared or adopted, but has not been looked at yet.
     NotObserved,
@@ -286,6 +288,9 @@ fn permitted(world: &World, managed: &Managed, reason: Reason, leaf: Option<&Cer
     }
     if let Some(why) = world.clock_doubt {
         return Action::Hold { held: Held::ClockDoubtful(why.to_string()) };
+    }
+    if let Some(why) = &world.journal.gone {
+        return Action::Hold { held: Held::JournalGone(why.clone()) };
     }
     if let Some(until) = world.journal.pause_of(&managed.name, world.now) {
         return Action::Hold { held: Held::Paused { until } };

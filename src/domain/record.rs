@@ -164,6 +164,9 @@ pub struct JournalView {
     /// What was lost with a damaged journal, until somebody acknowledges it.
     #[serde(default)]
     pub set_aside: Option<String>,
+    /// Why nothing can be written down, and so nothing may be done.
+    #[serde(default)]
+    pub gone: Option<String>,
     /// The time of the last event.
     #[serde(default)]
     pub last_noted: Option<Timestamp>,

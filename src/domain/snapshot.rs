@@ -172,6 +172,8 @@ pub struct Snapshot {
     pub clock_doubt: Option<String>,
     /// What was lost with a damaged journal, until somebody acknowledges it.
     pub journal_lost: Option<String>,
+    /// The journal was removed under this process, so that nothing is acted on.
+    pub journal_gone: Option<String>,
 }
 
 impl Snapshot {
@@ -261,6 +263,7 @@ mod tests {
                 paused_until: None,
                 clock_doubt: None,
                 journal_lost: None,
+                journal_gone: None,
             }
             .worst()
         };

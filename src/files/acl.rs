@@ -6,7 +6,7 @@ use std::io;
 use rustix::fs::getxattr;
 use rustix::io::Errno;
 
-use super::{is_trusted_group, is_trusted_user, magic_link};
+use super::{Trust, magic_link};
 
 /// The attribute that holds the ACL of a file or directory.
 pub const ACCESS: &str = "system.posix_acl_access";
@@ -85,13 +85,13 @@ impl Acl {
         self
     }
 
-    /// Returns whether a named user or group may write that is neither root's nor certd's.
-    pub(super) fn lets_others_write(&self) -> bool {
+    /// Returns whether a named user or group may write that is not trusted.
+    pub(super) fn lets_others_write(&self, trust: &Trust) -> bool {
         let mask = self.0.iter().find(|entry| entry.tag == MASK).map_or(u16::MAX, |mask| mask.rights);
         self.0.iter().any(|entry| {
             let is_other = match entry.tag {
-                USER => !is_trusted_user(entry.id),
-                GROUP => !is_trusted_group(entry.id),
+                USER => !trust.has_user(entry.id),
+                GROUP => !trust.has_group(entry.id),
                 _ => false,
             };
             is_other && entry.rights & mask & WRITE != 0
@@ -117,9 +117,9 @@ mod tests {
     fn an_acl_for_a_key_lets_named_users_read_and_others_do_nothing() {
         let acl = Acl::parse(&VALUE).unwrap();
         assert_eq!(acl.to_value(), VALUE);
-        assert!(acl.lets_others_write());
+        assert!(acl.lets_others_write(&Trust::own()));
         let narrowed = acl.for_a_key();
-        assert!(!narrowed.lets_others_write());
+        assert!(!narrowed.lets_others_write(&Trust::own()));
         let mut expected = VALUE;
         (expected[30], expected[38]) = (4, 0);
         assert_eq!(narrowed.to_value(), expected);

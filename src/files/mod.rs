@@ -8,6 +8,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::process::{getegid, geteuid};
 
@@ -17,29 +18,50 @@ const STICKY: u32 = 0o1000;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
-/// Returns whether this user is root or the user that certd runs as.
-pub fn is_trusted_user(uid: u32) -> bool {
-    uid == 0 || uid == geteuid().as_raw()
+/// Who may change what certd relies on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    users: Vec<u32>,
+    groups: Vec<u32>,
 }
 
-/// Returns whether this group is root's or the group that certd runs as.
-pub fn is_trusted_group(gid: u32) -> bool {
-    gid == 0 || gid == getegid().as_raw()
-}
-
-/// Returns whether the mode or the ACL lets others than the owner, root and certd's group write.
-///
-/// # Errors
-/// The ACL could not be read.
-pub fn others_may_write(file: &File, found: &Metadata) -> io::Result<bool> {
-    let mode = found.mode();
-    if mode & OTHERS_WRITE != 0 || (mode & GROUP_WRITES != 0 && !is_trusted_group(found.gid())) {
-        return Ok(true);
+impl Trust {
+    /// Root, and the user and group that certd runs as.
+    pub fn own() -> Self {
+        Self { users: vec![0, geteuid().as_raw()], groups: vec![0, getegid().as_raw()] }
     }
-    // Without the group bit, which is the mask of an ACL, no entry of an ACL lets anybody write.
-    match mode & GROUP_WRITES {
-        0 => Ok(false),
-        _ => Ok(acl::of(file)?.is_some_and(|acl| acl.lets_others_write())),
+
+    /// These, and the owner and group of a file or directory, where it is there.
+    pub fn and_owner_of(mut self, path: &Path) -> Self {
+        if let Ok(found) = std::fs::metadata(path) {
+            self.users.push(found.uid());
+            self.groups.push(found.gid());
+        }
+        self
+    }
+
+    pub fn has_user(&self, uid: u32) -> bool {
+        self.users.contains(&uid)
+    }
+
+    pub fn has_group(&self, gid: u32) -> bool {
+        self.groups.contains(&gid)
+    }
+
+    /// Returns whether the mode or the ACL lets others than the owner and these users and groups write.
+    ///
+    /// # Errors
+    /// The ACL could not be read.
+    pub fn others_may_write(&self, file: &File, found: &Metadata) -> io::Result<bool> {
+        let mode = found.mode();
+        if mode & OTHERS_WRITE != 0 || (mode & GROUP_WRITES != 0 && !self.has_group(found.gid())) {
+            return Ok(true);
+        }
+        // Without the group bit, which is the mask of an ACL, no entry of an ACL lets anybody write.
+        match mode & GROUP_WRITES {
+            0 => Ok(false),
+            _ => Ok(acl::of(file)?.is_some_and(|acl| acl.lets_others_write(self))),
+        }
     }
 }
 

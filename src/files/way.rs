@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, readlinkat};
 use rustix::io::Errno;
 
-use super::{STICKY, is_sticky, is_trusted_user, others_may_write};
+use super::{STICKY, Trust, is_sticky};
 
 /// As many as the kernel follows.
 const MOST_LINKS: usize = 40;
@@ -56,8 +56,8 @@ fn advice(mode: u32, path: &Path) -> String {
 /// Who may own what stands on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owners {
-    /// Root and the user that certd runs as.
-    Ours,
+    /// Those trusted.
+    Trusted,
     /// Anybody, but below a directory of somebody else everything on the way is theirs.
     AnyoneInTurn,
 }
@@ -69,8 +69,9 @@ pub enum LastLink {
     Kept,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Walk {
+    pub trust: Trust,
     pub owners: Owners,
     pub last_link: LastLink,
     /// The mode of the directories that are missing on the way; `None` makes none.
@@ -110,7 +111,7 @@ impl Walk {
                 match (rest.is_empty(), self.make) {
                     (true, _) => return Ok(Some(End { parent: at, name, last: None, is_linked })),
                     (false, None) => return Ok(None),
-                    (false, Some(mode)) => at.make(&name, mode)?,
+                    (false, Some(mode)) => at.make(&name, mode, &self.trust)?,
                 }
                 rest.push_front(name);
                 continue;
@@ -141,9 +142,9 @@ impl Walk {
 
     fn admit(&self, above: &Step, next: &Step) -> Result<(), WayError> {
         let owner = next.found.uid();
-        let is_ours = is_trusted_user(owner);
+        let is_ours = self.trust.has_user(owner);
         if !(is_sticky(&above.found) && is_ours) {
-            above.insist_on_no_other_writers()?;
+            above.insist_on_no_other_writers(&self.trust)?;
         }
         if next.found.is_symlink() {
             return match is_ours {
@@ -151,9 +152,9 @@ impl Walk {
                 false => Err(WayError::Link { path: next.path.clone(), owner }),
             };
         }
-        let (is_theirs, is_passed) = (!is_trusted_user(above.found.uid()), next.found.is_dir());
+        let (is_theirs, is_passed) = (!self.trust.has_user(above.found.uid()), next.found.is_dir());
         let is_admitted = match self.owners {
-            Owners::Ours => is_ours,
+            Owners::Trusted => is_ours,
             Owners::AnyoneInTurn => !(is_theirs && is_passed) || owner == above.found.uid(),
         };
         match is_admitted {
@@ -192,8 +193,8 @@ impl Step {
     }
 
     /// Makes a directory, durably. Another process may make it at the same time.
-    fn make(&self, name: &OsStr, mode: u32) -> Result<(), WayError> {
-        self.insist_on_no_other_writers()?;
+    fn make(&self, name: &OsStr, mode: u32, trust: &Trust) -> Result<(), WayError> {
+        self.insist_on_no_other_writers(trust)?;
         let path = self.path.join(name);
         match mkdirat(&self.file, name, Mode::from_raw_mode(mode)) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -214,9 +215,9 @@ impl Step {
     }
 
     /// # Errors
-    /// Others than the owner, root and certd's group may write to it, also where it is sticky.
-    pub fn insist_on_no_other_writers(&self) -> Result<(), WayError> {
-        match others_may_write(&self.file, &self.found).map_err(failed("read the ACL of", &self.path))? {
+    /// Others than the owner and those trusted may write to it, also where it is sticky.
+    pub fn insist_on_no_other_writers(&self, trust: &Trust) -> Result<(), WayError> {
+        match trust.others_may_write(&self.file, &self.found).map_err(failed("read the ACL of", &self.path))? {
             false => Ok(()),
             true => Err(WayError::Writable {
                 path: self.path.clone(),

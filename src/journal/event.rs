@@ -468,6 +468,7 @@ impl State {
             waits: Waits::default(),
             last_noted: self.last_noted,
             set_aside: self.set_aside.clone(),
+            gone: None,
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod pending;
 mod table;
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -38,6 +39,8 @@ pub enum JournalError {
     InUse(PathBuf),
     #[error("the journal was written by a newer certd (format {found}, this one knows {FORMAT}): {}", path.display())]
     Newer { path: PathBuf, found: u64 },
+    #[error("the journal was removed or replaced while certd runs: {}: put the state directory back and restart certd", .0.display())]
+    Gone(PathBuf),
     #[error("could not {doing} the journal: {}", path.display())]
     Failed {
         doing: &'static str,
@@ -50,8 +53,10 @@ pub enum JournalError {
 pub struct Journal {
     database: Database,
     /// Given back after the database is closed.
-    _lock: File,
+    lock: File,
     path: PathBuf,
+    /// The file that was opened, which another one may replace under its name.
+    opened: Identity,
     state: Mutex<State>,
     waits: Mutex<Waits>,
     pub keys: PendingKeys,
@@ -89,12 +94,14 @@ impl Journal {
             PendingKeys::new(state_dir.join("pending")).map_err(|e| failed("make the key directory of")(e.into()))?;
         let claims =
             Claims::open(state_dir).map_err(|e| failed("read or make the name of this instance beside")(e.into()))?;
-        Ok(Self { database, _lock: lock, path, state: Mutex::new(state), waits: Mutex::new(waits), keys, claims })
+        let opened = identity(&path).map_err(|e| failed("look at")(e.into()))?;
+        Ok(Self { database, lock, path, opened, state: Mutex::new(state), waits: Mutex::new(waits), keys, claims })
     }
 
     /// Durable when it returns.
     pub fn append(&self, at: Timestamp, certificate: Option<&CertName>, event: Event) -> Result<(), JournalError> {
         let entry = Entry { at, certificate: certificate.cloned(), event };
+        self.insist_on_its_file()?;
         failpoint::reached("before_commit");
         table::write(&self.database, &entry, MOST_EVENTS).map_err(failure(&self.path, "write"))?;
         failpoint::reached("after_commit");
@@ -134,6 +141,7 @@ impl Journal {
         address: &str,
         until: Timestamp,
     ) -> Result<(), JournalError> {
+        self.insist_on_its_file()?;
         table::note_wait(&self.database, at, issuer, address, until).map_err(failure(&self.path, "write"))?;
         let mut waits = self.waits.lock().expect("noting a wait does not panic");
         waits.forget_past(at);
@@ -141,10 +149,25 @@ impl Journal {
         Ok(())
     }
 
+    /// Checks that the file of the journal and its lock are where they were opened.
+    ///
+    /// # Errors
+    /// `Gone` where what is written would be lost: the state directory was removed, replaced or hidden by a mount.
+    pub fn insist_on_its_file(&self) -> Result<(), JournalError> {
+        let lock = self.path.with_file_name(LOCK);
+        let is_there = |path: &Path, opened| identity(path).is_ok_and(|found| found == opened);
+        let locked = self.lock.metadata().map(|found| (found.dev(), found.ino()));
+        match is_there(&self.path, self.opened) && locked.is_ok_and(|locked| is_there(&lock, locked)) {
+            true => Ok(()),
+            false => Err(JournalError::Gone(self.path.clone())),
+        }
+    }
+
     /// What planning needs to know.
     pub fn view(&self) -> JournalView {
         let waits = self.waits.lock().expect("noting a wait does not panic").clone();
-        JournalView { waits, ..self.locked().view() }
+        let gone = self.insist_on_its_file().err().map(|error| error.to_string());
+        JournalView { waits, gone, ..self.locked().view() }
     }
 
     /// The renewal of this certificate that was begun and not closed.
@@ -168,6 +191,13 @@ fn lock(state_dir: &Path, journal: &Path) -> Result<File, JournalError> {
         Err(TryLockError::WouldBlock) => Err(JournalError::InUse(journal.to_path_buf())),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> std::io::Result<Identity> {
+    std::fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 fn failure(path: &Path, doing: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> JournalError {
@@ -297,6 +327,29 @@ mod tests {
         let _first = Journal::open(dir.path()).unwrap();
         let Err(JournalError::InUse(path)) = Journal::open(dir.path()) else { panic!("opened twice") };
         assert_eq!(path, dir.path().join("journal.redb"));
+    }
+
+    #[test]
+    fn nothing_is_written_after_the_state_directory_was_removed_or_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let name = CertName::from("web");
+        let said = format!(
+            "the journal was removed or replaced while certd runs: {}: put the state directory back and restart certd",
+            state.join(FILE).display()
+        );
+        let journal = Journal::open(&state).unwrap();
+        assert_eq!(journal.view().gone, None);
+        std::fs::rename(&state, dir.path().join("moved")).unwrap();
+        assert_eq!(journal.append(Timestamp(5), Some(&name), begun()).unwrap_err().to_string(), said);
+        assert_eq!(journal.view().gone, Some(said.clone()));
+        // Another certd begins anew where it was.
+        drop(Journal::open(&state).unwrap());
+        assert_eq!(journal.append(Timestamp(5), Some(&name), begun()).unwrap_err().to_string(), said);
+        std::fs::remove_dir_all(&state).unwrap();
+        std::fs::rename(dir.path().join("moved"), &state).unwrap();
+        journal.append(Timestamp(5), Some(&name), begun()).unwrap();
+        assert_eq!(journal.view().gone, None, "what was put back is the same journal");
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub struct Page {
     readiness: ArcSwap<Readiness>,
     vaults: ArcSwap<Vec<Arc<Vault>>>,
     clock_doubt: ArcSwapOption<String>,
+    journal_gone: ArcSwapOption<String>,
     own: Arc<OwnMetrics>,
 }
 
@@ -48,6 +49,7 @@ impl Page {
             readiness: ArcSwap::from_pointee(Readiness { last_completed: None, interval }),
             vaults: ArcSwap::default(),
             clock_doubt: ArcSwapOption::default(),
+            journal_gone: ArcSwapOption::default(),
             own,
         }
     }
@@ -62,6 +64,11 @@ impl Page {
         self.clock_doubt.store(why.map(Arc::new));
     }
 
+    /// Why the last turn could write nothing down, and so did nothing.
+    pub fn misses_journal(&self, why: Option<String>) {
+        self.journal_gone.store(why.map(Arc::new));
+    }
+
     pub fn completed(&self, readiness: Readiness) {
         self.readiness.store(Arc::new(readiness));
     }
@@ -74,8 +81,10 @@ impl Page {
     /// `Err` says in one line why not.
     pub fn is_ready(&self, now: Timestamp) -> Result<(), String> {
         self.readiness().at(now)?;
-        if let Some(why) = self.clock_doubt.load().as_deref() {
-            return Err(why.clone());
+        for doubt in [&self.journal_gone, &self.clock_doubt] {
+            if let Some(why) = doubt.load().as_deref() {
+                return Err(why.clone());
+            }
         }
         let vaults = self.vaults.load();
         match vaults.iter().find_map(|vault| Some((&vault.name, vault.token_ends_soon(now)?))) {

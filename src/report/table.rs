@@ -52,6 +52,9 @@ fn stopped(snapshot: &Snapshot) -> String {
     if let Some(why) = &snapshot.clock_doubt {
         out.push_str(&format!("{}; nothing is renewed, and all that is said of time is in doubt\n", message(why)));
     }
+    if let Some(gone) = &snapshot.journal_gone {
+        out.push_str(&format!("{}; nothing is renewed until then\n", message(gone)));
+    }
     if let Some(lost) = &snapshot.journal_lost {
         out.push_str(&format!("{}; pauses and attempts are forgotten: certd journal\n", message(lost)));
     }
@@ -176,7 +179,7 @@ fn on_hold(held: &Held) -> Option<String> {
         Held::TwoRules(rules) => Some(format!("two rules name it: {}", message(&rules.join(", ")))),
         Held::UnsupportedKey(key) => Some(format!("certd makes no keys of its kind: {}", message(key))),
         Held::SeveralCertificates => Some("several certificates are kept in one place".to_string()),
-        Held::Unwritable(why) => Some(message(why)),
+        Held::JournalGone(why) | Held::Unwritable(why) => Some(message(why)),
         Held::NotObserved => Some("there is nothing to renew".to_string()),
     }
 }

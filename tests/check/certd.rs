@@ -1,5 +1,6 @@
 //! The binary, run once in a folder and an environment of its own.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,7 +45,10 @@ impl Place {
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
         secrets::told_keys(Kind::KeyOnDisk, &String::from_utf8_lossy(bytes.as_ref()));
-        std::fs::write(&path, bytes).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        if String::from_utf8_lossy(bytes.as_ref()).contains("PRIVATE KEY") {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
         path
     }
 

@@ -1,5 +1,7 @@
 //! With a configuration: its targets, its thresholds, and whether certd may act.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
 use crate::certd::{BINARY, Place, lines, run};
 use crate::made::identity;
 
@@ -89,4 +91,34 @@ fn the_table_says_first_until_when_acting_is_paused() {
     let shown = place.check(&["--config", "certd.toml"]).stdout;
     assert!(shown.starts_with("STATE"), "{shown}");
     assert!(shown.contains("is left alone: paused until 2999-01-31T12:00:00Z"), "{shown}");
+}
+
+#[test]
+fn a_store_that_others_may_change_is_held_and_told_long_before_it_is_due() {
+    let place = Place::new();
+    let managed = MANAGED.replace("bundle = \"a.pem\"", "bundle = \"open/a.pem\"");
+    place.write("certd.toml", format!("state_dir = \"state\"\n{managed}"));
+    std::fs::create_dir(place.path().join("open")).unwrap();
+    place.write("open/a.pem", identity("a.example", -1, 89).pem());
+    let mode = |mode: u32| {
+        std::fs::set_permissions(place.path().join("open"), std::fs::Permissions::from_mode(mode)).unwrap();
+        place.report(&["--config", "certd.toml"])
+    };
+    let path = place.path().join("open");
+    let (code, told) = mode(0o755);
+    assert_eq!((code, lines(&told)), (0, vec![format!("{}/a.pem ok", path.display())]));
+    let (code, told) = mode(0o777);
+    assert_eq!((code, lines(&told)), (2, vec![format!("{}/a.pem critical place_exposed", path.display())]));
+    let why = format!(
+        "no private key is written there: others may write to {0} (mode 777, group {1}): run chmod go-w {0}",
+        path.display(),
+        std::fs::metadata(&path).unwrap().gid()
+    );
+    assert_eq!(told["certificates"][0]["problems"][0]["message"], why);
+    let plan = run(place.command(BINARY).args(["plan", "--config", "certd.toml", "--format", "json"]), b"");
+    assert!(
+        plan.stdout.contains("\"because\": \"unwritable\"") || plan.stdout.contains("\"because\":\"unwritable\""),
+        "{}",
+        plan.stdout
+    );
 }

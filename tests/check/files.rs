@@ -109,3 +109,33 @@ fn a_key_of_another_certificate_and_a_root_kept_as_leaf_are_told() {
     let (code, told) = place.report(&["mixed.pem", "root.pem"]);
     assert_eq!((code, lines(&told)), (2, vec!["mixed.pem critical key_mismatch".into(), "root.pem ok".into()]));
 }
+
+#[test]
+fn a_private_key_that_others_may_read_is_a_warning_in_bundles_and_directories() {
+    let place = Place::new();
+    let made = identity("a.example", -10, 80);
+    place.write("web.pem", made.pem());
+    place.write("cert.only.pem", &made.leaf_pem);
+    std::fs::create_dir(place.path().join("web")).unwrap();
+    place.write("web/cert.pem", &made.leaf_pem);
+    place.write("web/chain.pem", "");
+    place.write("web/fullchain.pem", &made.leaf_pem);
+    place.write("web/privkey.pem", &made.key_pem);
+    let all = ["cert.only.pem", "web", "web.pem"];
+    let fine = all.map(|name| format!("{name} ok"));
+    let exposed = ["cert.only.pem ok", "web warning key_exposed", "web.pem warning key_exposed"].map(String::from);
+    for (mode, code, wanted) in [(0o640, 0, &fine), (0o644, 1, &exposed), (0o662, 1, &exposed), (0o600, 0, &fine)] {
+        for key in ["web.pem", "web/privkey.pem"] {
+            std::fs::set_permissions(place.path().join(key), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let (ended, told) = place.report(&all);
+        assert_eq!((ended, &lines(&told)[..]), (code, &wanted[..]), "{mode:o}");
+    }
+    std::fs::set_permissions(place.path().join("web.pem"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (_, told) = place.report(&["web.pem"]);
+    assert_eq!(
+        told["certificates"][0]["problems"][0]["message"],
+        "others may read or write the private key (mode 644): run chmod o= web.pem, and replace the key if somebody may \
+         have read it"
+    );
+}

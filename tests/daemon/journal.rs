@@ -96,3 +96,44 @@ fn of_two_starts_at_once_on_a_damaged_journal_one_sets_it_aside_once() {
     let told = home.says(&["journal"]);
     assert!(told.starts_with("a damaged journal was set aside: ") && told.contains("paused"), "{told}");
 }
+
+#[test]
+fn a_state_directory_that_is_removed_under_the_daemon_is_told_and_no_ca_is_asked() {
+    let home = Home::with(LOCAL);
+    let certd = home.start();
+    certd.logs(&["renewed, stored and read back"]);
+    certd.turn_completed();
+    assert_eq!(certd.get("/readyz"), (200, "ready\n".to_string()));
+    let state = home.path("state");
+    std::fs::rename(&state, home.path("moved")).unwrap();
+    std::fs::remove_file(home.path("certificates/web")).unwrap();
+    let said = format!(
+        "the journal was removed or replaced while certd runs: {}: put the state directory back and restart certd",
+        state.join("journal.redb").display()
+    );
+    certd.logs(&[&said]);
+    let why = eventually("not ready", || match certd.get("/readyz") {
+        (503, why) => Ok(why),
+        (status, _) => Err(status.to_string()),
+    });
+    assert_eq!(why, format!("{said}\n"));
+    let turns = certd.count(&["turn completed"]);
+    eventually("two turns more", || match certd.count(&["turn completed"]) {
+        count if count > turns + 1 => Ok(()),
+        count => Err(count.to_string()),
+    });
+    assert_eq!(std::fs::read_dir(home.path("ca/issued")).unwrap().count(), 1, "nothing was signed meanwhile");
+    assert!(!home.path("certificates/web").exists());
+
+    std::fs::rename(home.path("moved"), &state).unwrap();
+    certd.logs(&["no trouble any more"]);
+    eventually("ready again", || match certd.get("/readyz") {
+        (200, _) => Ok(()),
+        (_, why) => Err(why),
+    });
+    eventually("a new certificate", || match std::fs::read_dir(home.path("ca/issued")).unwrap().count() {
+        2 => Ok(()),
+        count => Err(count.to_string()),
+    });
+    certd.stop();
+}

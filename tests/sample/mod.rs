@@ -108,6 +108,7 @@ pub fn snapshot(entries: Vec<Entry>) -> Snapshot {
         paused_until: None,
         clock_doubt: None,
         journal_lost: None,
+        journal_gone: None,
     }
 }
 

@@ -32,6 +32,11 @@ pub(crate) fn is_kept_in(path: &Path) -> bool {
     fs::symlink_metadata(path.join(LEAF)).is_ok()
 }
 
+/// Returns the file of the private key in such a directory.
+pub(crate) fn key_file(path: &Path) -> PathBuf {
+    path.join(KEY)
+}
+
 pub(super) fn look(path: &Path) -> Result<Option<Contents>, Obstacle> {
     for _ in 0..MOST_LOOKS {
         let Some(generation) = resolve(path)? else { return Ok(None) };

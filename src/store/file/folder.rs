@@ -12,8 +12,8 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, openat, readlinkat, rename
 use rustix::io::Errno;
 
 use super::disk::failed;
+use crate::files::Trust;
 use crate::files::way::{End, LastLink, Owners, Walk, WayError};
-use crate::files::{is_trusted_user, others_may_write};
 use crate::store::StoreError;
 
 /// For directories that replace none: the group may be let in without opening the private key to it.
@@ -54,13 +54,21 @@ impl Spot {
 pub(super) fn reach(path: &Path, last_link: LastLink) -> Result<Spot, StoreError> {
     let end = walk(path, last_link, Some(NEW_DIRECTORY_MODE))?;
     let End { parent, name, is_linked, .. } = end.expect("a walk that makes directories arrives");
-    parent.insist_on_no_other_writers().map_err(refused)?;
+    parent.insist_on_no_other_writers(&Trust::own()).map_err(refused)?;
     let file = parent.readable().map_err(failed("open", &parent.path))?;
     Ok(Spot { folder: Folder { file, path: parent.path }, name, is_linked })
 }
 
+/// Judges the way to a place as [`reach`] does, and makes nothing.
+pub(super) fn judge(path: &Path, last_link: LastLink) -> Result<(), StoreError> {
+    match walk(path, last_link, None)? {
+        Some(end) => end.parent.insist_on_no_other_writers(&Trust::own()).map_err(refused),
+        None => Ok(()),
+    }
+}
+
 fn walk(path: &Path, last_link: LastLink, make: Option<u32>) -> Result<Option<End>, StoreError> {
-    Walk { owners: Owners::AnyoneInTurn, last_link, make }.to(path).map_err(refused)
+    Walk { trust: Trust::own(), owners: Owners::AnyoneInTurn, last_link, make }.to(path).map_err(refused)
 }
 
 fn refused(error: WayError) -> StoreError {
@@ -112,14 +120,14 @@ impl Folder {
     pub(super) fn insist_on_no_other_writers(&self, parent: &Self) -> Result<(), StoreError> {
         let (found, above) = (self.metadata()?, parent.metadata()?);
         let owner = found.uid();
-        if !is_trusted_user(owner) && owner != above.uid() {
+        if !Trust::own().has_user(owner) && owner != above.uid() {
             return Err(refused(WayError::Owner { path: self.path.clone(), owner }));
         }
         self.insist_on_closed(&found)
     }
 
     pub(super) fn insist_on_closed(&self, found: &Metadata) -> Result<(), StoreError> {
-        match others_may_write(&self.file, found).map_err(failed("read the ACL of", &self.path))? {
+        match Trust::own().others_may_write(&self.file, found).map_err(failed("read the ACL of", &self.path))? {
             false => Ok(()),
             true => {
                 let (path, mode, group) = (self.path.clone(), found.mode(), found.gid());

@@ -22,11 +22,12 @@ use crate::domain::cert::{Chain, Fingerprint, KeyDigest};
 use crate::domain::inventory::{Found, Location, Obstacle, ObstacleKind, Sighting};
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
+use crate::files::way::LastLink;
 use crate::pki::bundle::Bundle;
 use crate::pki::roots::Roots;
 use crate::pki::{self, NotUnderstood};
 
-pub(crate) use directory::is_kept_in;
+pub(crate) use directory::{is_kept_in, key_file};
 
 #[derive(Clone, Debug)]
 pub struct FileStore {
@@ -71,6 +72,28 @@ impl FileLayout {
             Self::Loose { certificate, private_key } => disk::Draft::new(private_key, "", Content::PrivateKey)
                 .and_then(|_| disk::Draft::new(certificate, "", Content::Certificates))
                 .map(drop),
+        }
+    }
+
+    /// Returns why no private key may be written there, as far as that shows without a change.
+    ///
+    /// # Errors
+    /// `Held` where others may change the way to it.
+    pub(crate) fn judge(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Bundle(path) => folder::judge(path, LastLink::Followed),
+            Self::Directory(path) => folder::judge(path, LastLink::Kept),
+            Self::Loose { certificate, private_key } => folder::judge(private_key, LastLink::Followed)
+                .and_then(|()| folder::judge(certificate, LastLink::Followed)),
+        }
+    }
+
+    /// Returns the file that holds the private key.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        match self {
+            Self::Bundle(path) => path.clone(),
+            Self::Directory(path) => directory::key_file(path),
+            Self::Loose { private_key, .. } => private_key.clone(),
         }
     }
 
