@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::cert::Chain;
 use super::inventory::{Inventory, Location};
 use super::name::CertName;
 use super::plan::{Action, Decision, Deferral, Demand, JournalView, Managed, Reason};
@@ -108,10 +109,10 @@ enum Rank {
 
 impl Turn<'_> {
     fn rank(&self, managed: &Managed) -> Rank {
-        match self.inventory.at(&managed.location).and_then(|seen| seen.sighting.leaf()) {
+        match self.chain(managed).map(|chain| chain.usable().until) {
             None => Rank::Missing,
-            Some(leaf) if self.now < leaf.not_after => Rank::Lives(leaf.not_after),
-            Some(leaf) => Rank::Ended(leaf.not_after.until(self.now)),
+            Some(end) if self.now < end => Rank::Lives(end),
+            Some(end) => Rank::Ended(end.until(self.now)),
         }
     }
 
@@ -121,11 +122,14 @@ impl Turn<'_> {
         if self.journal.records.get(&managed.name).is_some_and(|record| record.issued) {
             return true;
         }
-        let leaf = self.inventory.at(&managed.location).and_then(|seen| seen.sighting.leaf());
-        let Some(leaf) = leaf.filter(|leaf| self.now < leaf.not_after) else { return false };
-        let after_next = self.next.plus(self.now.until(self.next));
+        let Some(chain) = self.chain(managed).filter(|chain| self.now < chain.usable().until) else { return false };
+        let (end, after_next) = (chain.usable().until, self.next.plus(self.now.until(self.next)));
         let is_useless = matches!(reason, Reason::Revoked | Reason::KeyMismatch);
-        is_useless || leaf.not_after <= after_next || self.now.until(leaf.not_after) <= LAST.of(leaf.lifetime())
+        is_useless || end <= after_next || self.now.until(end) <= LAST.of(chain.leaf.lifetime())
+    }
+
+    fn chain(&self, managed: &Managed) -> Option<&Chain> {
+        self.inventory.at(&managed.location)?.sighting.chain()
     }
 }
 

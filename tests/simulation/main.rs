@@ -8,12 +8,14 @@ mod attempt;
 mod estate;
 mod faults;
 mod ideal;
+mod tenants;
 
 use std::time::{Duration, Instant};
 
 use certd::domain::time::Timestamp;
 
 use estate::{Broken, Estate, Tally};
+use tenants::{Choice, Outcome, Tenants};
 
 const SEEDS: u64 = 200;
 const DAYS: u64 = 400;
@@ -105,6 +107,43 @@ fn a_ca_that_fails_for_seven_days_through_a_thousand_restarts_is_asked_ten_times
         most = most.max(asked);
     }
     println!("at most {most} attempts in seven days and 1,000 restarts");
+}
+
+/// Of the seeds, so many are told of the hostile tenant: each of its turns looks at 257 places.
+const SHARE_OF_SEEDS: u64 = 50;
+
+fn beside_a_hostile_tenant(seed: u64, choice: Choice) -> Result<Outcome, String> {
+    Tenants::new(seed, choice).run(DAY * 10)
+}
+
+#[test]
+fn beside_a_hostile_tenant_nobody_else_expires() {
+    let (begun, seeds) = (Instant::now(), seeds().div_ceil(SHARE_OF_SEEDS));
+    let mut total = Outcome::default();
+    for seed in 0..seeds {
+        match beside_a_hostile_tenant(seed, Choice::Admit) {
+            Ok(one) => total.add(&one),
+            Err(why) => panic!("seed {seed}: {why}"),
+        }
+    }
+    println!("seeds          {seeds} ({} s)", begun.elapsed().as_secs());
+    println!(
+        "renewed        {} of 19 tenants, none expired; the latest {:.2} of its time",
+        total.honest_renewals, total.latest
+    );
+    println!("hostile        {} issued, {} of them never stored", total.hostile_issued, total.hostile_refused);
+    println!("one place      {} issued within seven days at most", total.most_for_a_place);
+    assert!(total.honest_renewals > seeds * 60, "{total:?}");
+    assert!(total.hostile_issued > seeds * 100 && total.hostile_refused > 0, "{total:?}");
+    assert!((3..=5).contains(&total.most_for_a_place), "{total:?}");
+}
+
+#[test]
+fn a_turn_that_is_not_shared_is_noticed() {
+    for choice in [Choice::EndsFirst, Choice::WithoutShares] {
+        let why = beside_a_hostile_tenant(1, choice).expect_err("the hostile tenant has every turn");
+        assert!(why.contains("expired"), "{choice:?}: {why}");
+    }
 }
 
 /// Turns happen on this grid.
