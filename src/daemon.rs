@@ -355,6 +355,8 @@ impl Daemon {
         systemd::reloading();
         match config::load(&self.path).and_then(|config| Ok((config::build::build(&config)?, config))) {
             Ok((setup, config)) => {
+                let tolerated = config.tolerated.iter();
+                tolerated.for_each(|it| tracing::warn!("strict_modes = false lets this pass: {it}"));
                 self.setup = Arc::new(setup);
                 self.setup.keep_waits(&self.journal, self.now);
                 self.tending = self.setup.tend();

@@ -157,7 +157,9 @@ async fn a_key_file_that_is_none_is_named() {
     std::fs::create_dir(&file).unwrap();
     assert_eq!(
         outcome().await,
-        format!("{begin}could not read the TSIG key {shown}: let certd read it: it is no file")
+        format!(
+            "{begin}could not read the TSIG key {shown}: let certd read it: it is not a regular file: name a file, no directory, pipe or device"
+        )
     );
 }
 

@@ -184,7 +184,7 @@ fn files_that_are_no_ca_stop_and_are_named() {
     let message = stopped(settings(home.path()), &[]);
     assert!(message.contains("ca.key") && !message.contains("no key"), "{message}");
     std::fs::write(home.path().join("ca.key"), vec![b'x'; 70_000]).unwrap();
-    assert!(stopped(settings(home.path()), &[]).contains("over 65536 bytes"));
+    assert!(stopped(settings(home.path()), &[]).contains("it has more than 65536 bytes"));
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ pub struct AccountArguments {
 }
 
 pub async fn run(arguments: AccountArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    let config = config::load(&arguments.file.config)?;
+    let config = super::load(&arguments.file.config)?;
     let setup = config::build::build(&config)?;
     let name = IssuerName(arguments.issuer);
     let Some(acme) = setup.acme(&name) else { bail!("{}", unknown(&name)) };

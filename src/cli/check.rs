@@ -110,7 +110,7 @@ fn configuration(arguments: &CheckArguments, needed: bool) -> anyhow::Result<Con
         ),
         None => default,
     };
-    let config = config::load(path)?;
+    let config = super::load(path)?;
     if needed && config.sources.is_empty() && config.certificates.is_empty() && config.adopt.is_empty() {
         bail!("nothing to check: there is no source, no certificate and no adopt rule in {}", path.display());
     }

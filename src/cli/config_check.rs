@@ -7,6 +7,7 @@ use crate::config::{self, Config};
 use crate::cycle::setup::Setup;
 use crate::domain::text::{message, with_causes};
 use crate::domain::time::Timestamp;
+use crate::files::regular;
 use crate::issuer::Issuer;
 use crate::issuer::acme::insist_on_profile;
 use crate::issuer::vault_pki::VaultPki;
@@ -18,7 +19,7 @@ use super::{journal_view, note_waits, words};
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 pub async fn run(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    let config = config::load(path)?;
+    let config = super::load(path)?;
     let setup = config::build::build(&config)?;
     let unreadable = tokens(&config);
     let (certificates, rules) = (setup.declared.len(), setup.adopted.len());
@@ -56,7 +57,7 @@ fn tokens(config: &Config) -> bool {
     let mut any = false;
     for (name, vault) in &config.vaults {
         let Some(path) = vault.token_file.as_ref().map(|path| config.path(path)) else { continue };
-        if let Err(error) = std::fs::File::open(&path) {
+        if let Err(error) = regular::open(&path) {
             eprintln!("certd: the token of vault {name} cannot be read now: {}: {error}", path.display());
             any = true;
         }

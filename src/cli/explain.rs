@@ -33,7 +33,7 @@ pub struct ExplainArguments {
 type Line = (&'static str, String);
 
 pub async fn run(arguments: ExplainArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    let config = config::load(&arguments.file.config)?;
+    let config = super::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
     let journal = journal_view(&config).await?;
     let (snapshot, managed) = Cycle::new(setup.clone(), now).look_with_managed(&journal, &|_| {}).await;

@@ -4,7 +4,6 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::config;
 use crate::domain::name::CertName;
 use crate::domain::plan::{JournalView, Record};
 use crate::domain::text::{message, one_line};
@@ -52,7 +51,7 @@ struct Told {
 }
 
 pub async fn run(arguments: JournalArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    let config = config::load(&arguments.file.config)?;
+    let config = super::load(&arguments.file.config)?;
     if !Journal::exists(&config.state_dir) {
         super::print("there is no journal yet: certd has done nothing with this configuration\n")?;
         return Ok(0);

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigErrors};
 use crate::control::{self, Client, Ended, LeftAlone, PauseBody};
 use crate::cycle::setup::Setup;
 use crate::domain::name::CertName;
@@ -122,10 +122,20 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
 async fn daemon(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(path)?;
     log::to_stderr(config.log.format, config.log.level);
+    config.tolerated.iter().for_each(|tolerated| tracing::warn!("strict_modes = false lets this pass: {tolerated}"));
     // In the log, in its format: the words of the standard library would go between its lines.
     std::panic::set_hook(Box::new(|panic| tracing::error!("a bug in certd: {panic}")));
     crate::daemon::run(path, config, now).await?;
     Ok(0)
+}
+
+/// Reads the configuration, and tells what `strict_modes = false` lets pass.
+fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let config = config::load(path)?;
+    for tolerated in &config.tolerated {
+        eprintln!("certd: strict_modes = false lets this pass: {}", text::message(&tolerated.to_string()));
+    }
+    Ok(config)
 }
 
 /// How a table is to look where it is printed to.

@@ -34,7 +34,7 @@ pub struct ResumeArguments {
 
 pub async fn pause(arguments: PauseArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let until = until(&arguments.until, now())?;
-    let config = config::load(&arguments.file.config)?;
+    let config = super::load(&arguments.file.config)?;
     if let Some(name) = &arguments.name {
         must_be_managed(&config, name)?;
     }
@@ -46,7 +46,7 @@ pub async fn pause(arguments: PauseArguments, now: fn() -> Timestamp) -> anyhow:
 }
 
 pub async fn resume(arguments: ResumeArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    let config = config::load(&arguments.file.config)?;
+    let config = super::load(&arguments.file.config)?;
     let journal = JournalAccess::open(&config)?;
     let view = journal.view().await?;
     let what = arguments.name.clone().unwrap_or_else(|| "all acting".to_string());

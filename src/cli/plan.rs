@@ -46,7 +46,7 @@ struct Plan<'a> {
 }
 
 pub async fn run(arguments: PlanArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    let config = config::load(&arguments.file.config)?;
+    let config = super::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
     let journal = journal_view(&config).await?;
     let snapshot = Cycle::new(setup.clone(), now).look(&journal, &|_| {}).await;

@@ -38,7 +38,7 @@ pub struct RenewArguments {
 }
 
 pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    let config = config::load(&arguments.file.config)?;
+    let config = super::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
     if !setup.act {
         bail!("act = false in the configuration: certd renews nothing");

@@ -27,7 +27,7 @@ pub struct RevokeArguments {
 }
 
 pub async fn run(arguments: RevokeArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    let config = config::load(&arguments.file.config)?;
+    let config = super::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
     let wanted = Wanted { what: arguments.what, reason: arguments.reason, force: arguments.force };
     let ended = match JournalAccess::open(&config)? {

@@ -1,7 +1,7 @@
 //! One secret that a command is about, and the Vault that keeps it: one of the configuration, or that of the
 //! `VAULT_*` environment.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::config::{self, Config};
 use crate::domain::inventory::{ENVIRONMENT_VAULT, Location, Part};
 use crate::domain::name::VaultName;
+use crate::files::regular;
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::{Bundle, Kept};
 use crate::vault::versions::{VersionRead, gone};
@@ -146,8 +147,12 @@ fn token_file(home: Option<String>) -> Result<PathBuf, VaultError> {
     }
 }
 
+/// In bytes. The CA bundle of an operating system has a tenth of it.
+const LARGEST_CA_FILE: u64 = 2 * 1024 * 1024;
+
 fn ca_file(path: &str) -> anyhow::Result<Vec<Vec<u8>>> {
-    let bytes = std::fs::read(path).with_context(|| format!("could not read VAULT_CACERT: {path}"))?;
+    let bytes = regular::read(Path::new(path), LARGEST_CA_FILE)
+        .with_context(|| format!("could not read VAULT_CACERT: {path}"))?;
     let bundle = Bundle::parse(&bytes).with_context(|| format!("could not understand VAULT_CACERT: {path}"))?;
     if bundle.certificates.is_empty() {
         bail!("there is no certificate in VAULT_CACERT: {path}");

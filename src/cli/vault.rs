@@ -41,7 +41,7 @@ pub async fn run(command: VaultCommand, now: fn() -> Timestamp) -> anyhow::Resul
 
 impl Chosen {
     fn setup(&self) -> anyhow::Result<Setup> {
-        let config = crate::config::load(&self.file.config)?;
+        let config = super::load(&self.file.config)?;
         Ok(crate::config::build::build(&config)?)
     }
 

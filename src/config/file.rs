@@ -21,6 +21,7 @@ pub type Environment = Option<Spanned<String>>;
 pub(super) struct File {
     pub state_dir: Option<Spanned<FilePath>>,
     pub act: Option<Spanned<bool>>,
+    pub strict_modes: Option<Spanned<bool>>,
     pub turn: Option<Spanned<Turn>>,
     pub log: Option<Spanned<Log>>,
     pub listen: Option<Spanned<Listen>>,

@@ -9,9 +9,11 @@ use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, line_and_column};
 use super::file::{Check, File, HostAddresses, Listen, Log, Turn};
+use super::strict;
 use super::validate::validate;
 use super::value::FilePath;
 use super::{Config, Declared, ReadFile};
+use crate::files::regular;
 
 /// Where drop-ins are looked for, beside the main file.
 const DROP_INS: &str = "conf.d";
@@ -26,8 +28,13 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     let parsed = parse_all(&files)?;
     let directory = fs::canonicalize(folder_of(path)).map_err(|source| could_not_read(folder_of(path), &source))?;
     let mut config = Config { directory, hash: hash(&files), files, ..minimal() };
-    let mut mistakes = merge(&mut config, parsed);
+    let Merge { mut mistakes, is_strict } = merge(&mut config, parsed);
     mistakes.extend(validate(&config));
+    let loose = strict::judge(&config, &folder_of(path).join(DROP_INS));
+    match is_strict {
+        true => mistakes.extend(loose),
+        false => config.tolerated = loose,
+    }
     mistakes.sort();
     match mistakes.is_empty() {
         true => Ok(config),
@@ -52,6 +59,7 @@ pub fn minimal() -> Config {
         issuers: BTreeMap::new(),
         certificates: Vec::new(),
         adopt: Vec::new(),
+        tolerated: Vec::new(),
         files: Vec::new(),
     }
 }
@@ -98,12 +106,8 @@ fn is_hidden(path: &Path) -> bool {
 }
 
 fn read(path: PathBuf) -> Result<ReadFile, ConfigError> {
-    let size = fs::metadata(&path).map_err(|source| could_not_read(&path, &source))?.len();
-    if size > LARGEST_FILE {
-        return Err(ConfigError::whole(&path, format!("over {LARGEST_FILE} bytes: {size}"), None));
-    }
-    let bytes = fs::read(&path).map_err(|source| could_not_read(&path, &source))?;
-    String::from_utf8(bytes).map(|text| ReadFile { path: path.clone(), text }).map_err(|error| {
+    let bytes = regular::read(&path, LARGEST_FILE).map_err(|source| could_not_read(&path, &source))?;
+    String::from_utf8(bytes.to_vec()).map(|text| ReadFile { path: path.clone(), text }).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
         ConfigError::at(&path, &text, valid..valid, "not UTF-8".into(), Some("save the file as UTF-8".into()))
@@ -158,8 +162,14 @@ fn hash(files: &[ReadFile]) -> String {
     context.finish().as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+struct Merge {
+    mistakes: Vec<ConfigError>,
+    /// Whether others must not be able to change what certd relies on.
+    is_strict: bool,
+}
+
 /// Puts every file's tables into `config`, and says what two files both declare.
-fn merge(config: &mut Config, parsed: Vec<File>) -> Vec<ConfigError> {
+fn merge(config: &mut Config, parsed: Vec<File>) -> Merge {
     let mut merged = Merged::default();
     for (nth, file) in parsed.into_iter().enumerate() {
         merged.add(nth, file, &config.files);
@@ -181,13 +191,21 @@ fn merge(config: &mut Config, parsed: Vec<File>) -> Vec<ConfigError> {
     config.addresses = merged.addresses;
     (config.vaults, config.sources, config.issuers) = (merged.vaults, merged.sources, merged.issuers);
     (config.certificates, config.adopt) = (merged.certificates, merged.adopt);
-    merged.mistakes
+    let is_strict = merged.strict_modes.as_ref().is_none_or(|strict| strict.table || strict.file != 0);
+    // Whoever may write a drop-in could switch off what refuses that drop-in.
+    let elsewhere = merged.strict_modes.as_ref().filter(|strict| strict.file != 0).map(|strict| {
+        let hint = Some("move it to the main file".to_string());
+        config.mistake(strict, strict.span.clone(), "strict_modes in a drop-in".to_string(), hint)
+    });
+    merged.mistakes.extend(elsewhere);
+    Merge { mistakes: merged.mistakes, is_strict }
 }
 
 #[derive(Default)]
 struct Merged {
     state_dir: Option<Declared<FilePath>>,
     act: Option<Declared<bool>>,
+    strict_modes: Option<Declared<bool>>,
     turn: Option<Declared<Turn>>,
     log: Option<Declared<Log>>,
     listen: Option<Declared<Listen>>,
@@ -206,6 +224,7 @@ impl Merged {
         let twice = &mut Twice { files, mistakes: &mut self.mistakes };
         once(&mut self.state_dir, nth, file.state_dir, "state_dir", twice);
         once(&mut self.act, nth, file.act, "act", twice);
+        once(&mut self.strict_modes, nth, file.strict_modes, "strict_modes", twice);
         once(&mut self.turn, nth, file.turn, "[turn]", twice);
         once(&mut self.log, nth, file.log, "[log]", twice);
         once(&mut self.listen, nth, file.listen, "[listen]", twice);

@@ -9,6 +9,7 @@ mod kept;
 mod load;
 mod references;
 mod rules;
+mod strict;
 mod validate;
 mod value;
 
@@ -53,6 +54,8 @@ pub struct Config {
     pub issuers: BTreeMap<String, Declared<Issuer>>,
     pub certificates: Vec<Declared<Certificate>>,
     pub adopt: Vec<Declared<Adopt>>,
+    /// What strict mode refuses and `strict_modes = false` lets pass: told each time.
+    pub tolerated: Vec<ConfigError>,
     files: Vec<ReadFile>,
 }
 

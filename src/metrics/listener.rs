@@ -1,6 +1,6 @@
 //! `/metrics`, `/healthz` and `/readyz`, on loopback or behind TLS and a token.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -256,12 +256,10 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
 }
 
 fn read_token(path: &Path) -> io::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    std::fs::File::open(path)?.take(LARGEST_TOKEN + 1).read_to_string(&mut text)?;
+    let text = crate::files::regular::read_text(path, LARGEST_TOKEN)?;
     let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     match text.trim() {
         "" => wrong("it is empty"),
-        _ if text.len() as u64 > LARGEST_TOKEN => wrong("it is too long for a token"),
         token => Ok(Zeroizing::new(token.to_string())),
     }
 }

@@ -1,8 +1,7 @@
 //! The listener's own certificate: read from files that certd itself may renew, and swapped under
 //! running connections.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +15,8 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tracing::warn;
 use zeroize::Zeroizing;
+
+use crate::files::regular;
 
 /// A chain or a key over this is not one.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -108,12 +109,7 @@ impl ServedCertificate {
 
 fn bounded_read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReloadError> {
     let failed = |source| ReloadError::Read { path: path.to_path_buf(), source };
-    let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path).map_err(failed)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, format!("over {LARGEST_FILE} bytes"))));
-    }
-    Ok(bytes)
+    regular::read(path, LARGEST_FILE).map_err(failed)
 }
 
 impl ResolvesServerCert for ServedCertificate {

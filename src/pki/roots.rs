@@ -1,7 +1,6 @@
 //! Whether a chain leads to a root that the operator trusts, by rustls-webpki.
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert};
 
 use crate::domain::cert::{Certificate, Trust};
+use crate::files::regular;
 
 use super::{bundle::Bundle, read};
 
@@ -117,20 +117,11 @@ impl Roots {
 }
 
 fn read_roots(path: &Path) -> Result<Vec<Vec<u8>>, RootsError> {
-    let bytes = read_bounded(path).map_err(|source| RootsError::Io { path: path.into(), source })?;
+    let bytes = regular::read(path, LARGEST_BUNDLE).map_err(|source| RootsError::Io { path: path.into(), source })?;
     let bundle = Bundle::parse(&bytes).map_err(|source| RootsError::NotUnderstood { path: path.into(), source })?;
     let usable = |der: &Vec<u8>| anchor_from_trusted_cert(&CertificateDer::from(der.as_slice())).is_ok();
     let ders: Vec<_> = bundle.certificates.into_iter().filter(usable).collect();
     if ders.is_empty() { Err(RootsError::Empty { path: path.into() }) } else { Ok(ders) }
-}
-
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(LARGEST_BUNDLE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST_BUNDLE {
-        return Err(std::io::Error::other(format!("over {LARGEST_BUNDLE} bytes: a bundle of roots has not")));
-    }
-    Ok(bytes)
 }
 
 /// If a path is valid at any instant, it is valid at one where some certificate begins or ends.

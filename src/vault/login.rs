@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::AsyncReadExt;
 use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
 use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
 use vaultrs::api::auth::oidc::requests::JWTLoginRequest;
@@ -15,6 +14,7 @@ use super::endpoint::{Answer, LoginWithCertificate, Unwrap};
 use super::error::VaultError;
 use super::token;
 use super::transport::{Operation, Reply, Transport};
+use crate::files::regular;
 
 /// Secret-ids are 36 bytes, and tokens of Kubernetes about a thousand.
 const LONGEST_CREDENTIAL: u64 = 64 * 1024;
@@ -165,9 +165,7 @@ fn wiped<'de, D: serde::Deserializer<'de>>(text: D) -> Result<Zeroizing<String>,
 async fn credential(path: &Path) -> Result<Zeroizing<String>, VaultError> {
     let place = path.display().to_string();
     let failed = |source| VaultError::CredentialFile { place: place.clone(), source };
-    let file = tokio::fs::File::open(path).await.map_err(failed)?;
-    let mut text = Zeroizing::new(String::new());
-    file.take(LONGEST_CREDENTIAL).read_to_string(&mut text).await.map_err(failed)?;
+    let text = regular::read_text_beside(path, LONGEST_CREDENTIAL).await.map_err(failed)?;
     let trimmed = text.trim();
     match trimmed.is_empty() {
         true => Err(VaultError::Credential { place, why: "it is empty" }),

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use reqwest::header::HeaderValue;
-use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
 use super::error::VaultError;
 use super::login::Login;
 use super::session::Session;
 use super::transport::Transport;
+use crate::files::regular;
 
 /// Where the token is taken from.
 #[derive(Clone)]
@@ -87,9 +87,7 @@ impl TokenFile {
         if let Some((_, header)) = self.last().as_ref().filter(|(last, _)| *last == stamp) {
             return Ok(header.clone());
         }
-        let file = tokio::fs::File::open(path).await.map_err(failed)?;
-        let mut text = Zeroizing::new(String::new());
-        file.take(LONGEST_TOKEN).read_to_string(&mut text).await.map_err(failed)?;
+        let text = regular::read_text_beside(path, LONGEST_TOKEN).await.map_err(failed)?;
         let header = header(&text, &place)?;
         *self.last() = Some((stamp, header.clone()));
         Ok(header)

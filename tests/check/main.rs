@@ -10,5 +10,6 @@ mod files;
 mod formats;
 mod made;
 mod pki;
+mod strict;
 mod usage;
 mod vaults;

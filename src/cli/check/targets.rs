@@ -15,6 +15,7 @@ use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Si
 use crate::domain::name::{SourceName, VaultName};
 use crate::domain::snapshot::{Entry, Snapshot, SourceStatus};
 use crate::domain::time::Timestamp;
+use crate::files::regular;
 use crate::pki::roots::Roots;
 use crate::source::Source;
 use crate::source::file::FileSource;
@@ -47,7 +48,7 @@ pub fn named(arguments: &CheckArguments) -> anyhow::Result<Vec<CheckTarget>> {
 fn listed(path: &Path) -> anyhow::Result<Vec<CheckTarget>> {
     let list = match path.as_os_str() == "-" {
         true => read_list(std::io::stdin().lock()),
-        false => std::fs::File::open(path).map_err(Into::into).and_then(read_list),
+        false => regular::open(path).map_err(Into::into).and_then(|(file, _)| read_list(file)),
     };
     let list = list.with_context(|| format!("could not read the targets: {}", path.display()))?;
     let mut targets = Vec::new();

@@ -1,12 +1,13 @@
 //! The CA's two files: read with care, and written so that a crash leaves either nothing or all.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::files::regular;
 use crate::issuer::IssuerError;
 
 /// The largest key or certificate in PEM is a tenth of this.
@@ -17,13 +18,10 @@ pub fn exists(path: &Path) -> Result<bool, IssuerError> {
 }
 
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IssuerError> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    let file = File::open(path).map_err(|e| failed("open", path, e))?;
-    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|e| failed("read", path, e))?;
-    match bytes.len() as u64 > LARGEST_FILE {
-        true => Err(IssuerError::Stopped(format!("not a file of a CA, over {LARGEST_FILE} bytes: {}", path.display()))),
-        false => Ok(bytes),
-    }
+    regular::read(path, LARGEST_FILE).map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidInput => IssuerError::Stopped(format!("not a file of a CA: {}: {e}", path.display())),
+        _ => failed("read", path, e),
+    })
 }
 
 pub fn refuse_if_others_may_read(path: &Path) -> Result<(), IssuerError> {
