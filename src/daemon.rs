@@ -31,6 +31,7 @@ use crate::domain::plan::{Action, Demand};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
+use crate::hardening::BrokenOff;
 use crate::journal::{Journal, JournalError};
 use crate::metrics::listener::{ListenError, ListenSettings, Listener, TlsFiles};
 use crate::metrics::own::{Ending, OwnMetrics};
@@ -283,7 +284,9 @@ impl Daemon {
                 self.publish(&worker.setup, &turn);
             }
             Ok(None) => {}
-            Err(broken) => tracing::error!("the turn broke off, the next one begins anew: {broken}"),
+            Err(broken) => {
+                tracing::error!("the turn broke off, the next one begins anew: {}", BrokenOff::from(broken));
+            }
         }
         self.retire(worker.setup);
     }

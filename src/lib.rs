@@ -53,6 +53,7 @@
 //! | [`revoke`] | one revocation that a person asks for |
 //! | [`vault`] | the one Vault client, and the layouts of secrets |
 //! | [`rights`] | what a configuration needs to be allowed in a Vault, and the least policy |
+//! | [`hardening`] | no core dumps, no new privileges, panics without the words of what was read |
 //! | [`http`] | what every HTTP client of certd has in common |
 //! | [`files`] | files of this host: bounded reads, the way to a file, and who may change it |
 //! | [`failpoint`] | where tests end the process; nothing in a release |
@@ -113,6 +114,7 @@ pub mod doctor;
 pub mod domain;
 pub mod failpoint;
 pub mod files;
+pub mod hardening;
 pub mod http;
 pub mod issuer;
 pub mod journal;

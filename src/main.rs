@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use certd::cli::{self, Arguments};
 use certd::domain::text;
 use certd::domain::time::Timestamp;
+use certd::hardening;
 use certd::issuer::acme::sockets::sockets;
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -15,6 +16,14 @@ use clap::error::ErrorKind;
 const UNKNOWN: u8 = 3;
 
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = writeln!(std::io::stderr(), "certd: a bug in certd: {}", hardening::place_of(panic));
+    }));
+    if let Err(error) = hardening::harden() {
+        let why = "could not deny core dumps and new privileges to certd: allow prctl and prlimit64 to it";
+        let _ = writeln!(std::io::stderr(), "certd: {why}: {error}");
+        return ExitCode::from(UNKNOWN);
+    }
     // It changes the environment, which no other thread may read meanwhile: there is none yet.
     sockets();
     let arguments = match Arguments::try_parse() {

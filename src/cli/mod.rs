@@ -124,7 +124,7 @@ async fn daemon(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     log::to_stderr(config.log.format, config.log.level);
     config.tolerated.iter().for_each(|tolerated| tracing::warn!("strict_modes = false lets this pass: {tolerated}"));
     // In the log, in its format: the words of the standard library would go between its lines.
-    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug in certd: {panic}")));
+    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug in certd: {}", crate::hardening::place_of(panic))));
     crate::daemon::run(path, config, now).await?;
     Ok(0)
 }

@@ -5,8 +5,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 use zeroize::Zeroizing;
+
+use crate::hardening::BrokenOff;
 
 #[derive(Debug, thiserror::Error)]
 pub enum NotRead {
@@ -66,13 +68,17 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<Zeroizing<String>> {
 /// Reads as [`read_text`] does, beside the runtime.
 pub async fn read_text_beside(path: &Path, most: u64) -> io::Result<Zeroizing<String>> {
     let path = path.to_path_buf();
-    spawn_blocking(move || read_text(&path, most)).await.map_err(io::Error::other)?
+    spawn_blocking(move || read_text(&path, most)).await.map_err(broken_off)?
 }
 
 /// Reads as [`read`] does, beside the runtime.
 pub async fn read_beside(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let path = path.to_path_buf();
-    spawn_blocking(move || read(&path, most)).await.map_err(io::Error::other)?
+    spawn_blocking(move || read(&path, most)).await.map_err(broken_off)?
+}
+
+fn broken_off(error: JoinError) -> io::Error {
+    io::Error::other(BrokenOff::from(error))
 }
 
 #[cfg(test)]

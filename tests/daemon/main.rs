@@ -6,6 +6,7 @@ mod support;
 mod alone;
 mod clock;
 mod control;
+mod hardened;
 mod journal;
 mod logs;
 mod notify;

@@ -138,6 +138,10 @@ impl Running {
         self.logs(&["turn completed"]);
     }
 
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub fn signal(&self, signal: libc::c_int) {
         self.0.signal(&signal.to_string());
     }

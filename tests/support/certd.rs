@@ -196,7 +196,10 @@ impl Readable {
 
 /// A process whose program was just put in place shows nothing yet, and one that has ended nothing any more.
 fn of_process(id: u32, name: &str) -> Vec<u8> {
-    let read = |name: &str| fs::read(format!("/proc/{id}/{name}")).unwrap_or_default();
+    let path = |name: &str| format!("/proc/{id}/{name}");
+    let read = |name: &str| fs::read(path(name)).unwrap_or_default();
+    // To all but root, it shows its environment no more once it has denied to be dumped.
+    let is_denied = || fs::read(path(name)).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
     let has_ended = || {
         String::from_utf8_lossy(&read("stat"))
             .rsplit(") ")
@@ -205,7 +208,7 @@ fn of_process(id: u32, name: &str) -> Vec<u8> {
     };
     loop {
         let bytes = read(name);
-        if !bytes.is_empty() || has_ended() {
+        if !bytes.is_empty() || is_denied() || has_ended() {
             return bytes;
         }
         std::thread::sleep(LOOK_AGAIN_AFTER);

@@ -16,6 +16,7 @@ use super::target::is_glob;
 use crate::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
+use crate::hardening::BrokenOff;
 use crate::pki::NotUnderstood;
 use crate::pki::bundle::{Bundle, Kept};
 use crate::pki::roots::Roots;
@@ -60,7 +61,10 @@ impl FileSource {
         let (text, roots) = (pattern.to_string(), self.roots.clone());
         let obstacle = match timeout(PATTERN_TIMEOUT, spawn_blocking(move || look(&text, &roots))).await {
             Ok(Ok(seen)) => return seen,
-            Ok(Err(broken)) => Obstacle::new(ObstacleKind::Io, format!("the reading of {pattern} broke off: {broken}")),
+            Ok(Err(broken)) => Obstacle::new(
+                ObstacleKind::Io,
+                format!("the reading of {pattern} broke off: {}", BrokenOff::from(broken)),
+            ),
             Err(_) => {
                 let waited = PATTERN_TIMEOUT.as_secs();
                 let message = format!("could not read {pattern} within {waited} s: see whether its file system hangs");

@@ -23,6 +23,7 @@ use crate::domain::inventory::{Found, Location, Obstacle, ObstacleKind, Sighting
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
 use crate::files::way::LastLink;
+use crate::hardening::BrokenOff;
 use crate::pki::bundle::Bundle;
 use crate::pki::roots::Roots;
 use crate::pki::{self, NotUnderstood};
@@ -111,7 +112,10 @@ impl FileStore {
         let store = self.clone();
         let read = tokio::task::spawn_blocking(move || sighting(store.layout.look(), &store.roots)).await;
         read.unwrap_or_else(|broken| {
-            Sighting::Unknown(Obstacle::new(ObstacleKind::Io, format!("the reading of a file broke off: {broken}")))
+            Sighting::Unknown(Obstacle::new(
+                ObstacleKind::Io,
+                format!("the reading of a file broke off: {}", BrokenOff::from(broken)),
+            ))
         })
     }
 
@@ -120,7 +124,7 @@ impl FileStore {
         let layout = self.layout.clone();
         tokio::task::spawn_blocking(move || rehearse(&layout)).await.unwrap_or_else(|broken| {
             let doing = format!("finish rehearsing a write to {}", self.layout.location());
-            Err(StoreError::Failed { doing, source: Box::new(broken) })
+            Err(StoreError::Failed { doing, source: Box::new(BrokenOff::from(broken)) })
         })
     }
 
@@ -130,7 +134,7 @@ impl FileStore {
         let write = move || write(&layout, &new, &based_on);
         tokio::task::spawn_blocking(write).await.unwrap_or_else(|broken| {
             let doing = format!("finish writing to {}: read it again", self.layout.location());
-            Err(StoreError::Failed { doing, source: Box::new(broken) })
+            Err(StoreError::Failed { doing, source: Box::new(BrokenOff::from(broken)) })
         })
     }
 }

@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::ChallengeError;
 use crate::domain::text::with_causes;
+use crate::hardening::BrokenOff;
 
 /// From the webroot down (RFC 8555, section 8.3).
 const WAY: [&str; 2] = [".well-known", "acme-challenge"];
@@ -26,13 +27,14 @@ const DIRECTORY_MODE: u32 = 0o755;
 pub(super) async fn write(root: &Path, token: &str, text: &str) -> Result<(), ChallengeError> {
     let (owned_root, token, text) = (root.to_path_buf(), token.to_string(), text.to_string());
     let written = spawn_blocking(move || Directory::of_challenges(&owned_root, true)?.write(&token, &text)).await;
-    written.unwrap_or_else(|broken| Err(failed("write below", root)(io::Error::other(broken))))
+    written.unwrap_or_else(|broken| Err(failed("write below", root)(io::Error::other(BrokenOff::from(broken)))))
 }
 
 pub(super) async fn remove(root: &Path, token: &str) {
     let (owned_root, token) = (root.to_path_buf(), token.to_string());
     let removed = spawn_blocking(move || Directory::of_challenges(&owned_root, false)?.remove(&token)).await;
-    let removed = removed.unwrap_or_else(|broken| Err(failed("remove from below", root)(io::Error::other(broken))));
+    let removed = removed
+        .unwrap_or_else(|broken| Err(failed("remove from below", root)(io::Error::other(BrokenOff::from(broken)))));
     match removed {
         Ok(()) => {}
         Err(ChallengeError::Webroot { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
