@@ -136,12 +136,36 @@ fn parse_all(files: &[ReadFile]) -> Result<Vec<File>, ConfigErrors> {
     }))
 }
 
-/// toml's words for a table that must name one kind say nothing to an operator; some messages have two lines.
+/// toml's words for a table that must name one kind say nothing to an operator; some messages have two lines. The
+/// messages quote values and names, and somebody may have put a key or a token in their place.
 fn plainer(message: &str) -> String {
     match message.strip_prefix("wanted exactly 1 element, ") {
         Some(_) => "exactly one kind belongs here, as in [source.NAME.tls] or store.vault_kv = {…}".to_string(),
-        None => message.replace('\n', ", "),
+        None => without_secrets(&message.replace('\n', ", ")),
     }
+}
+
+/// As many letters of base64 hold 12 bytes.
+const RUN_OF_SECRET: usize = 16;
+
+/// Longer words without a digit are names of settings.
+const LONGEST_WORD: usize = 40;
+
+/// Replaces each run that could be a piece of base64 or hexadecimal.
+fn without_secrets(message: &str) -> String {
+    let is_of_run = |c: char| c.is_ascii_alphanumeric() || "+/=_".contains(c);
+    let mut plain = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(start) = rest.find(is_of_run) {
+        let run = &rest[start..];
+        let run = &run[..run.find(|c| !is_of_run(c)).unwrap_or(run.len())];
+        let has_digit = run.contains(|c: char| c.is_ascii_digit());
+        let is_secret = run.len() >= RUN_OF_SECRET && (has_digit || run.len() > LONGEST_WORD);
+        plain.push_str(&rest[..start]);
+        plain.push_str(if is_secret { "…" } else { run });
+        rest = &rest[start + run.len()..];
+    }
+    plain + rest
 }
 
 /// Every value, or every error.

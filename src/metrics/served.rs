@@ -11,12 +11,16 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tracing::warn;
 use zeroize::Zeroizing;
 
+<<<<<<< HEAD
 use crate::files::regular;
+=======
+use crate::pki::{self, NotUnderstood};
+>>>>>>> 7310c09 (config, cli/check, metrics: a key in the place of a list, a path or a certificate is not printed)
 
 /// A chain or a key over this is not one.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -48,7 +52,7 @@ pub enum ReloadError {
     Pem {
         path: PathBuf,
         #[source]
-        source: pem::Error,
+        source: NotUnderstood,
     },
     #[error("could not serve the listener's own certificate with its key: {path}")]
     Pair {
@@ -94,14 +98,15 @@ impl ServedCertificate {
 
     fn pair(&self, chain: &[u8], key: &[u8]) -> Result<CertifiedKey, ReloadError> {
         let TlsFiles { certificate, private_key } = &self.files;
-        let pem = |path: &Path, source| ReloadError::Pem { path: path.to_path_buf(), source };
-        let chain = CertificateDer::pem_slice_iter(chain)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| pem(certificate, source))?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| pem(private_key, source))?;
-        if chain.is_empty() {
-            return Err(pem(certificate, pem::Error::NoItemsFound));
-        }
+        // The errors of that reader repeat lines of the file.
+        let no_pem = |path: &Path, bytes: &[u8]| {
+            let none = NotUnderstood::new("there is none in it");
+            let source = pki::pem::parse_many(bytes).err().map_or(none, NotUnderstood::Pem);
+            ReloadError::Pem { path: path.to_path_buf(), source }
+        };
+        let certificates = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+        let chain = certificates.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| no_pem(certificate, chain))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| no_pem(private_key, key))?;
         CertifiedKey::from_der(chain, key, &default_provider())
             .map_err(|source| ReloadError::Pair { path: certificate.clone(), source })
     }

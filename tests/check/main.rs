@@ -8,6 +8,7 @@ mod configured;
 mod endpoints;
 mod files;
 mod formats;
+mod leaks;
 mod made;
 mod pki;
 mod strict;
