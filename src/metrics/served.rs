@@ -16,11 +16,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tracing::warn;
 use zeroize::Zeroizing;
 
-<<<<<<< HEAD
 use crate::files::regular;
-=======
 use crate::pki::{self, NotUnderstood};
->>>>>>> 7310c09 (config, cli/check, metrics: a key in the place of a list, a path or a certificate is not printed)
 
 /// A chain or a key over this is not one.
 const LARGEST_FILE: u64 = 1 << 20;
