@@ -13,6 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use support::certd::{BINARY, output};
+use support::secrets::{Kind, told};
 use support::vault::Pki;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -97,7 +98,8 @@ impl Stage {
         self.vault.admin("PUT", "sys/policies/acl/certd", json!({ "policy": policy })).await;
         let asked = json!({ "policies": ["certd"], "no_default_policy": true, "no_parent": true, "ttl": "1h" });
         let token = self.vault.admin("POST", "auth/token/create", asked).await;
-        std::fs::write(self.path("token"), token["auth"]["client_token"].as_str().unwrap()).unwrap();
+        let token = told(Kind::GivenToken, token["auth"]["client_token"].as_str().unwrap());
+        std::fs::write(self.path("token"), token).unwrap();
     }
 
     /// The configuration of the README with the places of this test.

@@ -1,5 +1,6 @@
 //! What a file or a field holds: certificates and keys in any order, made into chains.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::cert::{Certificate, Chain, KeyDigest};
@@ -8,13 +9,26 @@ use crate::domain::key::PrivateKey;
 use super::{NotUnderstood, interned, key, pem, read};
 
 /// Certificates (DER) and private keys as they were found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Bundle {
     pub certificates: Vec<Vec<u8>>,
     pub keys: Vec<PrivateKey>,
     /// Keys that are there and cannot be read: encrypted, or of a strange kind. A place that holds
     /// one may be looked at, and is never written.
     pub unread_keys: Vec<NotUnderstood>,
+}
+
+/// Counts alone: a block may hold something else than its label says.
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { certificates, keys, unread_keys } = self;
+        let (certificates, keys) = (certificates.len(), keys.len());
+        f.debug_struct("Bundle")
+            .field("certificates", &certificates)
+            .field("keys", &keys)
+            .field("unread_keys", unread_keys)
+            .finish()
+    }
 }
 
 /// One leaf with the certificates that belong to it.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::acme::Ca;
 use crate::leaves::{Leaf, OldCa};
+use crate::support::secrets::{self, Kind};
 use crate::support::vault::{Pki, Vault};
 use crate::{daemon, steps};
 
@@ -304,7 +305,14 @@ impl<'a> Scene<'a> {
         let ended = tokio::time::timeout(ENDS_WITHIN, command.output()).await.map_err(|_| "it hangs".to_string())?;
         let ended = ended.unwrap();
         let said = [ended.stdout, ended.stderr].concat();
+        self.keeps_its_keys(&said);
         self.died_of(step, ended.status, &String::from_utf8_lossy(&said))
+    }
+
+    /// Fails the test where a key of its folder or of a secret is in what certd said.
+    pub fn keeps_its_keys(&self, said: &[u8]) {
+        secrets::told_files(Kind::KeyOnDisk, &self.path(""));
+        secrets::are_not_in([("what it said", said)]);
     }
 
     /// A death is one of the step only where the step was the last thing that it came by, and who lives did not come by it.

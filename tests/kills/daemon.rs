@@ -29,6 +29,7 @@ pub async fn killed(scene: &Scene<'_>, step: &str) -> Result<bool, String> {
         }
     }
     let status = daemon.ended().await?;
+    scene.keeps_its_keys(daemon.said.join("\n").as_bytes());
     scene.died_of(Some(step), status, &daemon.said.join("\n"))
 }
 
@@ -40,6 +41,7 @@ pub async fn converges(scene: &Scene<'_>, most_issued: usize) -> Result<Duration
     let took = scene.converged(begun, most_issued).await?;
     daemon.signal("-TERM");
     let status = daemon.ended().await?;
+    scene.keeps_its_keys(daemon.said.join("\n").as_bytes());
     match status.success() {
         true => Ok(took),
         false => Err(format!("it ends with {status}: {}", daemon.said.join("\n"))),

@@ -70,6 +70,7 @@ async fn tried(scene: &Scene<'_>, call: &str, fault: &str, nth: usize) -> Result
     let ended = command.env(ONE_WORKER.0, ONE_WORKER.1).output();
     let ended = tokio::time::timeout(ENDS_WITHIN * 2, ended).await.map_err(|_| "it hangs".to_string())?.unwrap();
     let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
+    scene.keeps_its_keys(said.as_bytes());
     if said.contains("panicked") || said.contains("a bug in certd") {
         return Err(format!("it panics: {said}"));
     }

@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use aws_lc_rs::{digest, hmac};
+use certd::domain::key::PrivateKey;
 use certd::domain::renewal::CertifiedKey;
+use certd::pki::bundle::Bundle;
 use certd::pki::keystore::{Keystore, Password, Passwords};
 use jks::common::{RandomReader, password_bytes};
 use jks::{KeyStore, KeyStoreOptions, PrivateKeyEntry, TrustedCertificateEntry};
@@ -95,13 +97,22 @@ fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let content = pkcs12();
+    let key = PAIR.0.key();
+    let content = pkcs12(key);
     let whole = with_mac(&content);
-    vec![[&[PKCS12][..], &content].concat(), [&[JKS][..], &java()].concat(), whole]
+    vec![[&[PKCS12][..], &content].concat(), [&[JKS][..], &java(key)].concat(), whole]
+}
+
+/// Whole keystores with each of these keys beside a certificate that is not its own.
+pub fn seeds_of(keys: &str) -> Vec<Vec<u8>> {
+    let keys = Bundle::parse(keys.as_bytes()).unwrap().keys;
+    let (pkcs12, java) =
+        (keys.iter().map(|key| with_mac(&pkcs12(key))), keys.iter().map(|key| with_digest(&java(key))));
+    pkcs12.chain(java).collect()
 }
 
 /// The content of a file with everything in the open: a chain, its key, and an alias for leaf and key.
-fn pkcs12() -> Vec<u8> {
+fn pkcs12(key: &PrivateKey) -> Vec<u8> {
     let old = &PAIR.0;
     let pkcs = |rest: &[u8]| object(&[&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1][..], rest].concat());
     let alias = sequence(&[&pkcs(&[9, 20]), &tlv(0x31, &[&tlv(0x1e, &[&[0, b'w']])])]);
@@ -112,12 +123,12 @@ fn pkcs12() -> Vec<u8> {
         bag(3, &value, rest)
     };
     let chain = sequence(&[&certificate(&old.ders()[0], &attributes), &certificate(&old.ders()[1], &[])]);
-    let key = sequence(&[&bag(1, &old.key().pkcs8, &attributes)]);
-    sequence(&[&in_the_open(&chain), &in_the_open(&key)])
+    let keys = sequence(&[&bag(1, &key.pkcs8, &attributes)]);
+    sequence(&[&in_the_open(&chain), &in_the_open(&keys)])
 }
 
 /// With a certificate that is trusted beside the key, and without the digest.
-fn java() -> Vec<u8> {
+fn java(key: &PrivateKey) -> Vec<u8> {
     let old = &PAIR.0;
     let mut keystore = KeyStore::with_options(KeyStoreOptions {
         ordered_aliases: true,
@@ -129,7 +140,7 @@ fn java() -> Vec<u8> {
     let certificate = |der: &Vec<u8>| jks::Certificate { cert_type: "X.509".to_string(), content: der.clone() };
     let entry = PrivateKeyEntry {
         creation_time: SystemTime::UNIX_EPOCH,
-        private_key: old.key().pkcs8.to_vec(),
+        private_key: key.pkcs8.to_vec(),
         certificate_chain: old.ders().iter().map(certificate).collect(),
     };
     let trusted =

@@ -12,6 +12,7 @@ mod configuration;
 mod journal;
 mod keystores;
 mod kv_json;
+mod leaks;
 mod metrics;
 mod pem_bundle;
 mod retry_after;
@@ -84,6 +85,24 @@ fn what_a_renewal_does_not_concern_stays_byte_for_byte() {
 #[test]
 fn a_keystore_that_may_be_written_opens_again_and_holds_the_new_certificate() {
     check(keystores::seeds(), 3, 500, keystores::check);
+}
+
+#[test]
+fn the_search_for_keys_finds_a_piece_in_any_form() {
+    leaks::finds_a_piece();
+}
+
+#[test]
+fn nothing_that_is_said_of_damage_holds_a_piece_of_a_key() {
+    let tried = leaks::every_damage_of_every_form(40);
+    println!("{tried} inputs, 68 texts of 4 keys damaged in each place");
+    assert!(tried >= 10_000, "{tried}");
+}
+
+#[test]
+fn nothing_that_is_said_of_what_is_near_a_key_holds_a_piece_of_it() {
+    let seeds = leaks::seeds().into_iter().chain(keystores::seeds_of(leaks::CANARIES)).collect();
+    check(seeds, 60, 3_000, leaks::check);
 }
 
 #[test]
