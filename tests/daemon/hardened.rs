@@ -37,7 +37,7 @@ fn a_command_of_an_ordinary_user_cannot_be_dumped() {
         }
         command.args(argument).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
     };
-    let owner = |child: &Child| std::fs::metadata(format!("/proc/{}", child.id())).unwrap().uid();
+    let owner = |child: &Child| std::fs::metadata(format!("/proc/{}/environ", child.id())).unwrap().uid();
     let (mut other, mut certd) = (of("cat", &[]), of(BINARY, &["check", "--targets-file", "-"]));
     eventually("it is root's", || match owner(&certd) {
         0 => Ok(()),
