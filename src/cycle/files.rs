@@ -41,7 +41,10 @@ pub async fn on_disk(setup: &Setup, inventory: &Inventory) -> OnDisk {
         return OnDisk::default();
     }
     spawn_blocking(move || look(&layouts, &seen)).await.unwrap_or_else(|broken| {
-        tracing::error!("a bug in certd: the look at the files broke off: {broken}");
+        tracing::error!(
+            "a bug in certd: the look at the files broke off: {}",
+            crate::hardening::BrokenOff::from(broken)
+        );
         OnDisk::default()
     })
 }
