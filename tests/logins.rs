@@ -10,6 +10,7 @@ use certd::domain::inventory::ObstacleKind;
 use certd::domain::time::Timestamp;
 use certd::pki::bundle::Bundle;
 use certd::pki::key;
+use certd::vault::tls_files::TlsFiles;
 use certd::vault::{ClientCertificate, KvRead, LOGINS_APART, Login, Settings, TokenFrom, Vault, VaultError, Way};
 use serde_json::{Value, json};
 use support::certd::{Certd, certd, output};
@@ -491,6 +492,39 @@ async fn a_client_certificate_is_a_way_in_and_no_certificate_is_none() {
         let error = vault.token_lookup(Timestamp(0)).await.unwrap_err();
         assert!(matches!(error, VaultError::Login { method: "cert", .. }), "{error:?}");
     }
+}
+
+/// The certificate that opens the Vault is renewed on disk, and the old one is taken no more.
+#[tokio::test]
+async fn a_client_certificate_that_was_renewed_on_disk_is_shown_from_the_next_login_on() {
+    let secured = Secured::start().await;
+    let file = |name: &str| secured.files.path().join(name);
+    let make = || {
+        let made = rcgen::generate_simple_self_signed(["certd".to_string()]).unwrap();
+        std::fs::write(file("client.pem"), made.cert.pem()).unwrap();
+        std::fs::write(file("client.key"), made.signing_key.serialize_pem()).unwrap();
+        json!({ "certificate": made.cert.pem(), "token_policies": ["default"], "token_ttl": "1h" })
+    };
+    secured.admin("sys/auth/cert", json!({ "type": "cert" })).await;
+    secured.admin("auth/cert/certs/certd", make()).await;
+    let ca_file = ["bao-ca.pem", "vault-ca.pem"].map(file).into_iter().find(|path| path.exists());
+    let files = TlsFiles { ca_file, client: Some((file("client.pem"), file("client.key"))) };
+    let way = Way::Certificate { role: Some("certd".to_string()) };
+    let login = Login { way, mount: "cert".to_string(), apart: Duration::ZERO };
+    let first = files.read().unwrap().certificate;
+    let vault = Vault::with_client_certificate(secured.settings(TokenFrom::Login(login)), first.as_ref()).unwrap();
+    let vault = vault.with_tls_files(files);
+    vault.token_lookup(Timestamp(0)).await.unwrap();
+
+    secured.admin("auth/cert/certs/certd", make()).await;
+    secured.admin("sys/leases/revoke-prefix/auth/cert", json!({})).await;
+    let end = vault.token_lookup(Timestamp(0)).await.unwrap().unwrap();
+    assert!((3590..=3600).contains(&end.0), "{end:?}");
+
+    // Half of a pair is never used: the certificate of before stays until both are there.
+    std::fs::write(file("client.key"), "no key").unwrap();
+    secured.admin("sys/leases/revoke-prefix/auth/cert", json!({})).await;
+    vault.token_lookup(Timestamp(0)).await.unwrap();
 }
 
 /// The one way in whose secret is a key.

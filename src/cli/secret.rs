@@ -11,7 +11,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::{self, Config};
-use crate::domain::inventory::{ENVIRONMENT_VAULT, Location, Part};
+use crate::domain::inventory::{ENVIRONMENT_VAULT, Location, Part, secret_and_object};
 use crate::domain::name::VaultName;
 use crate::files::regular;
 use crate::pki::NotUnderstood;
@@ -46,8 +46,7 @@ impl VaultArguments {
     pub fn secret(&self, written: &str) -> anyhow::Result<Secret> {
         let config = self.config.as_deref().map_or_else(|| Ok(config::minimal()), config::load)?;
         let (name, path) = named(&config, written.strip_prefix("vault:").unwrap_or(written))?;
-        let (path, object) =
-            path.split_once('#').map_or((path, None), |(path, object)| (path, Some(object.to_string())));
+        let (path, object) = secret_and_object(path);
         let (vault, path) = (open(&config, &name, self.timeout)?, path.trim_matches('/').to_string());
         Ok(Secret { vault, path, object, config })
     }

@@ -28,10 +28,8 @@ use crate::source::path_glob::PathGlob;
 use crate::source::target::Target;
 use crate::source::{self, file, tls, vault_kv, vault_pki};
 use crate::store::file::{FileLayout, disk};
-use crate::vault::{
-    ClientCertificate, LEASE_TERM, LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Settings, TokenFrom, Vault as Client,
-    Way,
-};
+use crate::vault::tls_files::{Material, TlsFiles};
+use crate::vault::{LEASE_TERM, LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Settings, TokenFrom, Vault as Client, Way};
 
 use super::rules::ascii;
 use super::{
@@ -250,8 +248,7 @@ impl Builder<'_> {
         Some(match table.store.get_ref() {
             Store::VaultKv(kv) => {
                 let (path, object) = kv.place();
-                let object = object.map(str::to_string);
-                Place::VaultKv { vault: self.vault(&kv.vault)?, path: path.to_string(), object }
+                Place::VaultKv { vault: self.vault(&kv.vault)?, path, object }
             }
             Store::File(FileStore::Bundle(path)) => Place::File(FileLayout::Bundle(self.config.path(path))),
             Store::File(FileStore::Directory(path)) => Place::File(FileLayout::Directory(self.config.path(path))),
@@ -288,10 +285,12 @@ impl Builder<'_> {
 }
 
 fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, String> {
-    let roots = match &table.ca_file {
-        None => None,
-        Some(path) => Some(certificates_in("ca_file", &config.path(path))?),
+    let client = table.client_certificate_file.as_ref().zip(table.client_key_file.as_ref());
+    let files = TlsFiles {
+        ca_file: table.ca_file.as_ref().map(|path| config.path(path)),
+        client: client.map(|(certificate, key)| (config.path(certificate.get_ref()), config.path(key.get_ref()))),
     };
+    let Material { roots, certificate } = files.read().map_err(|error| with_causes(&error))?;
     let address = |text: &Spanned<String>| {
         let text = text.get_ref();
         Url::parse(text).map_err(|error| format!("not an address: {text:?}: {error}"))
@@ -305,8 +304,8 @@ fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, Str
         token: token_from(config, table)?,
         deadline: table.deadline.get_ref().0,
     };
-    let certificate = client_certificate(config, table)?;
     let made = Client::with_client_certificate(settings, certificate.as_ref()).map_err(|error| with_causes(&error))?;
+    let made = made.with_tls_files(files);
     let lease_term = table.lease_term.as_ref().map(|term| term.get_ref().0);
     let made = made.with_lease_term(lease_term.unwrap_or(LEASE_TERM.max(table.deadline.get_ref().0 * 3)));
     Ok(made.with_requests_per_second(table.requests_per_second.as_ref().map(|rate| *rate.get_ref())))
@@ -347,25 +346,6 @@ fn token_from(config: &Config, table: &Vault) -> Result<TokenFrom, String> {
     // Each is mounted under its own name unless somebody chose another.
     let mount = auth.mount().map_or(way.as_str(), |mount| mount.get_ref()).to_string();
     Ok(TokenFrom::Login(Login { way, mount, apart: LOGINS_APART }))
-}
-
-fn client_certificate(config: &Config, table: &Vault) -> Result<Option<ClientCertificate>, String> {
-    let (Some(certificate), Some(key)) = (&table.client_certificate_file, &table.client_key_file) else {
-        return Ok(None);
-    };
-    let read = |name: &str, path: &super::FilePath| {
-        let path = config.path(path);
-        let read = disk::read(&path).map_err(|obstacle| format!("{name}: {}", obstacle.message))?;
-        let bytes = read.ok_or_else(|| format!("{name}: there is no file {}", path.display()))?;
-        Bundle::parse(&bytes).map_err(|error| format!("{name}: {}: {error}", path.display()))
-    };
-    let chain = read("client_certificate_file", certificate.get_ref())?.certificates;
-    let mut keys = read("client_key_file", key.get_ref())?.keys;
-    match (chain.is_empty(), keys.len()) {
-        (true, _) => Err("client_certificate_file holds no certificate".to_string()),
-        (false, 1) => Ok(Some(ClientCertificate { chain, key: keys.remove(0) })),
-        (false, n) => Err(format!("client_key_file holds {n} private keys that certd can read, where one is needed")),
-    }
 }
 
 fn managed(table: &Certificate, location: Location, serves: Vec<Location>) -> Managed {

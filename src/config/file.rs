@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::acme::AcmeIssuer;
 use super::auth::Auth;
 use super::value::{FilePath, Period, Roots, one_or_many};
+use crate::domain::inventory::secret_and_object;
 use crate::domain::key::KeySpec;
 use crate::domain::policy::{Threshold, Thresholds};
 
@@ -332,9 +333,8 @@ pub struct VaultKvStore {
 
 impl VaultKvStore {
     /// The path of the secret, and the object within it.
-    pub fn place(&self) -> (&str, Option<&str>) {
-        let path = self.path.get_ref();
-        path.split_once('#').map_or((path, None), |(path, object)| (path, Some(object)))
+    pub fn place(&self) -> (String, Option<String>) {
+        secret_and_object(self.path.get_ref())
     }
 }
 

@@ -33,7 +33,7 @@ type Inode = (u64, u64);
 /// What one entry has at a place: all of it, or one object of a secret.
 struct Tenant<'a> {
     certificate: &'a Declared<Certificate>,
-    object: Option<&'a str>,
+    object: Option<String>,
 }
 
 impl Mistakes<'_> {
@@ -51,7 +51,7 @@ impl Mistakes<'_> {
                 {
                     self.kept_twice(certificate, first.certificate);
                 }
-                there.push(Tenant { certificate, object });
+                there.push(Tenant { certificate, object: object.clone() });
             }
         }
         // A directory is switched whole, and what else is kept in it goes with it.
@@ -72,7 +72,7 @@ impl Mistakes<'_> {
     }
 }
 
-fn object(store: &Store) -> Option<&str> {
+fn object(store: &Store) -> Option<String> {
     match store {
         Store::VaultKv(kv) => kv.place().1,
         Store::File(_) => None,
@@ -85,7 +85,8 @@ fn places(config: &Config, store: &Store) -> Vec<Place> {
         Store::VaultKv(kv) => {
             let Some(vault) = config.vaults.get(kv.vault.get_ref()) else { return Vec::new() };
             let namespace = vault.namespace.as_ref().map_or("", |it| it.get_ref());
-            let segments = namespace.split('/').chain(kv.place().0.split('/'));
+            let (path, _) = kv.place();
+            let segments = namespace.split('/').chain(path.split('/'));
             let path = segments.filter(|segment| !segment.is_empty()).collect::<Vec<_>>().join("/");
             let addresses: BTreeSet<String> = vault.address.iter().map(same_address).collect();
             addresses.into_iter().map(|address| Place::Secret { address, path: path.clone() }).collect()

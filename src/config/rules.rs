@@ -132,7 +132,8 @@ pub(super) fn vault_path(text: &str) -> Result<(), Fault> {
 /// The same with `#object` behind it, where one secret holds several certificates.
 pub(super) fn vault_store(text: &str) -> Result<(), Fault> {
     let (path, object) = text.split_once('#').unwrap_or((text, "object"));
-    vault_path(path)?;
+    // As certd shows them where they are of the path itself.
+    vault_path(&path.replace("%25", "_").replace("%23", "_"))?;
     if object.split('/').any(|name| name.trim().is_empty() || name.contains(char::is_control)) {
         let hint = "write the names of its objects with one / between them, such as secret/tls/all#web";
         return fault(format!("no object of a secret behind the #: {text:?}"), hint);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::cert::{Certificate, Chain, Fingerprint, KeyDigest, Trust};
 use super::crl::Crl;
 use super::name::{SourceName, VaultName};
-use super::text::{self, one_line, printable};
+use super::text::{self, one_line, percent_decoded, percent_encoded, printable};
 use super::time::Timestamp;
 
 /// A place, and a part of it where it holds several certificates. Displays as one unique line.
@@ -58,14 +58,36 @@ impl From<&str> for Part {
     }
 }
 
+/// No two parts read alike: an object that is called by a number shows its first digit as `%` and two hexadecimal digits.
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Object(object) => f.write_str(&one_line(object)),
+            Self::Object(object) => {
+                let last = object.rfind('/').map_or(0, |slash| slash + 1);
+                let (outer, name) = object.split_at(last);
+                let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+                let (digit, rest) = name.split_at(usize::from(is_number));
+                let digit = digit.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+                write!(f, "{}{digit}{}", percent_encoded(outer.as_bytes(), &[]), percent_encoded(rest.as_bytes(), &[]))
+            }
             Self::Nth { within: None, number } => write!(f, "{number}"),
-            Self::Nth { within: Some(object), number } => write!(f, "{}/{number}", one_line(object)),
+            Self::Nth { within: Some(object), number } => {
+                write!(f, "{}/{number}", percent_encoded(object.as_bytes(), &[]))
+            }
         }
     }
+}
+
+/// What separates a part from its place, and what encodes it where a path has it.
+const RESERVED: [char; 2] = ['%', '#'];
+
+/// The two that the name of an object has encoded by itself: `%` and `/`.
+const OF_OBJECTS: [u8; 2] = [b'%', b'/'];
+
+/// Reads the path of a secret as a [`Location`] shows it, and the object behind `#` where there is one.
+pub fn secret_and_object(text: &str) -> (String, Option<String>) {
+    let (path, object) = text.split_once('#').map_or((text, None), |(path, object)| (path, Some(object)));
+    (percent_decoded(path, &[]), object.map(|object| percent_decoded(object, &OF_OBJECTS)))
 }
 
 /// What a PKI mount holds, each by the name that is its own within the mount.
@@ -166,7 +188,7 @@ impl fmt::Display for Location {
                 return object.fmt(f);
             }
             Self::File { path, part } => {
-                f.write_str(&one_line(&path.to_string_lossy()))?;
+                f.write_str(&percent_encoded(path.as_os_str().as_encoded_bytes(), &RESERVED))?;
                 part
             }
             Self::Listing { source, part } => {
@@ -179,9 +201,10 @@ impl fmt::Display for Location {
 }
 
 fn in_vault(f: &mut fmt::Formatter<'_>, vault: &VaultName, path: &str) -> fmt::Result {
+    let path = percent_encoded(path.as_bytes(), &RESERVED);
     match vault.0 == ENVIRONMENT_VAULT {
-        true => write!(f, "vault:{}", one_line(path)),
-        false => write!(f, "vault:{}:{}", one_line(&vault.0), one_line(path)),
+        true => write!(f, "vault:{path}"),
+        false => write!(f, "vault:{}:{path}", one_line(&vault.0)),
     }
 }
 
@@ -459,11 +482,48 @@ mod tests {
                 secret("secret/a").with_part(Some(Part::Nth { within: Some("web".into()), number: 2 })),
                 "vault:main:secret/a#web/2",
             ),
-            (file("/etc/a\n.pem"), "/etc/a\\u{a}.pem"),
+            (file("/etc/a\n.pem"), "/etc/a%0A.pem"),
+            (file("/etc/a#2"), "/etc/a%232"),
+            (file("/etc/100%"), "/etc/100%25"),
+            (secret("secret/a#old"), "vault:main:secret/a%23old"),
+            (secret("secret/a").with_part(Some("2".into())), "vault:main:secret/a#%32"),
+            (secret("secret/a").with_part(Some("web/27".into())), "vault:main:secret/a#web/%327"),
+            (secret("secret/a").with_part(Some("web/2x".into())), "vault:main:secret/a#web/2x"),
         ] {
             assert_eq!(location.to_string(), line);
             assert_eq!(serde_json::to_value(&location).unwrap(), line);
         }
+    }
+
+    #[test]
+    fn a_secret_is_found_again_by_the_text_of_its_place() {
+        let paths = [
+            "secret/a",
+            "secret/a#b",
+            "secret/a%23b",
+            "secret/100%",
+            "secret/a\nb",
+            "secret/a\\u{a}b",
+            "secret/ü+ ",
+            "%",
+        ];
+        let objects =
+            [None, Some("b"), Some("2"), Some("web/2"), Some("a%25b"), Some("a%2Fb"), Some("c#d"), Some("\u{202e}")];
+        let mut texts = std::collections::BTreeSet::new();
+        for path in paths {
+            for object in objects {
+                let location = secret(path).with_part(object.map(Part::from));
+                let text = location.to_string();
+                let read = secret_and_object(text.strip_prefix("vault:main:").unwrap());
+                assert_eq!(read, (path.to_string(), object.map(str::to_string)), "{text}");
+                texts.insert(text);
+            }
+            for within in [None, Some("web".to_string())] {
+                texts.insert(secret(path).with_part(Some(Part::Nth { within, number: 2 })).to_string());
+            }
+        }
+        assert_eq!(texts.len(), paths.len() * (objects.len() + 2), "no two read alike");
+        assert_eq!(secret_and_object("secret/50%#%zz"), ("secret/50%".to_string(), Some("%zz".to_string())));
     }
 
     #[test]

@@ -14,6 +14,44 @@ pub fn one_line(text: &str) -> String {
     })
 }
 
+/// Writes a path so that no two paths read alike: hostile characters, bytes that are no text and those in `reserved`
+/// become `%` and two hexadecimal digits for each byte (RFC 3986, section 2.1).
+pub fn percent_encoded(path: &[u8], reserved: &[char]) -> String {
+    let mut out = String::with_capacity(path.len());
+    let encode = |out: &mut String, bytes: &[u8]| bytes.iter().for_each(|byte| *out += &format!("%{byte:02X}"));
+    for chunk in path.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match is_hostile(c) || reserved.contains(&c) {
+                true => encode(&mut out, c.encode_utf8(&mut [0; 4]).as_bytes()),
+                false => out.push(c),
+            }
+        }
+        encode(&mut out, chunk.invalid());
+    }
+    out
+}
+
+/// Reads what [`percent_encoded`] wrote, but for the bytes in `kept`. A `%` that no two digits follow stands for itself.
+pub fn percent_decoded(text: &str, kept: &[u8]) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        let byte = digits.filter(|two| !two.starts_with('+')).and_then(|two| u8::from_str_radix(two, 16).ok());
+        match byte.filter(|byte| *first == b'%' && !kept.contains(byte)) {
+            Some(byte) => {
+                out.push(byte);
+                rest = &behind[2..];
+            }
+            None => {
+                out.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// As [`one_line`], cut at [`LONGEST_TEXT`] bytes.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(LONGEST_TEXT));

@@ -14,6 +14,7 @@ mod pki;
 mod request;
 mod session;
 pub(crate) mod sighting;
+pub mod tls_files;
 mod token;
 mod transport;
 mod unlock;
@@ -37,6 +38,7 @@ use crate::domain::snapshot::VaultStatus;
 use crate::domain::text::printable;
 use crate::domain::time::Timestamp;
 use endpoint::{Answer, CaChain, CaChainAnswer, LookupAnswer, LookupSelf, MountAnswer, MountOf, SignAnswer};
+use tls_files::TlsFiles;
 use transport::{Operation, Reply, Transport, locked};
 
 pub use error::VaultError;
@@ -152,6 +154,13 @@ impl Vault {
             pace: None,
             made: Instant::now(),
         })
+    }
+
+    /// Has roots, client certificate and key read again from these files when they change, at the latest before the
+    /// next login.
+    pub fn with_tls_files(mut self, files: TlsFiles) -> Self {
+        self.transport.nodes.watch(files);
+        self
     }
 
     /// Whoever sweeps asks no more often than this, all together; what renewals ask is not held up.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use reqwest::dns::{Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
 use rustls_pki_types::PrivatePkcs8KeyDer;
@@ -11,9 +12,10 @@ use url::{Origin, Url};
 use zeroize::Zeroizing;
 
 use super::error::VaultError;
+use super::tls_files::{Material, Stamp, TlsFiles};
 use super::transport::locked;
 use super::{ClientCertificate, Settings};
-use crate::domain::text::printable;
+use crate::domain::text::{printable, with_causes};
 
 /// A connection within a site takes milliseconds; a host that is down should not use up the deadline.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -31,11 +33,21 @@ const LIKELY_ANSWER: usize = 64 * 1024;
 /// time waits for it, at most as long as a connection may take.
 const STAY: Duration = Duration::from_secs(60);
 
+/// How often the files of TLS are looked at while requests are sent. A login looks each time.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// The addresses of one Vault. There is at least one.
 pub(super) struct Nodes {
     /// In order of preference.
     nodes: Vec<Node>,
     first: Mutex<First>,
+    watched: Option<Watched>,
+}
+
+/// The files that the connections are made from.
+struct Watched {
+    files: TlsFiles,
+    seen: Mutex<(Instant, Stamp)>,
 }
 
 /// The one that is asked first.
@@ -47,13 +59,21 @@ struct First {
 }
 
 pub(super) struct Node {
-    http: reqwest::Client,
+    http: ArcSwap<reqwest::Client>,
+    making: Making,
     /// As shown to people.
     pub address: String,
     /// What a redirect must lead to, to be followed here.
     origin: Origin,
     /// As it is asked: the host is the server's name where one is set.
     url: Url,
+}
+
+/// What its client is made from, but for TLS.
+struct Making {
+    deadline: Duration,
+    /// Where every name is found, if the server has a name of its own.
+    host: Option<String>,
 }
 
 /// A request as it goes to any of the addresses.
@@ -82,14 +102,53 @@ pub(super) struct Lost {
 
 impl Nodes {
     pub fn new(settings: &Settings, certificate: Option<&ClientCertificate>) -> Result<Self, VaultError> {
-        let tls = tls(settings, certificate)?;
+        let tls =
+            tls(settings.roots.as_deref(), certificate, settings.addresses.iter().all(|at| at.scheme() == "http"))?;
         let nodes: Result<Vec<Node>, VaultError> =
             settings.addresses.iter().map(|address| Node::new(address, settings, tls.clone())).collect();
         let nodes = nodes?;
         if nodes.is_empty() {
             return Err(VaultError::Address { address: "(none)".to_string(), why: "there is no address" });
         }
-        Ok(Self { nodes, first: Mutex::new(First { at: 0, until: None }) })
+        Ok(Self { nodes, first: Mutex::new(First { at: 0, until: None }), watched: None })
+    }
+
+    /// Has connections made anew from these files whenever they change.
+    pub fn watch(&mut self, files: TlsFiles) {
+        let stamp = files.stamp();
+        self.watched = Some(Watched { files, seen: Mutex::new((Instant::now(), stamp)) });
+    }
+
+    /// Makes the connections anew if the files have changed; what cannot be used is told, and the old ones stay.
+    pub fn refresh(&self, at_once: bool) {
+        let Some(watched) = &self.watched else { return };
+        let mut seen = locked(&watched.seen);
+        if !at_once && seen.0.elapsed() < LOOK_EVERY {
+            return;
+        }
+        let stamp = watched.files.stamp();
+        let changed = stamp != seen.1;
+        *seen = (Instant::now(), stamp);
+        if changed {
+            match self.make_anew(&watched.files) {
+                Ok(()) => tracing::info!(vault = %self.nodes[0].address, "read the files for TLS again: they changed"),
+                Err(why) => tracing::error!(
+                    vault = %self.nodes[0].address,
+                    "the files for TLS changed and cannot be used, so the old ones stay in use: {why}"
+                ),
+            }
+        }
+    }
+
+    fn make_anew(&self, files: &TlsFiles) -> Result<(), String> {
+        let Material { roots, certificate } = files.read().map_err(|error| with_causes(&error))?;
+        let no_tls = self.nodes.iter().all(|node| node.url.scheme() == "http");
+        let tls = tls(roots.as_deref(), certificate.as_ref(), no_tls).map_err(|error| with_causes(&error))?;
+        let made: Result<Vec<_>, _> = self.nodes.iter().map(|node| node.making.client(tls.clone())).collect();
+        for (node, client) in self.nodes.iter().zip(made.map_err(|error| with_causes(&error))?) {
+            node.http.store(Arc::new(client));
+        }
+        Ok(())
     }
 
     /// Each once: the one that answered last, then the others by preference.
@@ -144,28 +203,15 @@ impl Node {
     fn new(address: &Url, settings: &Settings, tls: rustls::ClientConfig) -> Result<Self, VaultError> {
         let shown = checked(address)?;
         let mut url = address.clone();
-        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| VaultError::Roots { source };
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            // One would take the token along to another host.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .http1_only()
-            .connect_timeout(CONNECT_DEADLINE.min(settings.deadline))
-            .timeout(settings.deadline)
-            .pool_idle_timeout(IDLE)
-            .user_agent(concat!("certd/", env!("CARGO_PKG_VERSION")));
-        let http = match &settings.server_name {
-            None => http,
-            Some(name) => {
-                let host = address.host_str().unwrap_or_default().trim_matches(['[', ']']).to_string();
-                let why = "it cannot be asked by the server_name";
-                url.set_host(Some(name)).map_err(|_| VaultError::Address { address: shown.clone(), why })?;
-                http.dns_resolver(Arc::new(AlwaysTo(host)))
-            }
-        };
-        let http = http.build().map_err(|e| unusable(e.into()))?;
-        Ok(Self { http, address: shown, origin: address.origin(), url })
+        let mut host = None;
+        if let Some(name) = &settings.server_name {
+            host = Some(address.host_str().unwrap_or_default().trim_matches(['[', ']']).to_string());
+            let why = "it cannot be asked by the server_name";
+            url.set_host(Some(name)).map_err(|_| VaultError::Address { address: shown.clone(), why })?;
+        }
+        let making = Making { deadline: settings.deadline, host };
+        let http = ArcSwap::from_pointee(making.client(tls)?);
+        Ok(Self { http, making, address: shown, origin: address.origin(), url })
     }
 
     /// What it says of itself without a token (`GET /sys/health`): 200 active, 429 standby, 472 and 473 of a
@@ -198,7 +244,8 @@ impl Node {
         let mut request = reqwest::Request::new(sent.method.clone(), url);
         *request.headers_mut() = sent.headers;
         *request.body_mut() = Some(sent.body.to_vec().into());
-        let mut response = self.http.execute(request).await.map_err(|source| self.lost(source))?;
+        let http = self.http.load_full();
+        let mut response = http.execute(request).await.map_err(|source| self.lost(source))?;
         let said = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         let mut body = Zeroizing::new(Vec::with_capacity(said.min(LIKELY_ANSWER)));
         while let Some(chunk) = response.chunk().await.map_err(|source| self.lost(source))? {
@@ -216,6 +263,26 @@ impl Node {
             true => Lost { error: VaultError::Timeout { address }, heard },
             false => Lost { error: VaultError::Unreachable { address, source: source.without_url() }, heard },
         }
+    }
+}
+
+impl Making {
+    fn client(&self, tls: rustls::ClientConfig) -> Result<reqwest::Client, VaultError> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            // One would take the token along to another host.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .http1_only()
+            .connect_timeout(CONNECT_DEADLINE.min(self.deadline))
+            .timeout(self.deadline)
+            .pool_idle_timeout(IDLE)
+            .user_agent(concat!("certd/", env!("CARGO_PKG_VERSION")));
+        let http = match &self.host {
+            None => http,
+            Some(host) => http.dns_resolver(Arc::new(AlwaysTo(host.clone()))),
+        };
+        http.build().map_err(|error| VaultError::Roots { source: error.into() })
     }
 }
 
@@ -252,10 +319,14 @@ fn checked(address: &Url) -> Result<String, VaultError> {
     }
 }
 
-fn tls(settings: &Settings, certificate: Option<&ClientCertificate>) -> Result<rustls::ClientConfig, VaultError> {
+/// Without TLS on any address there is nobody to trust.
+fn tls(
+    roots: Option<&[Vec<u8>]>,
+    certificate: Option<&ClientCertificate>,
+    no_tls: bool,
+) -> Result<rustls::ClientConfig, VaultError> {
     let unusable = |source: Box<dyn std::error::Error + Send + Sync>| VaultError::Roots { source };
-    let nothing_to_trust = settings.addresses.iter().all(|address| address.scheme() == "http");
-    let roots = settings.roots.as_deref().or(nothing_to_trust.then_some(&[]));
+    let roots = roots.or(no_tls.then_some(&[]));
     let tls = crate::http::tls(roots).map_err(unusable)?;
     match certificate {
         None => Ok(tls.with_no_client_auth()),

@@ -217,6 +217,7 @@ impl Transport {
 
     /// Without a token: that is what is asked for.
     pub async fn log_in<E: Endpoint>(&self, endpoint: E) -> Result<Reply, VaultError> {
+        self.nodes.refresh(true);
         self.exchange(Operation::Login, endpoint, None).await
     }
 
@@ -260,6 +261,7 @@ impl Transport {
 
     /// Waits for an active node, where it is known that none has carried it out.
     async fn ask(&self, request: &Request) -> Result<Reply, VaultError> {
+        self.nodes.refresh(false);
         let until = Instant::now() + self.patience;
         loop {
             match self.ask_each(request).await {

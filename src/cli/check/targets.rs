@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use crate::config::Config;
 use crate::cycle::setup::Setup;
 use crate::domain::check::{Problem, ProblemKind, State};
-use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Sighting};
+use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Sighting, secret_and_object};
 use crate::domain::name::{SourceName, VaultName};
 use crate::domain::snapshot::{Entry, Snapshot, SourceStatus};
 use crate::domain::time::Timestamp;
@@ -176,8 +176,10 @@ impl Builder<'_> {
     fn add_secret(&mut self, written: &str) -> anyhow::Result<()> {
         let name = SourceName(format!("vault:{written}"));
         let (vault_name, path) = secret::named(self.config, written)?;
-        let paths = vec![PathGlob::new(path)?];
-        let location = Location::Secret { vault: vault_name.clone(), path: path.to_string(), part: None };
+        let (path, object) = secret_and_object(path);
+        anyhow::ensure!(object.is_none(), "a secret is checked whole: write it without # and what follows");
+        let paths = vec![PathGlob::new(&path)?];
+        let location = Location::Secret { vault: vault_name.clone(), path, part: None };
         let roots = self.roots("none")?;
         match self.vault(vault_name) {
             Err(error) => {
