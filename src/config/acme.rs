@@ -13,6 +13,9 @@ use super::value::{FilePath, Period, Roots};
 pub struct AcmeIssuer {
     /// Of the CA: an address that begins with https://.
     pub directory: Spanned<String>,
+    /// Other servers of the CA that its directory, orders and certificates may name.
+    #[serde(default)]
+    pub also: Vec<Spanned<String>>,
     /// What the directory's own server must verify to; the system's roots where there is none.
     pub ca_file: Option<FilePath>,
     /// What a signed chain must verify to; the system's roots and those of `ca_file` where this says nothing.

@@ -1,6 +1,7 @@
 //! Names become things, once: what the file declares is built here or refused with its line.
 
 mod acme;
+mod own;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -114,6 +115,7 @@ impl Builder<'_> {
             let made = self.source(SourceName(name.clone()), table);
             sources.extend(made);
         }
+        sources.extend(own::source(self.config));
         sources
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::cert::{Certificate, KeyType, KeyUsage, Trust};
 use super::crl;
-use super::inventory::{Deletion, Found, Location, Observation, PkiObject, Sighting};
+use super::inventory::{Deletion, Found, Location, OWN, Observation, PkiObject, Sighting};
 use super::plan::{Action, Deferral, Record};
 use super::policy::{Threshold, Thresholds};
 use super::text::{self, printable};
@@ -160,8 +160,10 @@ pub fn check(now: Timestamp, thresholds: &Thresholds, observation: &Observation)
         Sighting::Found(found) => found,
     };
     let host = observation.location.expected_host();
+    // Without it certd does nothing at all.
+    let (sooner, is_own) = (Thresholds { critical: thresholds.warning, ..*thresholds }, observation.source.0 == OWN);
     [
-        validity(now, thresholds, found),
+        validity(now, if is_own { &sooner } else { thresholds }, found),
         revoked(&observation.location, found),
         key_mismatch(found),
         chain(found),
@@ -409,6 +411,8 @@ impl State {
 mod tests {
     use std::sync::Arc;
 
+    use std::time::Duration;
+
     use super::*;
     use crate::domain::cert::{KeyDigest, SignatureAlgorithm};
     use crate::domain::plan::Reason;
@@ -629,6 +633,17 @@ mod tests {
             assert_eq!(signed(weak), [(ProblemKind::WeakSignature, WARNING)], "{weak}");
         }
         assert_eq!(signed("rsa-sha256"), []);
+    }
+
+    #[test]
+    fn what_certd_itself_uses_is_critical_where_another_is_a_warning() {
+        let of = |source: &str, left: Duration| {
+            let found = found(ending_in(left, leaf(&["a.example.org"])));
+            problems(&Observation { source: source.into(), ..seen_found(secret("a"), found) })
+        };
+        assert_eq!(of("apps", 10 * DAY), [(ProblemKind::Expiring, WARNING)]);
+        assert_eq!(of(OWN, 10 * DAY), [(ProblemKind::Expiring, CRITICAL)]);
+        assert_eq!(of(OWN, 40 * DAY), []);
     }
 
     #[test]

@@ -164,6 +164,9 @@ impl Location {
     }
 }
 
+/// The source of the certificates that certd itself uses: to open a Vault, and for its listener.
+pub const OWN: &str = "certd itself";
+
 /// The vault that `certd check` takes from the environment, left out where it is shown.
 pub const ENVIRONMENT_VAULT: &str = "";
 

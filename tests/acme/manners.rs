@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::home::{Ca, HTTP, Home, World, scripted};
-use crate::support::acme_server::{Fault, Kind, Nth, Script, retry_dates};
+use crate::support::acme_server::{AcmeServer, Fault, Kind, Nth, Script, retry_dates};
 use crate::support::pebble::Settings;
 
 /// Until when the next attempt is put off, in seconds from now.
@@ -162,4 +162,24 @@ async fn a_ca_that_hangs_is_given_up_after_its_deadline() {
     assert!(hung.err.contains("did not answer in time") && started.elapsed() < Duration::from_secs(20), "{hung:?}");
     let hung = home.certd(&["renew", "web"]).await;
     assert!(hung.code == 2 && hung.out.contains("did not answer within 30 s"), "{hung:?}");
+}
+
+/// The directory is at `localhost`, and all that it names at `127.0.0.1`.
+#[tokio::test]
+async fn a_ca_leads_certd_to_no_server_that_the_configuration_does_not_name() {
+    let server = AcmeServer::start(Script::default());
+    let at = server.directory_url();
+    let named = at.replace("127.0.0.1", "localhost");
+    let home = Home::new(named, server.tls_root_pem(), &server.root_pem());
+    home.configure(HTTP, &["www.example.org"]);
+    let refused = home.certd(&["renew", "web"]).await;
+    assert_ne!(refused.code, 0, "{refused:?}");
+    let origin = at.strip_suffix("/directory").map_or_else(|| at[..at.rfind('/').unwrap()].to_string(), str::to_string);
+    let why = format!("the CA names an address at {origin}, which is not where its directory is");
+    assert!(refused.err.contains(&why) || refused.out.contains(&why), "{refused:?}");
+    assert_eq!(server.accounts().len(), 0);
+
+    home.configure(&format!("also = [\"{origin}\"]\n{HTTP}"), &["www.example.org"]);
+    let renewed = home.certd(&["renew", "web"]).await;
+    assert_eq!((renewed.code, server.issued().len()), (0, 1), "{renewed:?}");
 }

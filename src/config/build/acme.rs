@@ -83,7 +83,9 @@ impl Builder<'_> {
                 Some(self.noted(table, table.span.clone(), read)?)
             }
         };
-        let made = Http::new(roots.as_deref()).map_err(|error| with_causes(error.as_ref()));
+        let named = std::iter::once(&acme.directory).chain(&acme.also);
+        let addresses: Vec<_> = named.filter_map(|address| Url::parse(address.get_ref()).ok()).collect();
+        let made = Http::new(&addresses, roots.as_deref()).map_err(|error| with_causes(error.as_ref()));
         self.noted(table, acme.directory.span(), made)
     }
 

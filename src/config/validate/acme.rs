@@ -18,6 +18,13 @@ impl Mistakes<'_> {
             let hint = "write the address that the CA gives, such as https://acme.example.org/directory";
             self.say(file, acme.directory.span(), "not the address of an ACME directory", hint);
         }
+        for also in &acme.also {
+            let url = Url::parse(also.get_ref());
+            if !url.is_ok_and(|url| url.scheme() == "https" && url.host().is_some()) {
+                let hint = "write it such as https://certificates.example.org";
+                self.say(file, also.span(), "not the address of a server of the CA", hint);
+            }
+        }
         for contact in &acme.contact {
             if !contact.get_ref().starts_with("mailto:") {
                 let hint = format!("write it as \"mailto:{}\"", contact.get_ref());

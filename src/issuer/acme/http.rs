@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
-use url::Url;
+use url::{Origin, Url};
 
 use super::problem::Problem;
 use crate::domain::retry_after::RetryAfter;
@@ -42,6 +42,8 @@ pub struct Http(Arc<Shared>);
 
 struct Shared {
     client: reqwest::Client,
+    /// Of the directory, and those that the configuration allows beside it.
+    origins: Vec<Origin>,
     quiet_until: Mutex<Option<Instant>>,
     /// By address: what a server works on is looked at again no sooner than it says.
     not_before: Mutex<HashMap<String, Instant>>,
@@ -67,6 +69,11 @@ pub enum AcmeError {
     NotYet { wait: Duration },
     #[error("the CA's server cannot be asked at {0}: an address of ACME begins with https://")]
     Address(String),
+    /// Nothing was sent.
+    #[error(
+        "the CA names an address at {0}, which is not where its directory is: write it in `also` if it is the CA's"
+    )]
+    OtherOrigin(String),
     #[error("the CA's server did not answer within {} s", DEADLINE.as_secs())]
     Timeout,
     #[error("the CA's server cannot be reached")]
@@ -97,7 +104,7 @@ impl AcmeError {
         match self {
             Self::LeftAlone { wait } | Self::NotYet { wait } => Some(*wait),
             Self::NotAcme { retry_after, .. } | Self::Said { retry_after, .. } => retry_after.map(|asked| asked.wait),
-            Self::Address(_) | Self::Timeout | Self::Unreachable { .. } => None,
+            Self::Address(_) | Self::OtherOrigin(_) | Self::Timeout | Self::Unreachable { .. } => None,
             Self::Unprepared(_) | Self::TooLarge | Self::NotUnderstood(_) | Self::Nonces => None,
         }
     }
@@ -105,7 +112,7 @@ impl AcmeError {
     /// Whether the server may have done what it was asked for.
     pub fn may_be_done(&self) -> bool {
         match self {
-            Self::LeftAlone { .. } | Self::NotYet { .. } | Self::Address(_) => false,
+            Self::LeftAlone { .. } | Self::NotYet { .. } | Self::Address(_) | Self::OtherOrigin(_) => false,
             Self::Unprepared(_) | Self::Nonces => false,
             Self::Unreachable { heard, .. } => *heard,
             Self::Said { status, .. } => *status >= 500,
@@ -117,7 +124,7 @@ impl AcmeError {
     pub fn is_lasting(&self) -> bool {
         let lasts = |status: u16| matches!(status, 400 | 401 | 403 | 404 | 405 | 410);
         match self {
-            Self::Address(_) => true,
+            Self::Address(_) | Self::OtherOrigin(_) => true,
             Self::Said { status, .. } | Self::NotAcme { status, .. } => lasts(*status),
             Self::LeftAlone { .. } | Self::NotYet { .. } | Self::Timeout | Self::Unreachable { .. } => false,
             Self::TooLarge | Self::Unprepared(_) | Self::NotUnderstood(_) | Self::Nonces => false,
@@ -151,8 +158,11 @@ impl From<instant_acme::Error> for AcmeError {
 }
 
 impl Http {
-    /// `roots` in DER; `None` takes the system's.
-    pub fn new(roots: Option<&[Vec<u8>]>) -> Result<Self, crate::http::Unusable> {
+    /// Asks only servers at the origin (RFC 6454) of one of `addresses`. `roots` in DER; `None` takes the system's.
+    ///
+    /// # Errors
+    /// If the roots cannot be used.
+    pub fn new(addresses: &[Url], roots: Option<&[Vec<u8>]>) -> Result<Self, crate::http::Unusable> {
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(crate::http::tls(roots)?.with_no_client_auth())
             // One would lead what was signed for one address to another.
@@ -165,6 +175,7 @@ impl Http {
             .build()?;
         Ok(Self(Arc::new(Shared {
             client,
+            origins: addresses.iter().map(Url::origin).collect(),
             quiet_until: Mutex::default(),
             not_before: Mutex::default(),
             hearer: OnceLock::new(),
@@ -228,6 +239,9 @@ impl Http {
         let address = url;
         let url = Url::parse(url).ok().filter(|url| url.scheme() == "https");
         let url = url.ok_or_else(|| AcmeError::Address("an address without TLS".to_string()))?;
+        if !self.0.origins.contains(&url.origin()) {
+            return Err(AcmeError::OtherOrigin(printable(&url.origin().ascii_serialization())));
+        }
         let mut request = reqwest::Request::new(method, url);
         let is_signed = !body.is_empty();
         if is_signed {

@@ -306,7 +306,9 @@ fn failed(doing: &str, error: AcmeError) -> IssuerError {
         }
         AcmeError::Unprepared(why) => IssuerError::Unprepared(why),
         AcmeError::NotYet { wait } => IssuerError::Pending { message: error.to_string(), retry_after: wait },
-        AcmeError::Address(_) => IssuerError::Stopped(format!("could not {doing}: {error}")),
+        AcmeError::Address(_) | AcmeError::OtherOrigin(_) => {
+            IssuerError::Stopped(format!("could not {doing}: {error}"))
+        }
         error => IssuerError::Unanswered {
             doing: doing.to_string(),
             may_be_done: error.may_be_done(),
