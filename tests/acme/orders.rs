@@ -98,7 +98,6 @@ async fn what_a_ca_signs_that_is_not_what_was_asked_for_is_never_stored() {
         (Flaw::MissingName, "name"),
         (Flaw::ForeignChain, ""),
         (Flaw::Expired, ""),
-        (Flaw::Due, "due"),
         (Flaw::NotYetValid, ""),
     ] {
         let (server, home) = scripted(Script::default());
@@ -110,6 +109,20 @@ async fn what_a_ca_signs_that_is_not_what_was_asked_for_is_never_stored() {
         let checked = home.certd(&["check"]).await;
         assert!(checked.code != 0, "{flaw:?} {checked:?}");
     }
+}
+
+#[tokio::test]
+async fn a_short_certificate_is_stored_where_there_is_none_and_never_over_one_that_works() {
+    let (server, home) = scripted(Script::default());
+    server.fail(Kind::Finalize, Nth::Every, Fault::Flawed(Flaw::Due));
+    assert_eq!(home.certd(&["renew", "web"]).await.code, 0);
+    server.heal();
+    home.certd(&["renew", "--force", "web"]).await;
+    let works = home.leaf();
+    server.fail(Kind::Finalize, Nth::Every, Fault::Flawed(Flaw::Due));
+    let refused = home.certd(&["renew", "--force", "web"]).await;
+    assert!(refused.code == 2 && refused.out.contains("it would be due at once"), "{refused:?}");
+    assert_eq!(home.leaf().fingerprint, works.fingerprint);
 }
 
 /// What is wrong is told in one line that would not steer a terminal, and nothing of it is taken for a certificate.
