@@ -117,10 +117,10 @@ async fn a_short_certificate_is_stored_where_there_is_none_and_never_over_one_th
     server.fail(Kind::Finalize, Nth::Every, Fault::Flawed(Flaw::Due));
     assert_eq!(home.certd(&["renew", "web"]).await.code, 0);
     server.heal();
-    home.certd(&["renew", "--force", "web"]).await;
+    home.certd(&["renew", "--force", "--over-the-cap", "web"]).await;
     let works = home.leaf();
     server.fail(Kind::Finalize, Nth::Every, Fault::Flawed(Flaw::Due));
-    let refused = home.certd(&["renew", "--force", "web"]).await;
+    let refused = home.certd(&["renew", "--force", "--over-the-cap", "web"]).await;
     assert!(refused.code == 2 && refused.out.contains("it would be due at once"), "{refused:?}");
     assert_eq!(home.leaf().fingerprint, works.fingerprint);
 }
