@@ -8,7 +8,20 @@ use crate::case::{Before, ENDS_WITHIN, Issuer, Scene, Store, Way};
 use crate::support::vault::{Vault, server};
 use crate::{AT_ONCE, is_full};
 
-const CALLS: [&str; 8] = ["rename", "renameat2", "fsync", "fdatasync", "write", "pwrite64", "linkat", "unlink"];
+const CALLS: [&str; 12] = [
+    "rename",
+    "renameat",
+    "renameat2",
+    "fsync",
+    "fdatasync",
+    "write",
+    "pwrite64",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "mkdirat",
+    "symlinkat",
+];
 /// An error of `write` meets the runtime's own pipes, too, and nothing goes on without those.
 const KILLED_ONLY: &str = "write";
 const FAULTS: [&str; 3] = ["signal=SIGKILL", "error=EIO", "error=ENOSPC"];
