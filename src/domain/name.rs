@@ -1,5 +1,6 @@
 //! Names: those in a certificate, the patterns that an adopt rule allows, and certd's own.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -55,10 +56,24 @@ impl San {
 /// Labels of RFC 1034 with the underscore, and a wildcard as the whole leftmost one.
 pub fn is_dns_name(name: &str) -> bool {
     let labels = name.strip_prefix("*.").unwrap_or(name);
-    let fits = |label: &str| {
-        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    name.len() <= 253 && labels.split('.').all(fits)
+    name.len() <= 253 && labels.split('.').all(is_label)
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// What is left of a pattern without its `{n}`; `None` where braces hold anything else.
+fn without_segments(text: &str) -> Option<String> {
+    let mut parts = text.split('{');
+    let mut left = parts.next().filter(|part| !part.contains('}'))?.to_string();
+    for part in parts {
+        let (number, rest) = part.split_once('}')?;
+        let is_number = number.bytes().all(|b| b.is_ascii_digit()) && !number.starts_with('0');
+        number.parse::<u8>().ok().filter(|_| is_number && !rest.contains('}'))?;
+        left.push_str(rest);
+    }
+    Some(left)
 }
 
 fn dns_covers(name: &str, host: &str) -> bool {
@@ -85,7 +100,8 @@ impl Serialize for San {
 }
 
 /// Which names an adopt rule may ask a CA for: `www.example.org`, `*.example.org` (one label,
-/// or the wildcard itself), `**.example.org` (any depth), an IP address, or `*@example.org`.
+/// or the wildcard itself), `**.example.org` (any depth), an IP address, or `*@example.org`. `{n}` stands for the n-th
+/// folder or name below the first segment of the secret's path, where that is a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern(String);
 
@@ -94,9 +110,30 @@ impl NamePattern {
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim_end_matches('.').to_ascii_lowercase();
         let fixed = ["**.", "*.", "*@"].iter().find_map(|wild| text.strip_prefix(wild)).unwrap_or(&text);
-        let sane =
-            !fixed.is_empty() && !fixed.starts_with('.') && !fixed.contains(|c: char| c == '*' || c.is_whitespace());
+        let unbound = without_segments(fixed)?;
+        let sane = unbound.contains(|c: char| c != '.')
+            && !fixed.starts_with('.')
+            && !fixed.contains(|c: char| c == '*' || c.is_whitespace());
         sane.then_some(Self(text))
+    }
+
+    /// The numbers of the segments that it is bound to.
+    pub fn segments(&self) -> Vec<usize> {
+        self.0.split('{').skip(1).filter_map(|rest| rest.split('}').next()?.parse().ok()).collect()
+    }
+
+    /// The pattern for a secret with these segments; `None` where one is missing or no label.
+    pub fn bound_to(&self, segments: &[&str]) -> Option<Cow<'_, Self>> {
+        let numbers = self.segments();
+        if numbers.is_empty() {
+            return Some(Cow::Borrowed(self));
+        }
+        let mut text = self.0.clone();
+        for number in numbers {
+            let segment = segments.get(number - 1).filter(|segment| is_label(segment))?;
+            text = text.replace(&format!("{{{number}}}"), &segment.to_ascii_lowercase());
+        }
+        Some(Cow::Owned(Self(text)))
     }
 
     pub fn allows(&self, san: &San) -> bool {
@@ -233,8 +270,22 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_pattern_allows_what_its_segments_say_and_without_them_nothing() {
+        let bound = NamePattern::new("*.{2}.{1}.example.org").unwrap();
+        assert_eq!(bound.segments(), [2, 1]);
+        let at = |segments: &[&str]| bound.bound_to(segments).map(|pattern| pattern.to_string());
+        assert_eq!(at(&["tls", "Blue", "web"]), Some("*.blue.tls.example.org".to_string()));
+        assert_eq!([at(&["tls"]), at(&["tls", "a.b"]), at(&["tls", "*"]), at(&["tls", ""])], [const { None }; 4]);
+        assert!(!bound.allows(&San::Dns("a.{2}.{1}.example.org".into())));
+        let plain = NamePattern::new("*.example.org").unwrap();
+        assert_eq!((plain.segments(), plain.bound_to(&[]).as_deref()), (vec![], Some(&plain)));
+    }
+
+    #[test]
     fn refuses_a_pattern_without_a_fixed_part() {
-        for text in ["*", "**", "*.", "**.*", "", " ", "*.*.org", "a b"] {
+        let unbound =
+            ["{1}", "*.{1}", "{1}.{2}", "*.{0}.org", "{}.org", "{x}.org", "{01}.org", "{1.org", "1}.org", "{{1}}.org"];
+        for text in ["*", "**", "*.", "**.*", "", " ", "*.*.org", "a b"].into_iter().chain(unbound) {
             assert_eq!(NamePattern::new(text), None, "{text:?}");
         }
     }
