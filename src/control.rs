@@ -1,4 +1,4 @@
-//! The daemon's 0600 socket in the state directory: what `renew`, `revoke`, `pause`, `account` and `plan` ask of a certd
+//! The daemon's 0600 socket in the state directory: what `renew`, `revoke`, `adopt`, `pause`, `account` and `plan` ask of a certd
 //! that runs, because one process alone writes the journal. JSON over HTTP/1.1.
 
 use std::collections::BTreeMap;
@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::domain::homes::Lodging;
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView};
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::journal::event::{Entry, Event};
+use crate::journal::places::Placed;
 use crate::journal::{Journal, JournalError};
 use crate::revoke::Wanted;
 
@@ -101,6 +103,14 @@ pub struct PauseBody {
     pub until: Option<Timestamp>,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AdoptBody {
+    pub place: CertName,
+    /// What the person saw there; `None` releases the names of the place.
+    pub holds: Option<Lodging>,
+    pub by: String,
+}
+
 /// An issuer that asks for it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftAlone {
@@ -143,6 +153,7 @@ pub fn serve(
         .route("/journal/last", post(last))
         .route("/journal/acknowledge", post(acknowledge))
         .route("/pause", post(pause))
+        .route("/adopt", post(adopt))
         .route("/renew", post(renew))
         .route("/revoke", post(revoke))
         .route("/roll-over", post(roll_over))
@@ -202,11 +213,33 @@ fn failed(error: &dyn std::error::Error) -> (StatusCode, String) {
 
 async fn pause(State(shared): State<Shared>, Json(body): Json<PauseBody>) -> Result<(), (StatusCode, String)> {
     write_pause(&shared.journal, (shared.now)(), &body).map_err(|error| failed(&error))?;
-    // A turn now, so that the metrics show it and what waited for the end of a pause begins. Where the loop
-    // has enough to do already, it will turn without this.
+    turn_soon(&shared);
+    Ok(())
+}
+
+/// A turn now, so that the metrics show it and what waited begins. Where the loop has enough to do already, it will turn
+/// without this.
+fn turn_soon(shared: &Shared) {
     let nothing = RenewCommand { requested: BTreeMap::new(), answer: oneshot::channel().0 };
     let _ = shared.commands.try_send(Command::Renew(nothing));
+}
+
+async fn adopt(State(shared): State<Shared>, Json(body): Json<AdoptBody>) -> Result<(), (StatusCode, String)> {
+    write_adopted(&shared.journal, (shared.now)(), &body).map_err(|error| failed(&error))?;
+    turn_soon(&shared);
     Ok(())
+}
+
+/// Notes that a person agreed to a place, or released its names.
+pub fn write_adopted(journal: &Journal, now: Timestamp, body: &AdoptBody) -> Result<(), JournalError> {
+    let by = body.by.clone();
+    let event = match &body.holds {
+        Some(holds) => Event::Place(Placed::Agreed { holds: holds.clone(), by }),
+        None => Event::Place(Placed::Forgotten { by }),
+    };
+    let what = if body.holds.is_some() { "adopted by a person" } else { "its names were released by a person" };
+    tracing::info!(cert = %body.place, by = %body.by, "{what}");
+    journal.append(now, Some(&body.place), event)
 }
 
 /// The pause as an event, whoever writes it.
@@ -314,6 +347,10 @@ impl Client {
 
     pub async fn pause(&self, body: &PauseBody) -> Result<(), ControlError> {
         self.answer(self.http.post("http://certd/pause").json(body)).await.map(|_| ())
+    }
+
+    pub async fn adopt(&self, body: &AdoptBody) -> Result<(), ControlError> {
+        self.answer(self.http.post("http://certd/adopt").json(body)).await.map(|_| ())
     }
 
     pub async fn renew(&self, requested: BTreeMap<CertName, Demand>) -> Result<Vec<Answer>, ControlError> {

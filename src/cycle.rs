@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::domain::breaker;
 use crate::domain::clock;
 use crate::domain::drift::served_everywhere;
+use crate::domain::homes::Lodging;
 use crate::domain::inventory::{Observation, Sighting};
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView, Managed, Origin};
@@ -30,13 +31,17 @@ use crate::domain::time::Timestamp;
 use crate::issuer::Kept;
 use crate::journal::Journal;
 use crate::journal::event::Event;
+use crate::journal::places::Placed;
 use crate::renew::{Fault, Outcome};
 
 use advise::Advising;
-use assess::{Assessment, assess};
+use assess::{Assessment, News, assess};
 use execute::{Attempt, Execution};
 use observe::{Heard, Memory, Sweep, look, observe};
 use setup::Setup;
+
+/// So many places are about 200 KB of one event.
+const HOMES_IN_ONE: usize = 1_000;
 
 pub struct Cycle {
     pub setup: Arc<Setup>,
@@ -94,6 +99,9 @@ impl Cycle {
         let started = Instant::now();
         let planned = assess(&self.setup, (self.now)(), &sweep, &journal.view(), requested, &self.adopted);
         self.adopted = planned.managed.iter().filter(|managed| managed.origin == Origin::Adopted).cloned().collect();
+        if sweep.clock_doubt.is_none() {
+            self.note_homes(journal, &planned.news);
+        }
         phases.push(self.phase(Phase::Plan, started, true));
 
         let started = Instant::now();
@@ -136,9 +144,9 @@ impl Cycle {
             return;
         }
         let now = (self.now)();
-        let (managed, _) = assess::managed(&self.setup, now, sweep, &self.adopted);
-        let advising =
-            Advising { setup: &self.setup, journal, view: &journal.view(), inventory: &sweep.inventory, now };
+        let view = journal.view();
+        let managed = assess::managed(&self.setup, now, sweep, &view, &self.adopted).managed;
+        let advising = Advising { setup: &self.setup, journal, view: &view, inventory: &sweep.inventory, now };
         Box::pin(advising.run(&managed, &mut self.memory.troubles)).await;
     }
 
@@ -176,7 +184,7 @@ impl Cycle {
         // An ACME server tells nobody of it. A register that does knows better since when.
         journal.revoked.iter().for_each(|(fingerprint, at)| sweep.inventory.mark_revoked(*fingerprint, *at));
         registers::mark_revoked(&self.setup, &mut sweep.inventory, &mut memory.revoked, &mut memory.troubles).await;
-        let (managed, _) = assess::managed(&self.setup, now, sweep, &self.adopted);
+        let managed = assess::managed(&self.setup, now, sweep, journal, &self.adopted).managed;
         sweep.earlier = look_back::look_back(&self.setup, &managed, &sweep.inventory, memory).await;
         sweep.issued = registers::issued(&self.setup, &managed, sweep).await;
         sweep.on_disk = files::on_disk(&self.setup, &sweep.inventory).await;
@@ -256,6 +264,25 @@ impl Cycle {
             }
             if let Err(error) = journal.append((self.now)(), Some(&managed.name), Event::Served { fingerprint }) {
                 tracing::error!(cert = %managed.name, "{}", with_causes(&error));
+            }
+        }
+    }
+
+    /// Before anything is done about them. Without a note the next turn is a first look again.
+    fn note_homes(&self, journal: &Journal, news: &News) {
+        let homes = news.homes.iter().flat_map(|(rule, places)| {
+            let places: Vec<_> = places.iter().collect();
+            let some = |some: &[(&CertName, &Lodging)]| {
+                let places = some.iter().map(|(place, holds)| ((*place).clone(), (*holds).clone())).collect();
+                Event::Place(Placed::Homes { rule: rule.clone(), places })
+            };
+            places.chunks(HOMES_IN_ONE).map(some).collect::<Vec<_>>()
+        });
+        let looked = news.looked.iter().map(|rule| Event::Place(Placed::Looked { rule: rule.clone() }));
+        for event in homes.chain(looked) {
+            if let Err(error) = journal.append((self.now)(), None, event) {
+                tracing::error!("could not note what was adopted: {}", with_causes(&error));
+                return;
             }
         }
     }

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{self, Config};
+use crate::config::{self, AdoptMode, Config, folders};
 use crate::cycle::setup::Setup;
-use crate::domain::text::{message, with_causes};
+use crate::domain::homes;
+use crate::domain::text::{message, one_line, with_causes};
 use crate::domain::time::Timestamp;
 use crate::files::regular;
 use crate::issuer::Issuer;
@@ -29,6 +30,7 @@ pub async fn run(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
         setup.sources.len(),
         setup.issuers.len(),
     ))?;
+    super::print(&names(&config, &setup).await?)?;
     if !config.vaults.is_empty() {
         super::print("whether its Vaults grant what it needs: certd vault doctor\n")?;
     }
@@ -50,6 +52,33 @@ pub async fn run(path: &Path, now: fn() -> Timestamp) -> anyhow::Result<u8> {
         setup.close().await;
     }
     Ok(0)
+}
+
+/// Which rules let one folder claim the names of another, and which adopted places share names already.
+async fn names(config: &Config, setup: &Setup) -> anyhow::Result<String> {
+    let mut told = String::new();
+    for rule in config.adopt.iter().filter(|rule| rule.adopt == AdoptMode::Live && folders::mixes_folders(rule)) {
+        told.push_str(&format!(
+            "adopt rule {}: it covers several folders, and its names are not bound to them: whoever may write to one may \
+             store a certificate for a name of another; bind them, such as *.{{2}}.example.org, or set adopt = \"ask\"\n",
+            rule.label()
+        ));
+    }
+    let homes = match journal_view(config).await {
+        Ok(journal) => journal.homes,
+        Err(error) => {
+            eprintln!("certd: it is not known which places share names: {}", words::one_line(&error));
+            return Ok(told);
+        }
+    };
+    let declared = setup.declared.iter().map(|managed| (&managed.name, homes::name_texts(&managed.spec.names)));
+    let places = homes.iter().map(|(place, home)| (place, home.names.clone())).chain(declared);
+    for (places, names) in homes::shared(places) {
+        let places: Vec<&str> = places.iter().map(|place| place.0.as_str()).collect();
+        told.push_str(&one_line(&format!("{} is kept in several places: {}", names.join(", "), places.join(", "))));
+        told.push('\n');
+    }
+    Ok(told)
 }
 
 /// A credential of systemd is there only while the service runs, so this is no mistake.

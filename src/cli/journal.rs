@@ -10,6 +10,7 @@ use crate::domain::text::{message, one_line};
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use crate::journal::event::{Entry, Event};
+use crate::journal::places::Placed;
 use crate::report::json;
 
 use super::{ConfigFile, JournalAccess};
@@ -158,7 +159,19 @@ fn words(event: &Event) -> String {
             format!("asked {issuer} to revoke {serial} ({}){by_force}", reason.as_str())
         }
         Event::Revoked { issuer, serial, .. } => format!("{issuer} has revoked {serial}"),
+        Event::Place(placed) => of_places(placed),
         Event::SetAside { file, why } => format!("a damaged journal was set aside: {file} ({why})"),
         Event::Acknowledged => "acknowledged".to_string(),
+    }
+}
+
+fn of_places(placed: &Placed) -> String {
+    // The first line of a rule's identity is its name.
+    let name = |rule: &str| rule.lines().next().unwrap_or_default().to_string();
+    match placed {
+        Placed::Homes { rule, places } => format!("adopted places by the rule {}: {}", name(rule), places.len()),
+        Placed::Looked { rule } => format!("ended the first look of the rule {}", name(rule)),
+        Placed::Agreed { holds, by } => format!("adopted for {} by {by}", holds.names.join(", ")),
+        Placed::Forgotten { by } => format!("its names were released by {by}"),
     }
 }

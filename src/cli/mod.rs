@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod account;
+mod adopt;
 pub mod check;
 mod config_check;
 pub mod diff;
@@ -25,7 +26,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigErrors};
-use crate::control::{self, Client, Ended, LeftAlone, PauseBody};
+use crate::control::{self, AdoptBody, Client, Ended, LeftAlone, PauseBody};
 use crate::cycle::setup::Setup;
 use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
@@ -62,6 +63,10 @@ enum Command {
     Renew(renew::RenewArguments),
     /// Have the issuer revoke a certificate that nothing serves any more: exit 0 done, 1 refused, 2 failed
     Revoke(revoke::RevokeArguments),
+    /// Adopt a place that waits for a person, with the names it has now: exit 0 done, 1 refused
+    Adopt(adopt::AdoptArguments),
+    /// Release the names of a place that was adopted and is gone: exit 0 done, 1 refused
+    Forget(adopt::ForgetArguments),
     /// When a certificate is renewed, why, and from what that follows
     Explain(explain::ExplainArguments),
     /// Stop all acting, or that on one certificate, until a time
@@ -106,6 +111,8 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
         Command::Plan(arguments) => plan::run(arguments, now).await,
         Command::Renew(arguments) => renew::run(arguments, now).await,
         Command::Revoke(arguments) => revoke::run(arguments, now).await,
+        Command::Adopt(arguments) => adopt::adopt(arguments, now).await,
+        Command::Forget(arguments) => adopt::forget(arguments, now).await,
         Command::Account(arguments) => account::run(arguments, now).await,
         Command::Explain(arguments) => explain::run(arguments, now).await,
         Command::Pause(arguments) => pause::pause(arguments, now).await,
@@ -194,6 +201,14 @@ impl JournalAccess {
         match self {
             Self::Ours(journal) => control::write_pause(journal, now, body)?,
             Self::Daemon(client) => client.pause(body).await?,
+        }
+        Ok(())
+    }
+
+    async fn adopt(&self, now: Timestamp, body: &AdoptBody) -> anyhow::Result<()> {
+        match self {
+            Self::Ours(journal) => control::write_adopted(journal, now, body)?,
+            Self::Daemon(client) => client.adopt(body).await?,
         }
         Ok(())
     }

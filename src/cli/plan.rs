@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::config;
 use crate::cycle::Cycle;
-use crate::domain::plan::{Action, Decision};
+use crate::domain::homes;
+use crate::domain::name::CertName;
+use crate::domain::plan::{Action, Decision, Held, Managed};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::text::one_line;
 use crate::domain::time::Timestamp;
@@ -43,23 +45,35 @@ struct Plan<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_doubt: Option<&'a str>,
     decisions: Vec<&'a Decision>,
+    /// Places that have a name in common and were adopted together, were agreed to, or are declared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shared_names: Vec<SharedNames>,
 }
+
+#[derive(Serialize)]
+struct SharedNames {
+    names: Vec<String>,
+    places: Vec<CertName>,
+}
+
+/// More are counted.
+const MOST_SHARED: usize = 20;
 
 pub async fn run(arguments: PlanArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = super::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
     let journal = journal_view(&config).await?;
-    let snapshot = Cycle::new(setup.clone(), now).look(&journal, &|_| {}).await;
+    let (snapshot, managed) = Cycle::new(setup.clone(), now).look_with_managed(&journal, &|_| {}).await;
     note_waits(&config, &setup, &journal, now()).await;
     setup.close().await;
     match arguments.format {
-        PlanFormat::Text => super::print(&text(&snapshot))?,
-        PlanFormat::Json => super::print(&json::text(&plan(&snapshot)))?,
+        PlanFormat::Text => super::print(&text(&snapshot, &shared_names(&managed)))?,
+        PlanFormat::Json => super::print(&json::text(&plan(&snapshot, shared_names(&managed))))?,
     }
     Ok(0)
 }
 
-fn plan(snapshot: &Snapshot) -> Plan<'_> {
+fn plan(snapshot: &Snapshot, shared_names: Vec<SharedNames>) -> Plan<'_> {
     Plan {
         schema: 1,
         planned_at: snapshot.taken_at,
@@ -67,7 +81,16 @@ fn plan(snapshot: &Snapshot) -> Plan<'_> {
         paused_until: snapshot.paused_until,
         clock_doubt: snapshot.clock_doubt.as_deref(),
         decisions: decisions(snapshot),
+        shared_names,
     }
+}
+
+/// What is held for a name of another place shares none.
+fn shared_names(managed: &[Managed]) -> Vec<SharedNames> {
+    let is_held = |held: &Held| matches!(held, Held::ContestedName(_) | Held::OtherNames(_) | Held::NotAgreed);
+    let managed = managed.iter().filter(|managed| !managed.held.as_ref().is_some_and(is_held));
+    let shared = homes::shared(managed.map(|managed| (&managed.name, homes::name_texts(&managed.spec.names))));
+    shared.into_iter().map(|(places, names)| SharedNames { names, places }).collect()
 }
 
 /// What is to be done first, what is kept last.
@@ -83,7 +106,7 @@ fn decisions(snapshot: &Snapshot) -> Vec<&Decision> {
     decisions
 }
 
-fn text(snapshot: &Snapshot) -> String {
+fn text(snapshot: &Snapshot, shared: &[SharedNames]) -> String {
     let mut out = super::pause::banner(snapshot);
     let decisions = decisions(snapshot);
     for decision in &decisions {
@@ -93,6 +116,14 @@ fn text(snapshot: &Snapshot) -> String {
         if let Some(until) = managed.paused_until(snapshot.taken_at) {
             out.push_str(&format!("{} is paused until {until}\n", one_line(&managed.decision.certificate.0)));
         }
+    }
+    for SharedNames { names, places } in shared.iter().take(MOST_SHARED) {
+        let places: Vec<&str> = places.iter().map(|place| place.0.as_str()).collect();
+        out.push_str(&one_line(&format!("{} is kept in several places: {}", names.join(", "), places.join(", "))));
+        out.push('\n');
+    }
+    if shared.len() > MOST_SHARED {
+        out.push_str(&format!("and {} more sets of places share names\n", shared.len() - MOST_SHARED));
     }
     let renewals = decisions.iter().filter(|d| matches!(d.action, Action::Renew { .. })).count();
     out + &format!("{} managed, {renewals} to renew\n", decisions.len())

@@ -2,6 +2,7 @@
 
 use crate::config::{self, ConfigErrors};
 use crate::daemon::DaemonError;
+use crate::domain::homes;
 use crate::domain::plan::{Action, Deferral, Held};
 use crate::domain::text;
 
@@ -80,6 +81,9 @@ fn held(held: &Held) -> String {
             "several certificates are kept in one place: give each a place of its own".to_string()
         }
         Held::JournalGone(why) | Held::Unwritable(why) => why.clone(),
+        Held::ContestedName(_) | Held::OtherNames(_) | Held::NotAgreed => {
+            homes::problem(held).map(|problem| problem.message).unwrap_or_default()
+        }
         Held::NotObserved => "it was not looked at yet".to_string(),
     }
 }
@@ -101,9 +105,11 @@ mod tests {
             Held::TwoRules(vec![FORGED.into()]),
             Held::UnsupportedKey(FORGED.into()),
             Held::Unwritable(FORGED.into()),
+            Held::ContestedName(vec![FORGED.into()]),
+            Held::OtherNames(vec![FORGED.into()]),
         ] {
             let told = action(&Action::Hold { held });
-            assert!(told.starts_with("hold: ") && told.ends_with(ESCAPED), "{told}");
+            assert!(told.starts_with("hold: ") && told.contains(ESCAPED), "{told}");
         }
     }
 

@@ -34,8 +34,8 @@ use crate::vault::{LEASE_TERM, LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Setti
 
 use super::rules::ascii;
 use super::{
-    Adopt, Auth, Certificate, Config, ConfigError, ConfigErrors, Declared, FileStore, Found, Issuer, Roots, Source,
-    Spanned, Store, Vault,
+    Adopt, AdoptMode, Auth, Certificate, Config, ConfigError, ConfigErrors, Declared, FileStore, Found, FoundVaultKv,
+    Issuer, Roots, Source, Spanned, Store, Vault,
 };
 
 type Vaults = BTreeMap<VaultName, Arc<Client>>;
@@ -282,7 +282,9 @@ impl Builder<'_> {
             concurrency: vault_kv::CONCURRENCY,
             roots: roots.clone(),
         };
-        Some(AdoptedSource { rule: rule(table), source, vault, roots })
+        let address = &self.config.vaults.get(found.vault.get_ref())?.address;
+        let id = rule_id(&table.label(), found, address);
+        Some(AdoptedSource { rule: rule(table, id), source, vault, roots })
     }
 }
 
@@ -371,10 +373,13 @@ fn managed(table: &Certificate, location: Location, serves: Vec<Location>) -> Ma
     }
 }
 
-fn rule(table: &Adopt) -> Rule {
+fn rule(table: &Adopt, id: String) -> Rule {
     let patterns = table.names.get_ref().iter().filter_map(|pattern| NamePattern::new(&ascii(pattern.get_ref())));
     Rule {
         name: table.label(),
+        id,
+        asks: table.adopt == AdoptMode::Ask,
+        share_names: table.share_names,
         names: patterns.collect(),
         issuers: issuer_names(&table.issuer),
         lifetime: table.lifetime.as_ref().map(|lifetime| lifetime.get_ref().0),
@@ -382,6 +387,13 @@ fn rule(table: &Adopt) -> Rule {
         owner: table.owner.clone(),
         environment: text(&table.environment),
     }
+}
+
+/// A rule that looks elsewhere is another one. The first line is its name, for the journal.
+fn rule_id(label: &str, found: &FoundVaultKv, address: &[Spanned<String>]) -> String {
+    let texts = [&found.vault].into_iter().chain(address).chain(found.paths.get_ref());
+    let lines = texts.map(|text| text.get_ref().as_str());
+    [label].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
 }
 
 fn issuer_names(names: &[Spanned<String>]) -> Vec<IssuerName> {

@@ -395,6 +395,22 @@ pub struct Adopt {
     pub lifetime: Option<Spanned<Period>>,
     pub owner: Option<String>,
     pub environment: Environment,
+    /// Whether a person agrees to each place first.
+    #[serde(default)]
+    pub adopt: AdoptMode,
+    /// Whether a place that comes later may have the names of another.
+    #[serde(default)]
+    pub share_names: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdoptMode {
+    /// Every certificate that is valid, proves its key and has names of its own.
+    #[default]
+    Live,
+    /// What `certd adopt` names.
+    Ask,
 }
 
 impl Adopt {

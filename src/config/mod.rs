@@ -5,6 +5,7 @@ mod auth;
 pub mod build;
 mod error;
 mod file;
+pub mod folders;
 mod kept;
 mod load;
 mod references;
@@ -23,9 +24,9 @@ use crate::source::tls::Addresses;
 pub use auth::{Approle, Auth, Cert, Jwt, Kubernetes, Userpass};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{
-    Adopt, Certificate, Check, Environment, FileSource, FileStore, Found, FoundVaultKv, HostAddresses, Issuer, Level,
-    Listen, ListenTls, LocalCaIssuer, Log, LogFormat, Source, Store, TlsSource, Turn, Vault, VaultKvSource,
-    VaultKvStore, VaultPkiIssuer,
+    Adopt, AdoptMode, Certificate, Check, Environment, FileSource, FileStore, Found, FoundVaultKv, HostAddresses,
+    Issuer, Level, Listen, ListenTls, LocalCaIssuer, Log, LogFormat, Source, Store, TlsSource, Turn, Vault,
+    VaultKvSource, VaultKvStore, VaultPkiIssuer,
 };
 pub use load::{load, minimal};
 pub use rules::closest;

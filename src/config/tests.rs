@@ -422,6 +422,16 @@ fn a_rule_adopts_only_what_it_can_judge() {
             "5:44: no paths — list at least one, or remove the table",
         ],
     );
+    check_below(&rule("['*.{1}.a.b', '{2}.a.b']", "'system'", "['secret/*/web', 'secret/tls/**']"), &[]);
+    check_below(
+        &rule("['*.{2}.a.b', '{0}.a.b']", "'system'", "['secret/**', 'secret/tls/*']"),
+        &[
+            "2:10: {2} is no segment of every secret below \"secret/**\" — {1} is the first segment below the mount; use {1} to {1} here",
+            "2:23: a pattern that could match every name, or none: \"{0}.a.b\" — write one such as *.example.org",
+        ],
+    );
+    let other = rule("['*.a.b']", "'system'", "['secret/**']") + "adopt = 'never'\n";
+    check_below(&other, &["6:9: unknown variant `never`, expected `live` or `ask`"]);
     check_below(
         "[[adopt]]\nfound.vault_kv = { vault = 'main', paths = ['secret/**'] }\nissuer = 'local'\nnames = ['*.a.b']\n",
         &["1:1: missing field `roots`"],

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::folders;
 use super::references;
 use super::rules::{self, Fault};
 use super::{
@@ -248,7 +249,12 @@ impl Mistakes<'_> {
         found.paths.get_ref().iter().chain(&found.exclude).for_each(|path| self.judge(file, path, rules::vault_glob));
         self.vault(file, &found.vault, &rule.environment);
         self.not_empty(file, &rule.names, "names");
-        rule.names.get_ref().iter().for_each(|pattern| self.judge(file, pattern, name_pattern));
+        for pattern in rule.names.get_ref() {
+            self.judge(file, pattern, name_pattern);
+            if let Err(Fault { what, hint }) = folders::bound(pattern.get_ref(), rule) {
+                self.say(file, pattern.span(), what, hint);
+            }
+        }
         if *rule.roots.get_ref() == Roots::None {
             let hint = "write \"system\" or a list of PEM files: only what verifies to them is adopted";
             self.say(file, rule.roots.span(), "adopting without roots would let anything stored reach a CA", hint);

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::admit::{self, Admitted, Turn};
-use crate::domain::adopt::{self, Adoption};
+use crate::domain::adopt::{self, Adoption, Past, Rule};
 use crate::domain::check::{self, Problem, State};
 use crate::domain::drift::Drift;
+use crate::domain::homes::{self, Claim, Known, Lodging, Verdict};
 use crate::domain::inventory::{Location, Observation, Sighting};
 use crate::domain::name::CertName;
 use crate::domain::persist;
@@ -25,6 +26,23 @@ pub struct Assessment {
     /// The renewals, as indices of decisions, in the order in which they are carried out.
     pub order: Vec<usize>,
     pub entries: Vec<Entry>,
+    pub news: News,
+}
+
+/// What the journal is to note of homes, so that later places are judged by them.
+#[derive(Default)]
+pub struct News {
+    /// By `Rule::id`.
+    pub homes: BTreeMap<String, BTreeMap<CertName, Lodging>>,
+    /// Rules that have looked for the first time and seen every folder.
+    pub looked: Vec<String>,
+}
+
+/// What certd manages, and why not the rest that its rules cover.
+pub(super) struct Taken {
+    pub managed: Vec<Managed>,
+    pub refused: BTreeMap<Location, Problem>,
+    pub news: News,
 }
 
 pub fn assess(
@@ -35,7 +53,7 @@ pub fn assess(
     requested: &BTreeMap<CertName, Demand>,
     adopted_before: &[Managed],
 ) -> Assessment {
-    let (managed, refused) = managed(setup, now, sweep, adopted_before);
+    let Taken { managed, refused, news } = managed(setup, now, sweep, journal, adopted_before);
     let world = World {
         now,
         managed: &managed,
@@ -56,7 +74,7 @@ pub fn assess(
     };
     let Admitted { decisions, order } = admit::admit(&managed, decisions, &turn);
     let entries = entries(setup, now, sweep, journal, &managed, &decisions, refused);
-    Assessment { managed, decisions, order, entries }
+    Assessment { managed, decisions, order, entries, news }
 }
 
 /// What certd manages, and what a rule refused. Declared beats adopted; two rules on one place are held; what was adopted and is out of sight now stays
@@ -65,19 +83,20 @@ pub(super) fn managed(
     setup: &Setup,
     now: Timestamp,
     sweep: &Sweep,
+    journal: &JournalView,
     adopted_before: &[Managed],
-) -> (Vec<Managed>, BTreeMap<Location, Problem>) {
+) -> Taken {
     let declared: BTreeSet<&Location> = setup.declared.iter().map(|managed| &managed.location).collect();
-    let mut adopted: BTreeMap<Location, Managed> = BTreeMap::new();
+    let mut adopted: BTreeMap<Location, (Managed, &Rule)> = BTreeMap::new();
     let mut rules: BTreeMap<Location, Vec<String>> = BTreeMap::new();
     let mut refused = BTreeMap::new();
     for (source, locations) in setup.adopted.iter().zip(&sweep.adoptable) {
         for location in locations.iter().filter(|location| !declared.contains(location)) {
             rules.entry(location.clone()).or_default().push(source.rule.name.clone());
             let Some(observation) = sweep.inventory.at(location) else { continue };
-            match adopt::adopt(now, &source.rule, observation) {
+            match adopt::adopt(now, &source.rule, observation, past(journal, location)) {
                 Adoption::Adopted(managed) => {
-                    adopted.insert(location.clone(), *managed);
+                    adopted.insert(location.clone(), (*managed, &source.rule));
                 }
                 Adoption::Refused(problem) => {
                     refused.insert(location.clone(), problem);
@@ -86,12 +105,15 @@ pub(super) fn managed(
             }
         }
     }
+    let news = settle(setup, sweep, journal, &mut adopted);
     for (location, names) in rules.into_iter().filter(|(_, names)| names.len() > 1) {
-        if let Some(managed) = adopted.get_mut(&location) {
+        if let Some((managed, _)) = adopted.get_mut(&location) {
             managed.held = Some(Held::TwoRules(names));
         }
     }
     refused.retain(|location, _| !adopted.contains_key(location));
+    let mut adopted: BTreeMap<Location, Managed> =
+        adopted.into_iter().map(|(location, (managed, _))| (location, managed)).collect();
     for managed in adopted_before.iter().filter(|managed| !declared.contains(&managed.location)) {
         let seen = sweep.inventory.at(&managed.location).map(|seen| &seen.sighting);
         if matches!(seen, Some(Sighting::Unknown(_))) {
@@ -104,7 +126,54 @@ pub(super) fn managed(
         }
         managed
     });
-    (declared.chain(adopted.into_values()).collect(), refused)
+    Taken { managed: declared.chain(adopted.into_values()).collect(), refused, news }
+}
+
+fn past<'a>(journal: &'a JournalView, location: &Location) -> Past<'a> {
+    let name = CertName(location.to_string());
+    Past { record: journal.records.get(&name), home: journal.homes.get(&name) }
+}
+
+/// Holds the places whose names have another home, and tells what is new of the others.
+fn settle(
+    setup: &Setup,
+    sweep: &Sweep,
+    journal: &JournalView,
+    adopted: &mut BTreeMap<Location, (Managed, &Rule)>,
+) -> News {
+    let leaf = |managed: &Managed| sweep.inventory.at(&managed.location)?.sighting.leaf().map(|leaf| leaf.fingerprint);
+    let claims: Vec<Claim> = adopted
+        .values()
+        .filter_map(|(managed, rule)| {
+            let fingerprint = leaf(managed)?;
+            let holds = Lodging { names: homes::name_texts(&managed.spec.names), fingerprint };
+            let is_own = past(journal, &managed.location).is_own(fingerprint);
+            Some(Claim { place: &managed.name, rule, holds, is_own })
+        })
+        .collect();
+    let is_covered = |place: &CertName| setup.covers(place);
+    let (homes, looked, declared) = (&journal.homes, &journal.looked, &setup.declared);
+    let verdicts = homes::judge(&Known { homes, looked, declared, is_covered: &is_covered }, &claims);
+    let mut news = News::default();
+    let mut held = BTreeMap::new();
+    for (claim, verdict) in claims.into_iter().zip(verdicts) {
+        match verdict {
+            Verdict::Settled => {}
+            Verdict::Note => {
+                news.homes.entry(claim.rule.id.clone()).or_default().insert(claim.place.clone(), claim.holds);
+            }
+            Verdict::Held(why) => {
+                held.insert(claim.place.clone(), why);
+            }
+        }
+    }
+    for (managed, _) in adopted.values_mut() {
+        managed.held = held.remove(&managed.name).or(managed.held.take());
+    }
+    let rules = setup.adopted.iter().zip(&sweep.listed);
+    let first = rules.filter(|(source, listed)| **listed && !journal.looked.contains_key(&source.rule.id));
+    news.looked = first.map(|(source, _)| source.rule.id.clone()).collect();
+    news
 }
 
 fn entries(

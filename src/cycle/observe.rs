@@ -54,6 +54,8 @@ pub struct Sweep {
     pub inventory: Inventory,
     /// What each adopt rule found, by the rule's place in the setup.
     pub adoptable: Vec<Vec<Location>>,
+    /// Whether each adopt rule could list all of its folders.
+    pub listed: Vec<bool>,
     pub sources: Vec<SourceStatus>,
     /// Of secrets, where something asks for it.
     pub earlier: EarlierVersions,
@@ -82,6 +84,7 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Hea
     let mut sweep = Sweep {
         inventory: Inventory::default(),
         adoptable: Vec::new(),
+        listed: Vec::new(),
         sources: Vec::new(),
         earlier: BTreeMap::new(),
         issued: BTreeMap::new(),
@@ -94,6 +97,7 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Hea
     }
     for (adopted, observed) in setup.adopted.iter().zip(rules) {
         sweep.adoptable.push(observed.observations.iter().map(|seen| seen.location.clone()).collect());
+        sweep.listed.push(observed.failures.is_empty());
         memory.take(&mut sweep, now, adopted.source.name.clone(), observed);
     }
     // Last, because what certd acts on must be what its store said.

@@ -106,6 +106,20 @@ impl Setup {
         Some(place.store(adopted.roots.clone()))
     }
 
+    /// Whether a rule looks where the certificate of this name is kept, or it is declared.
+    pub fn covers(&self, name: &CertName) -> bool {
+        let is_covered = |adopted: &AdoptedSource| {
+            let place = name.0.strip_prefix(&format!("vault:{}:", adopted.vault.name));
+            // A path may hold a `#` itself.
+            let paths = place.into_iter().flat_map(|place| {
+                let parts = place.match_indices('#').map(|(at, _)| &place[..at]);
+                parts.chain([place])
+            });
+            paths.into_iter().any(|path| adopted.source.covers(path))
+        };
+        self.places.contains_key(name) || self.adopted.iter().any(is_covered)
+    }
+
     /// What a declared certificate must verify to: the roots of any of its issuers, since any may have
     /// signed it. One that does not know its own without asking leaves it unjudged.
     fn roots(&self, managed: &Managed) -> Arc<Roots> {

@@ -3,24 +3,29 @@
 
 use std::time::Duration;
 
-use super::cert::Trust;
+use super::cert::{Fingerprint, Trust};
 use super::check::{Problem, ProblemKind};
+use super::clock;
+use super::homes::Home;
 use super::inventory::{Found, Location, Observation, Part, Sighting};
 use super::key::KeySpec;
 use super::name::{CertName, IssuerName, NamePattern, San};
-use super::plan::{Held, Managed, Origin};
+use super::plan::{Held, Managed, Origin, Record};
 use super::policy::RenewalPolicy;
 use super::renewal::Spec;
 use super::time::Timestamp;
-
-/// Expired for longer than this is nobody's wish.
-const ABANDONED_AFTER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// An `[[adopt]]` table. Which locations it covers is said by the source that found them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// For messages: the rule's own name or its paths.
     pub name: String,
+    /// What it looks at: another name, Vault or path makes another rule, with a first look of its own.
+    pub id: String,
+    /// `adopt = "ask"`: every place waits for a person.
+    pub asks: bool,
+    /// A place may have the names of another.
+    pub share_names: bool,
     pub names: Vec<NamePattern>,
     pub issuers: Vec<IssuerName>,
     pub lifetime: Option<Duration>,
@@ -39,12 +44,39 @@ pub enum Adoption {
     Nothing,
 }
 
-pub fn adopt(now: Timestamp, rule: &Rule, observation: &Observation) -> Adoption {
+/// What the journal knows of a place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Past<'a> {
+    pub record: Option<&'a Record>,
+    pub home: Option<&'a Home>,
+}
+
+impl Past<'_> {
+    /// certd itself stored this very certificate there.
+    pub fn is_own(&self, certificate: Fingerprint) -> bool {
+        self.record.is_some_and(|record| record.has_stored(certificate))
+    }
+
+    /// A person agreed to this very certificate there.
+    fn is_agreed(&self, certificate: Fingerprint) -> bool {
+        let agreed = self.home.and_then(|home| home.agreed.as_ref());
+        agreed.is_some_and(|agreed| agreed.fingerprint == certificate)
+    }
+
+    /// It was adopted there while it was valid, or a renewal of it was begun then.
+    fn was_adopted(&self, certificate: Fingerprint) -> bool {
+        let is_begun = |record: &Record| record.in_flight.is_some() && record.replaces == Some(certificate);
+        self.home.is_some_and(|home| home.fingerprint == certificate) || self.record.is_some_and(is_begun)
+    }
+}
+
+/// Judges one place by itself. Whether its names have another home is judged by `homes`.
+pub fn adopt(now: Timestamp, rule: &Rule, observation: &Observation, past: Past) -> Adoption {
     let found = match &observation.sighting {
         Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) | Sighting::Unknown(_) => return Adoption::Nothing,
         Sighting::Found(found) => found,
     };
-    match foreign(rule, &observation.location, found).or_else(|| abandoned(now, found)) {
+    match foreign(rule, &observation.location, found).or_else(|| abandoned(now, found, past)) {
         Some(problem) => Adoption::Refused(problem),
         None => Adoption::Adopted(Box::new(managed(rule, observation, found))),
     }
@@ -59,7 +91,7 @@ fn foreign(rule: &Rule, location: &Location, found: &Found) -> Option<Problem> {
         "it is a CA certificate".to_string()
     } else if leaf.names.is_empty() {
         "it holds no name".to_string()
-    } else if let Some(name) = leaf.names.iter().find(|name| !rule.names.iter().any(|p| p.allows(name))) {
+    } else if let Some(name) = leaf.names.iter().find(|name| !allows(rule, location, name)) {
         format!("{} allows no such name: {name}", rule.name)
     } else if let Trust::Unverified(why) = &found.trust {
         format!("it does not verify to the roots of {}: {why}", rule.name)
@@ -75,17 +107,36 @@ fn foreign(rule: &Rule, location: &Location, found: &Found) -> Option<Problem> {
     Some(Problem::warning(ProblemKind::Foreign, super::text::printable(&why)))
 }
 
-fn abandoned(now: Timestamp, found: &Found) -> Option<Problem> {
-    let end = found.leaf().not_after;
-    (now > end.plus(ABANDONED_AFTER)).then(|| {
-        Problem::warning(
-            ProblemKind::Abandoned,
-            format!(
-                "expired for over {} days, since {end}: delete it, or declare it",
-                ABANDONED_AFTER.as_secs() / 86_400
-            ),
-        )
-    })
+/// Patterns may be bound to the folders that the secret is in.
+fn allows(rule: &Rule, location: &Location, name: &San) -> bool {
+    let path = match location {
+        Location::Secret { path, .. } => path.as_str(),
+        Location::Endpoint { .. } | Location::Pki { .. } | Location::File { .. } | Location::Listing { .. } => "",
+    };
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    rule.names.iter().filter_map(|pattern| pattern.bound_to(&segments)).any(|pattern| pattern.allows(name))
+}
+
+/// A revoked or expired certificate may have been put there by anybody who ever had it, so it is no claim to a new one.
+/// A certificate that expired in the place where it was adopted is renewed: an outage of the CA may last longer than it.
+fn abandoned(now: Timestamp, found: &Found, past: Past) -> Option<Problem> {
+    let leaf = found.leaf();
+    if past.is_own(leaf.fingerprint) || past.is_agreed(leaf.fingerprint) {
+        return None;
+    }
+    let why = match found.revoked_at {
+        Some(at) => format!("revoked on {at}"),
+        None if clock::is_ahead(leaf.not_before, now) => format!("not valid before {}", leaf.not_before),
+        None if now > leaf.not_after && !past.was_adopted(leaf.fingerprint) => format!("expired on {}", leaf.not_after),
+        None => return None,
+    };
+    Some(Problem::warning(
+        ProblemKind::Abandoned,
+        format!(
+            "{why}, and certd did not store it here, so it is not renewed: delete it, store a valid certificate, \
+             declare it, or run `certd adopt` for it"
+        ),
+    ))
 }
 
 /// The same names, the same kind of key, in place.
@@ -119,29 +170,21 @@ fn managed(rule: &Rule, observation: &Observation, found: &Found) -> Managed {
 mod tests {
     use super::*;
     use crate::domain::cert::{Certificate, KeyDigest, KeyType};
-    use crate::domain::sample::{DAY, NOW, SECOND, chain, found, leaf, obstacle, sans, secret, seen, seen_found};
+    use crate::domain::sample::{DAY, NOW, chain, found, leaf, obstacle, rule, sans, secret, seen, seen_found};
 
-    fn rule() -> Rule {
-        Rule {
-            name: "prod".into(),
-            names: ["*.example.org", "10.0.0.1"].iter().map(|text| NamePattern::new(text).unwrap()).collect(),
-            issuers: vec!["internal".into(), "fallback".into()],
-            lifetime: Some(20 * DAY),
-            renewal: RenewalPolicy::default(),
-            owner: Some("team".into()),
-            environment: Some("prod".into()),
-        }
+    fn judged(found: Found) -> Adoption {
+        adopt(NOW, &rule(), &seen_found(secret("web"), found), Past::default())
     }
 
     fn adopted(found: Found) -> Managed {
-        match adopt(NOW, &rule(), &seen_found(secret("web"), found)) {
+        match judged(found) {
             Adoption::Adopted(managed) => *managed,
             other => panic!("not adopted: {other:?}"),
         }
     }
 
     fn refused(found: Found) -> Problem {
-        match adopt(NOW, &rule(), &seen_found(secret("web"), found)) {
+        match judged(found) {
             Adoption::Refused(problem) => problem,
             other => panic!("not refused: {other:?}"),
         }
@@ -209,7 +252,7 @@ mod tests {
     fn a_deleted_secret_is_never_recreated_and_an_unseen_one_is_left_alone() {
         let unknown = Sighting::Unknown(obstacle());
         for sighting in [Sighting::Absent, unknown] {
-            assert_eq!(adopt(NOW, &rule(), &seen(secret("web"), sighting)), Adoption::Nothing);
+            assert_eq!(adopt(NOW, &rule(), &seen(secret("web"), sighting), Past::default()), Adoption::Nothing);
         }
     }
 
@@ -248,24 +291,113 @@ mod tests {
         assert_eq!(other, "the private key beside it belongs to another certificate");
     }
 
+    /// What becomes of a certificate there: `None` where it is adopted, else why not.
+    fn refusal(found: &Found, past: Past) -> Option<(ProblemKind, String)> {
+        match adopt(NOW, &rule(), &seen_found(secret("web"), found.clone()), past) {
+            Adoption::Adopted(_) => None,
+            Adoption::Refused(problem) => {
+                Some((problem.problem, problem.message.split(',').next().unwrap_or_default().to_string()))
+            }
+            Adoption::Nothing => panic!("nothing was seen"),
+        }
+    }
+
+    fn abandoned(why: &str) -> Option<(ProblemKind, String)> {
+        Some((ProblemKind::Abandoned, why.to_string()))
+    }
+
+    fn valid(from: i64, to: i64) -> Found {
+        let (not_before, not_after) = (Timestamp(NOW.0 + from), Timestamp(NOW.0 + to));
+        found(Certificate { not_before, not_after, ..leaf(&["a.example.org"]) })
+    }
+
     #[test]
-    fn expired_for_thirty_days_is_adopted_and_a_second_more_is_abandoned() {
-        let ended = |ago| {
-            let not_after = NOW.minus(ago);
-            found(Certificate { not_before: not_after.minus(90 * DAY), not_after, ..leaf(&["a.example.org"]) })
+    fn only_what_is_valid_now_is_adopted_to_the_second() {
+        let nobodys = |found: Found| refusal(&found, Past::default());
+        assert_eq!(nobodys(valid(-100, 0)), None);
+        assert_eq!(nobodys(valid(-100, -1)), abandoned("expired on 2027-01-15T07:59:59Z"));
+        assert_eq!(nobodys(valid(300, 900)), None, "clocks differ");
+        assert_eq!(nobodys(valid(301, 900)), abandoned("not valid before 2027-01-15T08:05:01Z"));
+        let revoked = Found { revoked_at: Some(NOW), ..valid(-100, 100) };
+        assert_eq!(nobodys(revoked), abandoned("revoked on 2027-01-15T08:00:00Z"));
+    }
+
+    #[test]
+    fn what_certd_stored_there_is_renewed_whatever_became_of_it_and_a_copy_elsewhere_is_not() {
+        let (expired, revoked) = (valid(-100, -1), Found { revoked_at: Some(NOW), ..valid(-100, -1) });
+        let own = Fingerprint([0; 32]);
+        let stored = |fingerprints: &[Fingerprint]| {
+            let mut record = Record::default();
+            fingerprints.iter().for_each(|fingerprint| record.note_closed(NOW, *fingerprint, NOW));
+            record
         };
-        assert_eq!(adopted(ended(30 * DAY - SECOND)).held, None);
-        assert_eq!(adopted(ended(30 * DAY)).held, None);
-        let problem = refused(ended(30 * DAY + SECOND));
-        assert_eq!(problem.problem, ProblemKind::Abandoned);
-        assert!(problem.message.contains("since 2026-12-16T07:59:59Z"), "{}", problem.message);
+        let other = Fingerprint([7; 32]);
+        for (record, is_adopted) in [
+            (stored(&[own]), true),
+            (stored(&[own, other]), true),
+            (stored(&[other]), false),
+            (Record { wrote: Some(own), ..Record::default() }, true),
+            (Record { in_flight: Some(super::super::plan::Reason::Due), ..Record::default() }, false),
+        ] {
+            let past = Past { record: Some(&record), home: None };
+            for found in [&expired, &revoked, &valid(301, 900)] {
+                assert_eq!(refusal(found, past).is_none(), is_adopted, "{record:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_expired_where_it_was_adopted_is_renewed_and_what_was_revoked_there_waits_for_a_person() {
+        let (expired, revoked) = (valid(-100, -1), Found { revoked_at: Some(NOW), ..valid(-100, 100) });
+        let fingerprint = Fingerprint([0; 32]);
+        let names = vec!["a.example.org".to_string()];
+        let home = Home { names, since: NOW, fingerprint, rule: "r".into(), agreed: None };
+        let refusals = |home: &Home| {
+            let past = Past { record: None, home: Some(home) };
+            [&expired, &revoked].map(|found| refusal(found, past).is_some())
+        };
+        assert_eq!(refusals(&home), [false, true]);
+        assert_eq!(refusals(&Home { fingerprint: Fingerprint([7; 32]), ..home.clone() }), [true, true]);
+        let agreed = |fingerprint| {
+            let agreed = Some(super::super::homes::Agreed { by: "root".into(), fingerprint });
+            Home { agreed, fingerprint, ..home.clone() }
+        };
+        assert_eq!(refusals(&agreed(fingerprint)), [false, false]);
+        assert_eq!(refusals(&agreed(Fingerprint([7; 32]))), [true, true]);
+
+        let begun = Record {
+            in_flight: Some(super::super::plan::Reason::Due),
+            replaces: Some(fingerprint),
+            ..Record::default()
+        };
+        let past = Past { record: Some(&begun), home: None };
+        assert_eq!([&expired, &revoked].map(|found| refusal(found, past).is_some()), [false, true]);
+    }
+
+    #[test]
+    fn a_pattern_may_be_bound_to_the_folder_that_the_secret_is_in() {
+        let rule = Rule { names: vec![NamePattern::new("*.{2}.example.org").unwrap()], ..rule() };
+        let at = |path: &str, name: &str| {
+            matches!(
+                adopt(NOW, &rule, &seen_found(secret(path), found(leaf(&[name]))), Past::default()),
+                Adoption::Adopted(_)
+            )
+        };
+        assert!(at("secret/tls/blue/web", "web.blue.example.org"));
+        assert!(at("secret/tls/Blue/deep/web", "web.blue.example.org"));
+        assert!(!at("secret/tls/blue/web", "web.red.example.org"));
+        assert!(!at("secret/tls/blue/web", "blue.example.org"));
+        for folder in ["*", "**", "a.b", "", "x y"] {
+            assert!(!at(&format!("secret/tls/{folder}/web"), &format!("web.{folder}.example.org")), "{folder:?}");
+        }
+        assert!(!at("secret/tls", "web.tls.example.org"), "it has no such folder");
     }
 
     #[test]
     fn one_of_several_certificates_in_a_place_is_foreign_because_a_store_keeps_one() {
         let part = Location::with_part(&secret("web"), Some(Part::nth(2)));
         let seen = seen_found(part, found(leaf(&["a.example.org"])));
-        let Adoption::Refused(problem) = adopt(NOW, &rule(), &seen) else { panic!("not refused") };
+        let Adoption::Refused(problem) = adopt(NOW, &rule(), &seen, Past::default()) else { panic!("not refused") };
         assert_eq!(problem.problem, ProblemKind::Foreign);
         assert!(problem.message.starts_with("several certificates are kept in one place"), "{}", problem.message);
     }
@@ -274,7 +406,7 @@ mod tests {
     fn one_in_an_object_of_its_own_is_adopted_by_the_name_of_that_object() {
         let part = secret("all").with_part(Some("web".into()));
         let seen = seen_found(part.clone(), found(leaf(&["a.example.org"])));
-        let Adoption::Adopted(managed) = adopt(NOW, &rule(), &seen) else { panic!("not adopted") };
+        let Adoption::Adopted(managed) = adopt(NOW, &rule(), &seen, Past::default()) else { panic!("not adopted") };
         assert_eq!((managed.name, managed.location, managed.held), ("vault:main:all#web".into(), part, None));
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::cert::{Certificate, KeyType, KeyUsage, Trust};
 use super::crl;
+use super::homes;
 use super::inventory::{Deletion, Found, Location, OWN, Observation, PkiObject, Sighting};
 use super::plan::{Action, Deferral, Record};
 use super::policy::{Threshold, Thresholds};
@@ -39,8 +40,14 @@ pub enum ProblemKind {
     DeletionAhead,
     /// Found where a rule adopts, but not the rule's to renew; or served, but unknown to Vault.
     Foreign,
-    /// Expired for so long that nobody can want it renewed.
+    /// Expired, revoked or not valid yet, and not stored there by certd: no claim to a new one.
     Abandoned,
+    /// A name of it belongs to another place.
+    ContestedName,
+    /// Its place was adopted for other names.
+    OtherNames,
+    /// It waits for `certd adopt`.
+    NotAgreed,
     /// What serves it presents something else than the store holds.
     NotDeployed,
     /// Some of what serves it presents it, and some does not.
@@ -68,7 +75,7 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::Missing,
         Self::Expired,
         Self::NotYetValid,
@@ -84,6 +91,9 @@ impl ProblemKind {
         Self::DeletionAhead,
         Self::Foreign,
         Self::Abandoned,
+        Self::ContestedName,
+        Self::OtherNames,
+        Self::NotAgreed,
         Self::NotDeployed,
         Self::PartlyDeployed,
         Self::OlderVersion,
@@ -115,6 +125,9 @@ impl ProblemKind {
             Self::DeletionAhead => "deletion_ahead",
             Self::Foreign => "foreign",
             Self::Abandoned => "abandoned",
+            Self::ContestedName => "contested_name",
+            Self::OtherNames => "other_names",
+            Self::NotAgreed => "not_agreed",
             Self::NotDeployed => "not_deployed",
             Self::PartlyDeployed => "partly_deployed",
             Self::OlderVersion => "older_version",
@@ -328,7 +341,11 @@ pub fn renewal(action: &Action, record: &Record) -> Vec<Problem> {
 }
 
 fn stopped(action: &Action) -> Option<Problem> {
-    let Action::Defer { until, reason, .. } = action else { return None };
+    let (until, reason) = match action {
+        Action::Hold { held } => return homes::problem(held),
+        Action::Defer { until, reason, .. } => (until, reason),
+        Action::Keep { .. } | Action::Renew { .. } => return None,
+    };
     match reason {
         Deferral::Contested => {
             let why = format!("others keep replacing what certd stores there: find out who; certd waits until {until}");

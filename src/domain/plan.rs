@@ -196,6 +196,12 @@ pub enum Held {
     SeveralCertificates,
     /// Writing there would lose something or open the key to others, as a look or the last attempt found.
     Unwritable(String),
+    /// These places had a name of it first.
+    ContestedName(Vec<CertName>),
+    /// Somebody stored a certificate here for other names than these, for which the place was adopted.
+    OtherNames(Vec<String>),
+    /// The rule has `adopt = "ask"`, and no person has agreed yet.
+    NotAgreed,
     /// It was declared or adopted, but has not been looked at yet.
     NotObserved,
 }

@@ -9,6 +9,7 @@ use super::advice::Advice;
 use super::breaker::IssuerRecord;
 use super::cap;
 use super::cert::{Certificate, Fingerprint};
+use super::homes::Homes;
 use super::name::{CertName, IssuerName};
 use super::plan::Reason;
 use super::time::Timestamp;
@@ -39,6 +40,9 @@ pub struct Record {
     /// When that ends.
     #[serde(default)]
     pub wrote_until: Option<Timestamp>,
+    /// All that it stored lately, the oldest first.
+    #[serde(default)]
+    pub stored: Vec<Fingerprint>,
     /// When certd stored a certificate within the last seven days, and at least the last five times, the oldest first.
     #[serde(default)]
     pub closed: Vec<Timestamp>,
@@ -64,18 +68,24 @@ pub struct Record {
 
 /// So many renewals may be undone by others within this time before certd waits.
 const MOST_UNDONE: usize = 5;
+
+/// A rollback may bring any of them back; a year of six-day certificates.
+const MOST_STORED: usize = 64;
+
 const UNDONE_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Record {
     /// Nothing is in flight and nothing has failed any more.
     pub fn settle(&mut self) {
-        let Self { last_success, paused_until, wrote, wrote_until, closed, unused, tried, served, advice, .. } =
-            std::mem::take(self);
+        let Self {
+            last_success, paused_until, wrote, wrote_until, stored, closed, unused, tried, served, advice, ..
+        } = std::mem::take(self);
         *self = Self {
             last_success,
             paused_until,
             wrote,
             wrote_until,
+            stored,
             closed,
             unused,
             tried,
@@ -94,6 +104,12 @@ impl Record {
     /// What was issued last is stored and was read back.
     pub fn note_closed(&mut self, at: Timestamp, fingerprint: Fingerprint, not_after: Timestamp) {
         self.unused.pop();
+        // A journal of before this list knows the last one alone.
+        let before = self.wrote.filter(|before| self.stored.is_empty() && *before != fingerprint);
+        self.stored.retain(|stored| *stored != fingerprint);
+        self.stored.extend(before.into_iter().chain([fingerprint]));
+        let surplus = self.stored.len().saturating_sub(MOST_STORED);
+        self.stored.drain(..surplus);
         (self.wrote, self.wrote_until) = (Some(fingerprint), Some(not_after));
         self.closed.push(at);
         self.forget_past(at);
@@ -110,6 +126,11 @@ impl Record {
     /// Returns for how long what certd last stored was valid then.
     pub fn wrote_for(&self) -> Option<Duration> {
         Some(self.closed.last()?.until(self.wrote_until?))
+    }
+
+    /// Whether certd stored this certificate in this place.
+    pub fn has_stored(&self, certificate: Fingerprint) -> bool {
+        self.wrote == Some(certificate) || self.stored.contains(&certificate)
     }
 
     /// A renewal that is wanted although nothing else says so: a CA has signed, or a person forced it
@@ -161,6 +182,12 @@ pub struct JournalView {
     /// What certd had revoked, and since when.
     #[serde(default)]
     pub revoked: BTreeMap<Fingerprint, Timestamp>,
+    /// The places that rules adopted, or a person.
+    #[serde(default)]
+    pub homes: Homes,
+    /// When the first look of each rule was over, by `Rule::id`.
+    #[serde(default)]
+    pub looked: BTreeMap<String, Timestamp>,
     /// What was lost with a damaged journal, until somebody acknowledges it.
     #[serde(default)]
     pub set_aside: Option<String>,
@@ -198,6 +225,7 @@ mod tests {
             paused_until: Some(NOW),
             wrote: Some(Fingerprint([1; 32])),
             wrote_until: Some(NOW),
+            stored: vec![Fingerprint([1; 32])],
             closed: vec![NOW],
             unused: vec![NOW],
             tried: Some(NOW),
@@ -275,6 +303,20 @@ mod tests {
         assert!(!asked(&[("a", 1), ("b", 1)]), "one round of two issuers");
         assert!(asked(&[("a", 1), ("b", 2)]));
         assert!(asked(&[("a", 3)]));
+    }
+
+    #[test]
+    fn what_was_stored_lately_is_known_and_what_a_journal_of_before_knew_is_kept() {
+        let print = |nth: u8| Fingerprint([nth; 32]);
+        let mut record = Record { wrote: Some(print(200)), ..Record::default() };
+        assert!(record.has_stored(print(200)) && !record.has_stored(print(1)));
+        for nth in [1, 2, 1] {
+            record.note_closed(NOW, print(nth), NOW);
+        }
+        assert_eq!(record.stored, [print(200), print(2), print(1)]);
+        (3..100).for_each(|nth| record.note_closed(NOW, print(nth), NOW));
+        assert_eq!(record.stored, (36..100).map(print).collect::<Vec<_>>());
+        assert!(!record.has_stored(print(35)) && record.has_stored(print(36)));
     }
 
     #[test]

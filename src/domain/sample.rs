@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::adopt::Rule;
 use super::cert::{Certificate, Chain, Fingerprint, KeyDigest, KeyType, KeyUsage, SignatureAlgorithm, Trust};
 use super::crl::Crl;
 use super::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, PkiObject, Sighting};
 use super::key::{KeySpec, PrivateKey};
-use super::name::San;
+use super::name::{NamePattern, San};
 use super::plan::{Managed, Origin};
 use super::policy::RenewalPolicy;
 use super::renewal::Spec;
@@ -140,6 +141,22 @@ pub fn managed(name: &str) -> Managed {
         owner: None,
         environment: None,
         held: None,
+    }
+}
+
+/// For any name below example.org and one address.
+pub fn rule() -> Rule {
+    Rule {
+        name: "prod".into(),
+        id: "prod".into(),
+        asks: false,
+        share_names: false,
+        names: ["*.example.org", "10.0.0.1"].iter().map(|text| NamePattern::new(text).expect("a pattern")).collect(),
+        issuers: vec!["internal".into(), "fallback".into()],
+        lifetime: Some(20 * DAY),
+        renewal: RenewalPolicy::default(),
+        owner: Some("team".into()),
+        environment: Some("prod".into()),
     }
 }
 

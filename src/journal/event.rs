@@ -16,6 +16,9 @@ use crate::domain::revocation::RevocationReason;
 use crate::domain::time::Timestamp;
 use crate::domain::waits::Waits;
 
+use super::base64_ders;
+use super::places::{Placed, Places};
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub at: Timestamp,
@@ -137,6 +140,8 @@ pub enum Event {
         #[serde(default)]
         fingerprint: Option<Fingerprint>,
     },
+    /// About the places that rules and people adopt.
+    Place(Placed),
     /// The journal of before was damaged, and all that it held is forgotten.
     SetAside {
         file: String,
@@ -171,6 +176,7 @@ impl Event {
             | Self::Resumed
             | Self::Revoking { .. }
             | Self::Revoked { .. }
+            | Self::Place(_)
             | Self::SetAside { .. }
             | Self::Acknowledged => false,
         }
@@ -295,6 +301,8 @@ pub struct State {
     /// By a person, and since when.
     #[serde(default)]
     revoked: BTreeMap<Fingerprint, Timestamp>,
+    #[serde(default)]
+    places: Places,
     last_noted: Option<Timestamp>,
     set_aside: Option<String>,
 }
@@ -305,6 +313,7 @@ impl State {
         if let Event::Revoked { fingerprint: Some(fingerprint), .. } = &entry.event {
             self.revoked.entry(*fingerprint).or_insert(entry.at);
         }
+        let Some(entry) = self.places.fold(entry) else { return };
         match (entry.certificate, entry.event) {
             (Some(name), event) => self.fold_certificate(name, entry.at, event),
             (None, Event::Paused { until }) => self.paused_until = Some(until),
@@ -343,6 +352,8 @@ impl State {
             // On record for people.
             Event::Accepted { .. } | Event::SetAside { .. } | Event::Acknowledged | Event::LeftAlone { .. } => {}
             Event::Revoking { .. } | Event::Revoked { .. } | Event::OverTheCap { .. } => {}
+            // Folded before.
+            Event::Place(_) => {}
             Event::IssuerFailed { issuer, retry_after } => {
                 self.issuers.entry(issuer).or_default().fail(at, retry_after.map(Duration::from_secs));
             }
@@ -464,28 +475,14 @@ impl State {
             issuers,
             ordered,
             revoked: self.revoked.clone(),
+            homes: self.places.homes.clone(),
+            looked: self.places.looked.clone(),
             // No events.
             waits: Waits::default(),
             last_noted: self.last_noted,
             set_aside: self.set_aside.clone(),
             gone: None,
         }
-    }
-}
-
-/// As an array of base64 texts.
-mod base64_ders {
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD as BASE64;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(ders: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(ders.iter().map(|der| BASE64.encode(der)))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        texts.iter().map(|text| BASE64.decode(text)).collect::<Result<_, _>>().map_err(serde::de::Error::custom)
     }
 }
 

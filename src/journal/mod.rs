@@ -1,10 +1,12 @@
 //! What was intended and attempted; survives kill -9. Append-only events in one crash-safe file;
 //! everything else is a fold over them. One process writes it, and keys never enter it.
 
+mod base64_ders;
 pub mod claims;
 mod damage;
 pub mod event;
 pub mod pending;
+pub mod places;
 mod table;
 
 use std::fs::{File, OpenOptions, TryLockError};

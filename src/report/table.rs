@@ -173,6 +173,8 @@ fn pause(now: Timestamp, managed: &ManagedEntry) -> Option<String> {
 fn on_hold(held: &Held) -> Option<String> {
     match held {
         Held::Obstacle(_) => None,
+        // Problems of their own.
+        Held::ContestedName(_) | Held::OtherNames(_) | Held::NotAgreed => None,
         Held::ClockDoubtful(why) => Some(message(why)),
         Held::ActIsOff => Some("act = false".to_string()),
         Held::Paused { until } => Some(format!("paused until {until}")),

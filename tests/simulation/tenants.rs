@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certd::domain::admit::{self, Admitted, Turn};
-use certd::domain::adopt::{self, Adoption, Rule};
+use certd::domain::adopt::{self, Adoption, Past, Rule};
 use certd::domain::cap;
 use certd::domain::cert::{Certificate, Chain, Fingerprint, KeyDigest, KeyType, KeyUsage, SignatureAlgorithm, Trust};
+use certd::domain::homes::{Home, name_texts};
 use certd::domain::inventory::{Found, Inventory, Location, Observation, Sighting};
 use certd::domain::name::{NamePattern, San};
 use certd::domain::plan::{Action, Decision, JournalView, Managed, Reason, World, plan};
@@ -94,6 +95,9 @@ impl Tenants {
     pub fn new(seed: u64, choice: Choice) -> Self {
         let rule = Rule {
             name: "tenants".into(),
+            id: "tenants".into(),
+            asks: false,
+            share_names: false,
             names: vec![NamePattern::new("*.example.org").unwrap()],
             issuers: vec!["ca".into()],
             lifetime: None,
@@ -254,7 +258,16 @@ impl Tenants {
     }
 
     fn adopted(&self, seen: &Observation) -> Option<Managed> {
-        match adopt::adopt(self.now, &self.rule, seen) {
+        let leaf = seen.sighting.leaf()?;
+        // The worst case: whatever has ended there had been adopted while it was valid.
+        let home = Home {
+            names: name_texts(&leaf.names),
+            since: BEGIN,
+            fingerprint: leaf.fingerprint,
+            rule: self.rule.id.clone(),
+            agreed: None,
+        };
+        match adopt::adopt(self.now, &self.rule, seen, Past { record: None, home: Some(&home) }) {
             Adoption::Adopted(managed) => Some(*managed),
             Adoption::Refused(_) | Adoption::Nothing => None,
         }

@@ -19,10 +19,10 @@ async fn leaf(home: &Home, path: &str) -> Certificate {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_under_a_path_is_found_renewed_written_back_and_its_metrics_change() {
+async fn a_due_certificate_under_a_path_is_found_renewed_written_back_and_its_metrics_change() {
     let home = Home::new(ADOPT).await;
     let names = ["web.example.org", "www.example.org"].map(String::from).to_vec();
-    home.put("tls/prod/web", Leaf { names: names.clone(), ..Leaf::expired("") }).await;
+    home.put("tls/prod/web", Leaf { names: names.clone(), ..Leaf::due("") }).await;
     let mut fields = home.fields("tls/prod/web").await;
     let odd = r#"{"x":1.0e3,"list":[1,null,"\u00fc"],"big":12345678901234567890}"#;
     fields.insert("odd".into(), RawValue::from_string(odd.into()).unwrap());
@@ -38,7 +38,7 @@ async fn an_expired_certificate_under_a_path_is_found_renewed_written_back_and_i
     let not_after = "certd_certificate_not_after_timestamp_seconds";
     assert_eq!(daemon.metric(not_after, "location").await, [(name.clone(), before.1.not_after.0 as f64)]);
     assert_eq!(daemon.metric("certd_certificate_state", "state").await, [("held".into(), 1.0)]);
-    assert_eq!(daemon.metric("certd_certificate_problem", "problem").await, [("expired".into(), 1.0)]);
+    assert_eq!(daemon.metric("certd_certificate_problem", "problem").await, [("expiring".into(), 1.0)]);
     assert_eq!(daemon.metric("certd_renewal_attempts_total", "result").await, []);
 
     assert_eq!(home.certd(&["resume"]).await.code, 0);
@@ -85,6 +85,7 @@ async fn what_is_foreign_or_abandoned_is_reported_and_no_ca_hears_of_it() {
     admin.put(kv, "tls/no-key", no_key).await;
     home.put("tls/ca", Leaf { is_ca: true, ..Leaf::due("web.example.org") }).await;
     home.put("tls/abandoned", Leaf::abandoned("web.example.org")).await;
+    home.put("tls/expired", Leaf::expired("web.example.org")).await;
     home.put("tls/ours", Leaf::fresh("web.example.org")).await;
 
     let daemon = home.run().await;
@@ -93,7 +94,9 @@ async fn what_is_foreign_or_abandoned_is_reported_and_no_ca_hears_of_it() {
     for path in ["tls/name", "tls/root", "tls/other-key", "tls/no-key", "tls/ca"] {
         assert!(problems(path).split(' ').any(|word| word == "foreign"), "{path}: {}", problems(path));
     }
-    assert_eq!(problems("tls/abandoned"), "critical expired abandoned");
+    for path in ["tls/abandoned", "tls/expired"] {
+        assert_eq!(problems(path), "critical expired abandoned");
+    }
     assert_eq!(home.plan().await, rows(&[("tls/ours", "keep")]));
     assert_eq!(home.signed().await, 0);
     let asked = daemon.metric("certd_vault_requests_total", "operation").await;
@@ -203,7 +206,7 @@ async fn two_rules_on_one_secret_are_held_and_a_declared_certificate_beats_them(
 #[tokio::test]
 async fn a_secret_with_several_certificates_is_held_and_keeps_no_other_from_being_renewed() {
     let home = Home::new(ADOPT).await;
-    let (one, two) = (home.old.secret(Leaf::expired("one.example.org")), home.old.secret(Leaf::due("two.example.org")));
+    let (one, two) = (home.old.secret(Leaf::due("one.example.org")), home.old.secret(Leaf::due("two.example.org")));
     let both = |field: &str| format!("{}{}", one[field].as_str().unwrap(), two[field].as_str().unwrap());
     let secret = json!({ "certificate": both("certificate"), "private_key": both("private_key") });
     home.house.admin.put(&home.house.kv, "tls/both", secret).await;
@@ -221,7 +224,7 @@ async fn each_rule_judges_by_its_own_roots() {
     let home = Home::new(&format!("{others}{}", ADOPT.replace("KV/tls/**", "KV/tls/*"))).await;
     std::fs::write(home.path("other.pem"), OldCa::new().pem).unwrap();
     home.give_token(&home.house.admin.root_token);
-    home.put("tls/web", Leaf::expired("web.example.org")).await;
+    home.put("tls/web", Leaf::due("web.example.org")).await;
     let daemon = home.run().await;
     assert_eq!(home.version("tls/web").await, 2);
     assert_eq!(daemon.metric("certd_certificate_problem", "problem").await, []);

@@ -7,7 +7,7 @@ use crate::leaves::Leaf;
 async fn with_act_off_nothing_is_written_and_everybody_is_told() {
     let config = format!("act = false\n{ADOPT}{}", declared("web"));
     let home = Home::new(&config).await;
-    home.put("tls/old", Leaf::expired("old.example.org")).await;
+    home.put("tls/old", Leaf::due("old.example.org")).await;
     let daemon = home.run().await;
     assert_eq!(home.plan().await, rows(&[("tls/old", "hold act_is_off"), ("web", "hold act_is_off")]));
     let banner = "act = false: nothing will be renewed\n";
@@ -27,7 +27,7 @@ async fn with_act_off_nothing_is_written_and_everybody_is_told() {
 #[tokio::test]
 async fn a_pause_stops_all_acting_until_it_is_resumed() {
     let home = Home::new(&format!("{ADOPT}{}", declared("web"))).await;
-    home.put("tls/old", Leaf::expired("old.example.org")).await;
+    home.put("tls/old", Leaf::due("old.example.org")).await;
     assert_eq!(home.certd(&["pause", "--until", "2h"]).await.code, 0);
     let daemon = home.run().await;
     assert_eq!(home.plan().await, rows(&[("tls/old", "hold paused"), ("web", "hold paused")]));
