@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::control::Ended;
 use crate::cycle::Cycle;
 use crate::cycle::setup::Setup;
-use crate::domain::cert::Certificate;
+use crate::domain::cert::{Certificate, Fingerprint};
+use crate::domain::homes::name_texts;
 use crate::domain::inventory::{Location, Sighting};
 use crate::domain::name::{CertName, IssuerName};
-use crate::domain::plan::Managed;
+use crate::domain::plan::{Action, JournalView, Managed, Origin};
 use crate::domain::revocation::{InTheWay, RevocationReason, in_the_way};
 use crate::domain::snapshot::{Entry, Snapshot};
 use crate::domain::text::{printable, with_causes};
@@ -82,8 +83,9 @@ pub async fn revoke(
     wanted: &Wanted,
     now: fn() -> Timestamp,
 ) -> Result<String, RevokeError> {
-    let (snapshot, managed) = Cycle::new(setup.clone(), now).look_with_managed(&journal.view(), &|_| {}).await;
-    let target = target(&snapshot, &managed, &wanted.what)?;
+    let view = journal.view();
+    let (snapshot, managed) = Cycle::new(setup.clone(), now).look_with_managed(&view, &|_| {}).await;
+    let target = target(&view, &snapshot, &managed, &wanted.what)?;
     let (name, issuer, registered) = issuer_of(&setup, journal, &target).await?;
     if let Some(at) = registered.revoked_at {
         return Ok(format!("{} was revoked by {name} on {at} already", target.serial));
@@ -112,28 +114,44 @@ pub async fn revoke(
     {
         tracing::error!("{}", with_causes(&error));
     }
-    let untold = (reason != wanted.reason).then_some(wanted.reason);
-    Ok(upshot(&serial, &name, at.unwrap_or_else(now), untold, certificate))
+    let kept = match reason == wanted.reason {
+        true => String::new(),
+        false => format!("; it took no reason, so that {} is in certd's journal alone", wanted.reason.as_str()),
+    };
+    let next = match &target.managed {
+        Some(managed) => replaced(&setup, &journal.view(), managed, fingerprint, now).await,
+        None => String::new(),
+    };
+    Ok(format!("{serial} was revoked by {name} on {}{kept}{next}", at.unwrap_or_else(now)))
 }
 
-fn upshot(
-    serial: &str,
-    name: &IssuerName,
-    at: Timestamp,
-    untold: Option<RevocationReason>,
-    certificate: Option<&CertName>,
+/// Looks again and says what certd will do where the revoked certificate is kept.
+async fn replaced(
+    setup: &Arc<Setup>,
+    view: &JournalView,
+    kept: &Managed,
+    revoked: Fingerprint,
+    now: fn() -> Timestamp,
 ) -> String {
-    let kept = match untold {
-        None => String::new(),
-        Some(reason) => format!("; it took no reason, so that {} is in certd's journal alone", reason.as_str()),
+    let (snapshot, _) = Cycle::new(setup.clone(), now).look_with_managed(view, &|_| {}).await;
+    let Some(entry) = snapshot.entries.iter().find(|entry| entry.observation.location == kept.location) else {
+        return format!("; nothing is seen any more where {} was kept", printable(&kept.name.0));
     };
-    let next = match certificate {
-        Some(certificate) => {
-            format!("; certd replaces it where {} is kept, in its next turn", printable(&certificate.0))
+    let is_there = entry.observation.sighting.leaf().is_some_and(|leaf| leaf.fingerprint == revoked);
+    let next = match entry.managed.as_ref().map(|managed| &managed.decision.action) {
+        _ if !is_there => return String::new(),
+        Some(Action::Renew { .. }) => "certd replaces it where NAME is kept, in its next turn".to_string(),
+        Some(Action::Defer { until, .. }) => format!("certd replaces it where NAME is kept, but not before {until}"),
+        Some(Action::Hold { .. } | Action::Keep { .. }) => {
+            "certd does not replace it where NAME is kept: `certd explain NAME` says why".to_string()
         }
-        None => String::new(),
+        None => {
+            "certd does not replace it at NAME, since it did not store it there: run `certd adopt NAME` to have it \
+                 replaced, or delete it"
+                .to_string()
+        }
     };
-    format!("{serial} was revoked by {name} on {at}{kept}{next}")
+    format!("; {}", next.replace("NAME", &printable(&kept.name.0)))
 }
 
 fn still_served(served: &[InTheWay]) -> String {
@@ -148,13 +166,13 @@ fn still_served(served: &[InTheWay]) -> String {
 }
 
 /// By name or place, else by serial number.
-fn target(snapshot: &Snapshot, managed: &[Managed], what: &str) -> Result<Target, RevokeError> {
+fn target(journal: &JournalView, snapshot: &Snapshot, managed: &[Managed], what: &str) -> Result<Target, RevokeError> {
     let named = |entry: &&Entry| {
         let location = &entry.observation.location;
         location.to_string() == what || managed_at(managed, location).is_some_and(|managed| managed.name.0 == what)
     };
     if let Some(entry) = snapshot.entries.iter().find(named) {
-        return of_entry(managed, entry);
+        return of_entry(journal, managed, entry);
     }
     let Some(serial) = serial(what) else {
         let list = "`certd plan` and `certd check --config FILE` list what it sees";
@@ -174,17 +192,45 @@ fn managed_at<'a>(managed: &'a [Managed], location: &Location) -> Option<&'a Man
     managed.iter().find(|managed| managed.location == *location)
 }
 
-fn of_entry(managed: &[Managed], entry: &Entry) -> Result<Target, RevokeError> {
+fn of_entry(journal: &JournalView, managed: &[Managed], entry: &Entry) -> Result<Target, RevokeError> {
     let location = &entry.observation.location;
     match &entry.observation.sighting {
-        Sighting::Found(found) => Ok(Target {
-            serial: found.leaf().serial.clone(),
-            leaf: Some(found.leaf().clone()),
-            managed: managed_at(managed, location).cloned(),
-        }),
+        Sighting::Found(found) => {
+            let (leaf, managed) = (found.leaf(), managed_at(managed, location));
+            if !is_ours(journal, location, leaf, managed) {
+                return Err(refused(format!(
+                    "certd did not store the certificate at {location}, so it may be a copy of another service's; if it \
+                     is the one that you mean, name its serial number: {}",
+                    leaf.serial
+                )));
+            }
+            Ok(Target { serial: leaf.serial.clone(), leaf: Some(leaf.clone()), managed: managed.cloned() })
+        }
         Sighting::Unknown(obstacle) => Err(refused(format!("{location} could not be seen: {}", obstacle.message))),
         Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) => {
             Err(refused(format!("there is no certificate at {location}: name its serial number")))
+        }
+    }
+}
+
+/// Whether a place speaks for the certificate in it: whoever may write there may have stored a copy of anybody's.
+fn is_ours(journal: &JournalView, location: &Location, leaf: &Certificate, managed: Option<&Managed>) -> bool {
+    let stored_at = |managed: &Managed| {
+        journal.records.get(&managed.name).is_some_and(|record| record.has_stored(leaf.fingerprint))
+    };
+    match (location, managed) {
+        (Location::Pki { .. }, _) => true,
+        (_, Some(managed)) => {
+            let is_declared =
+                managed.origin == Origin::Declared && name_texts(&managed.spec.names) == name_texts(&leaf.names);
+            is_declared || stored_at(managed)
+        }
+        (Location::Secret { .. }, None) => {
+            let record = journal.records.get(&CertName(location.to_string()));
+            record.is_some_and(|record| record.has_stored(leaf.fingerprint))
+        }
+        (Location::Endpoint { .. } | Location::File { .. } | Location::Listing { .. }, None) => {
+            journal.records.values().any(|record| record.has_stored(leaf.fingerprint))
         }
     }
 }

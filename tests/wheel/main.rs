@@ -21,6 +21,7 @@ mod faults;
 mod instances;
 mod outage;
 mod policy;
+mod provenance;
 mod revoke;
 mod secrets;
 mod stopped;
