@@ -71,7 +71,7 @@ fn not_stored(
     now: Timestamp,
 ) -> Option<(Timestamp, Deferral)> {
     let wait = WAITS[(unused.len() + stored).min(WAITS.len() - 1)].min(interval / 2);
-    let until = unused.last()?.plus(wait);
+    let until = unused.last().filter(|_| unused.len() > 1)?.plus(wait);
     (now < until).then_some((until, Deferral::NotStored { issued: unused.len() }))
 }
 
@@ -221,8 +221,9 @@ mod tests {
         let spec = spec(&[NAME]);
         let hours = |unused| waits(unused, 0, &spec);
         assert_eq!([0, 1, 2, 3, 4, 5, 9].map(hours), [None, None, Some(6), Some(24), Some(48), Some(96), Some(96)]);
-        assert_eq!(waits(1, 1, &spec), Some(6), "what was stored makes the wait longer");
-        assert_eq!(waits(1, 4, &spec), Some(96));
+        assert_eq!(waits(1, 1, &spec), None, "once may be mended at once");
+        assert_eq!(waits(2, 1, &spec), Some(24), "what was stored makes the wait longer");
+        assert_eq!(waits(2, 3, &spec), Some(96));
         assert_eq!(waits(0, 4, &spec), None);
         let short = Spec { lifetime: Some(Duration::from_secs(8 * HOURS)), ..spec };
         assert_eq!(waits(9, 0, &short), Some(2), "half an interval");
