@@ -22,6 +22,7 @@ use crate::issuer::Issuer;
 use crate::journal::Journal;
 use crate::journal::event::{Ask, Event, InFlight, Issued, Stage};
 use crate::pki;
+use crate::pki::roots::Roots;
 use crate::staging::{Staged, Staging, StagingError, Standing};
 use crate::store::{Note, Store};
 
@@ -349,7 +350,10 @@ impl Running<'_> {
             }
         };
         // By the store's roots too: else it would be found untrusted, or foreign, as soon as it is there.
-        let trust = match (roots.judge(&issued.ders), self.store.roots().judge(&issued.ders)) {
+        let judged = |roots: &Roots| {
+            roots.judge(&issued.ders).unwrap_or_else(|too_costly| Trust::Unverified(too_costly.to_string()))
+        };
+        let trust = match (judged(&roots), judged(self.store.roots())) {
             (Trust::Unverified(why), _) | (_, Trust::Unverified(why)) => Trust::Unverified(why),
             (Trust::Verified, _) | (_, Trust::Verified) => Trust::Verified,
             (Trust::NotJudged, Trust::NotJudged) => Trust::NotJudged,

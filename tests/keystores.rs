@@ -14,6 +14,7 @@ use certd::domain::policy::RenewalPolicy;
 use certd::domain::renewal::{CertifiedKey, Request, Signed, Spec};
 use certd::domain::time::Timestamp;
 use certd::pki::bundle::Bundle;
+use certd::pki::keystore::effort::Effort;
 use certd::pki::keystore::{Keystore, Kind, Password, Passwords};
 use certd::pki::{key, pem};
 use proptest::prelude::*;
@@ -148,7 +149,8 @@ fn password(text: &str) -> Password {
 }
 
 fn open(bytes: &[u8], store: &str) -> Result<Keystore, String> {
-    Keystore::open(bytes, &Passwords { store: password(store), key: None }).map_err(|why| why.to_string())
+    Keystore::open(bytes, &Passwords { store: password(store), key: None }, &mut Effort::default())
+        .map_err(|why| why.to_string())
 }
 
 #[track_caller]
@@ -238,8 +240,8 @@ fn a_key_may_have_a_password_of_its_own_in_a_jks() {
     let was = desk.java(&old, "JKS", "another-one");
     assert_eq!(open(&was, CHANGEIT).unwrap_err(), "the password of its key is another one");
     let both = Passwords { store: password(CHANGEIT), key: Some(password("another-one")) };
-    let now = Keystore::open(&was, &both).unwrap().renewed(&new).unwrap();
-    holds(&Keystore::open(&now, &both).unwrap(), &new);
+    let now = Keystore::open(&was, &both, &mut Effort::default()).unwrap().renewed(&new).unwrap();
+    holds(&Keystore::open(&now, &both, &mut Effort::default()).unwrap(), &new);
     let file = desk.file("now.jks", now);
     let with = ["-keystore", &file, "-storepass", CHANGEIT, "-keypass", "another-one", "-alias", "web"];
     keytool(&[&["-certreq"], &with[..]].concat());

@@ -330,10 +330,12 @@ pub enum ObstacleKind {
     Io,
     /// Over the size that certd reads.
     TooLarge,
+    /// To judge it takes more work than one place may cost.
+    TooCostly,
 }
 
 impl ObstacleKind {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Dns,
         Self::Unreachable,
         Self::Timeout,
@@ -349,6 +351,7 @@ impl ObstacleKind {
         Self::NotUnderstood,
         Self::Io,
         Self::TooLarge,
+        Self::TooCostly,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -368,6 +371,7 @@ impl ObstacleKind {
             Self::NotUnderstood => "not_understood",
             Self::Io => "io",
             Self::TooLarge => "too_large",
+            Self::TooCostly => "too_costly",
         }
     }
 }

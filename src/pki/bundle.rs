@@ -1,5 +1,6 @@
 //! What a file or a field holds: certificates and keys in any order, made into chains.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -125,10 +126,14 @@ impl Bundle {
     }
 
     fn parsed(&self) -> Result<Vec<Parsed<'_>>, NotUnderstood> {
+        if self.certificates.len() > MOST_CERTIFICATES {
+            return Err(NotUnderstood::TooManyCertificates { most: MOST_CERTIFICATES });
+        }
         let mut all: Vec<Parsed> = Vec::with_capacity(self.certificates.len());
+        let mut known = HashSet::with_capacity(self.certificates.len());
         for der in &self.certificates {
             let certificate = interned::certificate(der)?;
-            if !all.iter().any(|known| known.certificate.fingerprint == certificate.fingerprint) {
+            if known.insert(certificate.fingerprint) {
                 all.push(Parsed { certificate, der });
             }
         }
@@ -140,9 +145,10 @@ impl Bundle {
         if let Some(leaf) = (0..all.len()).find(|i| certified(&all[*i].certificate)) {
             return vec![leaf];
         }
+        let family = Family::of(all);
         let signed_none = |i: &usize| {
             let parent = &all[*i].certificate;
-            !all.iter().enumerate().any(|(j, child)| j != *i && child.certificate.names_as_issuer(parent))
+            !family.children_of(parent).iter().any(|j| j != i && all[*j].certificate.names_as_issuer(parent))
         };
         let tips: Vec<usize> = (0..all.len()).filter(signed_none).collect();
         let leaves: Vec<usize> = tips.iter().copied().filter(|i| !all[*i].certificate.is_ca).collect();
@@ -156,11 +162,15 @@ impl Bundle {
 
     fn kept(&self, all: &[Parsed], leaf: usize, alone: bool) -> Kept {
         let mut order = vec![leaf];
-        while let Some(parent) = parent(all, &order) {
+        let mut is_in = vec![false; all.len()];
+        is_in[leaf] = true;
+        let family = Family::of(all);
+        while let Some(parent) = family.parent(all, &order, &is_in) {
+            is_in[parent] = true;
             order.push(parent);
         }
         if alone {
-            order.extend((0..all.len()).filter(|i| !order.contains(i)).collect::<Vec<_>>());
+            order.extend((0..all.len()).filter(|i| !is_in[*i]));
         }
         let certificate = |i: &usize| all[*i].certificate.clone();
         let public = all[leaf].certificate.public_key;
@@ -185,11 +195,37 @@ struct Parsed<'a> {
     der: &'a [u8],
 }
 
-/// The certificate that signed the last one in `order`, unless it is there already.
-fn parent(all: &[Parsed], order: &[usize]) -> Option<usize> {
-    let child = &all[*order.last()?].certificate;
-    (0..all.len()).find(|i| !order.contains(i) && child.names_as_issuer(&all[*i].certificate))
+/// Who has which name, so that no certificate is compared with all others.
+struct Family<'a> {
+    by_subject: HashMap<&'a str, Vec<usize>>,
+    by_issuer: HashMap<&'a str, Vec<usize>>,
 }
+
+impl<'a> Family<'a> {
+    fn of(all: &'a [Parsed]) -> Self {
+        let mut family = Self { by_subject: HashMap::new(), by_issuer: HashMap::new() };
+        for (i, parsed) in all.iter().enumerate() {
+            family.by_subject.entry(&parsed.certificate.subject).or_default().push(i);
+            family.by_issuer.entry(&parsed.certificate.issuer).or_default().push(i);
+        }
+        family
+    }
+
+    /// Those that name it as their issuer, key identifiers aside.
+    fn children_of(&self, parent: &Certificate) -> &[usize] {
+        self.by_issuer.get(parent.subject.as_str()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The certificate that signed the last one in `order`, unless it is there already.
+    fn parent(&self, all: &[Parsed], order: &[usize], is_in: &[bool]) -> Option<usize> {
+        let child = &all[*order.last()?].certificate;
+        let named = self.by_subject.get(child.issuer.as_str())?;
+        named.iter().copied().find(|i| !is_in[*i] && child.names_as_issuer(&all[*i].certificate))
+    }
+}
+
+/// In one place. The roots of an operating system are about 150.
+pub const MOST_CERTIFICATES: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -197,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    struct Family {
+    struct Generations {
         root: CertifiedIssuer<'static, KeyPair>,
         intermediate: CertifiedIssuer<'static, KeyPair>,
         leaf: rcgen::Certificate,
@@ -214,13 +250,13 @@ mod tests {
         params
     }
 
-    fn family() -> Family {
+    fn family() -> Generations {
         let root = CertifiedIssuer::self_signed(named("root", true), KeyPair::generate().unwrap()).unwrap();
         let intermediate =
             CertifiedIssuer::signed_by(named("intermediate", true), KeyPair::generate().unwrap(), &root).unwrap();
         let leaf_key = KeyPair::generate().unwrap();
         let leaf = named("leaf", false).signed_by(&leaf_key, &intermediate).unwrap();
-        Family { root, intermediate, leaf, leaf_key }
+        Generations { root, intermediate, leaf, leaf_key }
     }
 
     fn names(kept: &Kept) -> Vec<&str> {

@@ -15,6 +15,7 @@ pub mod pem;
 pub mod read;
 pub mod roots;
 mod stated;
+mod verdicts;
 
 pub use not_understood::{FieldName, NotUnderstood};
 

@@ -30,6 +30,10 @@ pub enum NotUnderstood {
     TooLarge(usize),
     #[error("its iteration counts are 0, or over {0} together, which certd refuses as an attack")]
     Iterations(u32),
+    #[error("its password is too costly to check now: others have used up what keystores may cost in a minute")]
+    TooCostlyNow,
+    #[error("it holds more than {most} certificates: split it")]
+    TooManyCertificates { most: usize },
     #[error(
         "its {what} is {algorithm}, which certd does not read: make it anew, for example by `openssl pkcs12 -export`"
     )]
@@ -78,6 +82,15 @@ impl NotUnderstood {
     /// Takes no text but that of the program itself.
     pub fn new(why: &'static str) -> Self {
         Self::Said(why)
+    }
+
+    /// Whether it could be read for more work than one place may cost.
+    pub fn is_of_cost(&self) -> bool {
+        match self {
+            Self::Iterations(_) | Self::TooCostlyNow | Self::TooManyCertificates { .. } => true,
+            Self::InField(_, why) => why.is_of_cost(),
+            _ => false,
+        }
     }
 
     /// The same, told of a field.

@@ -1,6 +1,6 @@
 //! Whether a chain leads to a root that the operator trusts, by rustls-webpki.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,11 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert};
 
 use crate::domain::cert::{Certificate, Trust};
+use crate::domain::inventory::{Location, Obstacle, ObstacleKind, Sighting};
+use crate::domain::time::Timestamp;
 use crate::files::regular;
 
-use super::{bundle::Bundle, read};
+use super::{bundle::Bundle, interned, verdicts};
 
 /// In bytes. The bundle of an operating system has a tenth of it.
 const LARGEST_BUNDLE: u64 = 2 * 1024 * 1024;
@@ -23,6 +25,8 @@ pub struct Roots {
     /// A root is trusted as it is, even when it is kept as a leaf.
     roots: HashSet<[u8; 32]>,
     judges: bool,
+    /// Of all roots together.
+    digest: [u8; 32],
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +44,7 @@ pub enum RootsError {
 impl Roots {
     /// Judges nothing.
     pub fn none() -> Self {
-        Self { anchors: Vec::new(), roots: HashSet::new(), judges: false }
+        Self { anchors: Vec::new(), roots: HashSet::new(), judges: false, digest: [0; 32] }
     }
 
     /// Those that the operating system keeps.
@@ -60,9 +64,11 @@ impl Roots {
 
     /// What verifies to one of them verifies to all together; they judge only if each of them does.
     pub fn together(all: &[Arc<Self>]) -> Self {
+        let roots: HashSet<_> = all.iter().flat_map(|one| one.roots.iter().copied()).collect();
         Self {
             anchors: all.iter().flat_map(|one| one.anchors.iter().cloned()).collect(),
-            roots: all.iter().flat_map(|one| one.roots.iter().copied()).collect(),
+            digest: digest(&roots),
+            roots,
             judges: !all.is_empty() && all.iter().all(|one| one.judges),
         }
     }
@@ -72,30 +78,33 @@ impl Roots {
         let anchor = |der: &Vec<u8>| {
             anchor_from_trusted_cert(&CertificateDer::from(der.as_slice())).ok().map(|anchor| anchor.to_owned())
         };
-        Self {
-            anchors: ders.iter().filter_map(anchor).collect(),
-            roots: ders.iter().map(|der| super::sha256(der)).collect(),
-            judges: true,
-        }
+        let roots = ders.iter().map(|der| super::sha256(der)).collect();
+        Self { anchors: ders.iter().filter_map(anchor).collect(), digest: digest(&roots), roots, judges: true }
     }
 
-    /// Whether some path leads from the leaf, which comes first, to a root at some instant: a chain
-    /// that merely expired still verifies.
-    pub fn judge<D: AsRef<[u8]>>(&self, ders: &[D]) -> Trust {
-        let Some((leaf, intermediates)) = ders.split_first().filter(|_| self.judges) else { return Trust::NotJudged };
-        if self.roots.contains(&super::sha256(leaf.as_ref())) {
-            return Trust::Verified;
+    /// Judges whether some path leads from the leaf, which comes first, to a root at some instant: a chain that merely
+    /// expired still verifies. Verdicts are remembered.
+    ///
+    /// # Errors
+    /// If the certificates beside the leaf are made so that this takes more work than one chain may cost.
+    pub fn judge<D: AsRef<[u8]>>(&self, ders: &[D]) -> Result<Trust, TooCostly> {
+        let Some((leaf, others)) = ders.split_first().filter(|_| self.judges) else { return Ok(Trust::NotJudged) };
+        let leaf = leaf.as_ref();
+        if self.roots.contains(&super::sha256(leaf)) {
+            return Ok(Trust::Verified);
         }
-        match self.verify(leaf.as_ref(), intermediates) {
-            Ok(()) => Trust::Verified,
-            Err(why) => Trust::Unverified(why),
-        }
+        let intermediates = reachable(leaf, others);
+        let asked = verdicts::Asked::of(&self.digest, leaf, &intermediates);
+        verdicts::remembered(asked, || self.verify(leaf, &intermediates))
     }
 
-    fn verify<D: AsRef<[u8]>>(&self, leaf: &[u8], intermediates: &[D]) -> Result<(), String> {
+    fn verify(&self, leaf: &[u8], intermediates: &[Reachable]) -> Result<Trust, TooCostly> {
         let der = CertificateDer::from(leaf);
-        let end_entity = EndEntityCert::try_from(&der).map_err(|e| in_words(&e))?;
-        let others: Vec<CertificateDer> = intermediates.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
+        let end_entity = match EndEntityCert::try_from(&der) {
+            Ok(end_entity) => end_entity,
+            Err(error) => return Ok(Trust::Unverified(in_words(&error))),
+        };
+        let others: Vec<CertificateDer> = intermediates.iter().map(|it| CertificateDer::from(it.der)).collect();
         let mut last = Error::UnknownIssuer;
         for instant in instants(leaf, intermediates) {
             let verified = end_entity.verify_for_usage(
@@ -108,12 +117,82 @@ impl Roots {
                 None,
             );
             match verified {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(Trust::Verified),
+                Err(error) if is_of_cost(&error) => return Err(TooCostly),
                 Err(error) => last = error,
             }
         }
-        Err(in_words(&last))
+        Ok(Trust::Unverified(in_words(&last)))
     }
+}
+
+/// A chain that would cost more than one chain may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "to verify its chain is too costly: too many of the certificates beside it have one name; remove those that it does \
+     not need"
+)]
+pub struct TooCostly;
+
+impl TooCostly {
+    pub fn sighting(self, location: &Location) -> Sighting {
+        Sighting::Unknown(Obstacle::new(ObstacleKind::TooCostly, format!("could not judge {location}: {self}")))
+    }
+}
+
+/// So many certificates of CAs are looked at beside a leaf, nearest first. Public chains have one to four.
+const MOST_INTERMEDIATES: usize = 16;
+
+/// A certificate that names lead to from the leaf.
+pub(super) struct Reachable<'a> {
+    pub(super) certificate: Arc<Certificate>,
+    der: &'a [u8],
+}
+
+/// The certificates that may be on a path from the leaf, each once, those nearest to the leaf first.
+fn reachable<'a, D: AsRef<[u8]>>(leaf: &[u8], others: &'a [D]) -> Vec<Reachable<'a>> {
+    let Ok(leaf) = interned::certificate(leaf) else { return Vec::new() };
+    let mut by_subject: HashMap<String, Vec<Reachable>> = HashMap::new();
+    let mut known = HashSet::from([leaf.fingerprint]);
+    for der in others.iter().map(AsRef::as_ref) {
+        let Ok(certificate) = interned::certificate(der) else { continue };
+        if known.insert(certificate.fingerprint) {
+            by_subject.entry(certificate.subject.clone()).or_default().push(Reachable { certificate, der });
+        }
+    }
+    let mut found: Vec<Reachable> = Vec::new();
+    let mut child = leaf;
+    for next in 0.. {
+        // All that have the name: key identifiers are hints (RFC 5280, section 4.2.1.1), so they only come first.
+        let mut parents = by_subject.remove(&child.issuer).unwrap_or_default();
+        parents.sort_by_key(|parent| !child.names_as_issuer(&parent.certificate));
+        found.extend(parents);
+        if found.len() >= MOST_INTERMEDIATES {
+            break;
+        }
+        match found.get(next) {
+            Some(above) => child = above.certificate.clone(),
+            None => break,
+        }
+    }
+    found.truncate(MOST_INTERMEDIATES);
+    found
+}
+
+fn is_of_cost(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::MaximumSignatureChecksExceeded
+            | Error::MaximumPathBuildCallsExceeded
+            | Error::MaximumNameConstraintComparisonsExceeded
+    )
+}
+
+/// The same for the same roots in any order.
+fn digest(roots: &HashSet<[u8; 32]>) -> [u8; 32] {
+    let mut all: Vec<_> = roots.iter().collect();
+    all.sort();
+    super::sha256(&all.into_iter().flatten().copied().collect::<Vec<u8>>())
 }
 
 fn read_roots(path: &Path) -> Result<Vec<Vec<u8>>, RootsError> {
@@ -124,17 +203,21 @@ fn read_roots(path: &Path) -> Result<Vec<Vec<u8>>, RootsError> {
     if ders.is_empty() { Err(RootsError::Empty { path: path.into() }) } else { Ok(ders) }
 }
 
-/// If a path is valid at any instant, it is valid at one where some certificate begins or ends.
-fn instants<D: AsRef<[u8]>>(leaf: &[u8], intermediates: &[D]) -> Vec<UnixTime> {
-    let ders = std::iter::once(leaf).chain(intermediates.iter().map(AsRef::as_ref));
-    let parsed: Vec<Certificate> = ders.filter_map(|der| read::certificate(der).ok()).collect();
-    let mut seconds: Vec<u64> = parsed
-        .iter()
-        .flat_map(|c| [c.not_before, c.not_after])
-        .map(|instant| u64::try_from(instant.0).unwrap_or(0))
-        .collect();
-    seconds.sort_unstable();
-    seconds.dedup();
+/// At most four instants of the leaf's own validity: its begin, when the youngest CA begins, when the first CA ends, and
+/// its end. A CA is older than what it signs, or began again since, so that a path which is valid at any instant is valid
+/// at one of these unless its CAs were exchanged several times within the life of the leaf.
+fn instants(leaf: &[u8], intermediates: &[Reachable]) -> Vec<UnixTime> {
+    let Ok(leaf) = interned::certificate(leaf) else { return Vec::new() };
+    let within = |at: Timestamp| at.max(leaf.not_before).min(leaf.not_after);
+    let youngest = intermediates.iter().map(|it| it.certificate.not_before).max();
+    let first_to_end = intermediates.iter().map(|it| it.certificate.not_after).min();
+    let wanted = [Some(leaf.not_before), youngest.map(within), first_to_end.map(within), Some(leaf.not_after)];
+    let mut seconds: Vec<u64> = Vec::with_capacity(wanted.len());
+    for second in wanted.into_iter().flatten().map(|at| u64::try_from(at.0).unwrap_or(0)) {
+        if !seconds.contains(&second) {
+            seconds.push(second);
+        }
+    }
     seconds.into_iter().map(|second| UnixTime::since_unix_epoch(Duration::from_secs(second))).collect()
 }
 
@@ -186,17 +269,54 @@ mod tests {
     fn an_expired_chain_still_verifies_to_its_root_and_to_no_other() {
         let (ca, other) = (ca(), ca());
         let roots = Roots::from_ders(vec![ca.der().to_vec()]);
-        assert_eq!(roots.judge(&[leaf(&ca, 2001, 2002)]), Trust::Verified);
-        assert_eq!(roots.judge(&[leaf(&ca, 2024, 2050)]), Trust::Verified);
+        assert_eq!(roots.judge(&[leaf(&ca, 2001, 2002)]), Ok(Trust::Verified));
+        assert_eq!(roots.judge(&[leaf(&ca, 2024, 2050)]), Ok(Trust::Verified));
         let stranger =
             Trust::Unverified("a signature in the chain is wrong, or made by another CA of the same name".into());
-        assert_eq!(roots.judge(&[leaf(&other, 2024, 2050)]), stranger);
+        assert_eq!(roots.judge(&[leaf(&other, 2024, 2050)]), Ok(stranger));
+    }
+
+    /// CAs of one name that have all signed each other's keys, and no root among them.
+    fn crossed(number: usize, wrong: bool) -> Vec<Vec<u8>> {
+        let named = |serial: usize| {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(rcgen::DnType::CommonName, "a root");
+            params.serial_number = Some(u64::try_from(serial).unwrap().into());
+            params
+        };
+        let signer = CertifiedIssuer::self_signed(named(0), KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let subject = if wrong { KeyPair::generate().unwrap() } else { key };
+        (1..=number).map(|serial| named(serial).signed_by(&subject, &signer).unwrap().der().to_vec()).collect()
+    }
+
+    #[test]
+    fn hundreds_of_cas_of_one_name_cost_no_more_than_a_few_and_hide_no_path_that_is_near() {
+        let (ca, crowd) = (ca(), crossed(300, true));
+        let roots = Roots::from_ders(vec![ca.der().to_vec()]);
+        let own = leaf(&ca, 2024, 2050);
+        let ders: Vec<_> = std::iter::once(own.clone()).chain(crowd.clone()).collect();
+        assert_eq!(roots.judge(&ders), Ok(Trust::Verified), "the root signed it");
+        let stranger: Vec<_> = std::iter::once(leaf(&super::tests::ca(), 2024, 2050)).chain(crowd).collect();
+        assert!(matches!(roots.judge(&stranger), Err(TooCostly) | Ok(Trust::Unverified(_))));
+    }
+
+    #[test]
+    fn what_names_do_not_lead_to_is_left_out_and_each_certificate_counts_once() {
+        let (ca, other) = (ca(), crossed(1, false));
+        let own = leaf(&ca, 2024, 2050);
+        let count = |others: &[Vec<u8>]| reachable(&own, others).len();
+        assert_eq!(count(&[leaf(&ca, 2024, 2030)]), 0, "a leaf");
+        assert_eq!(count(&[ca.der().to_vec(), ca.der().to_vec()]), 1);
+        assert_eq!(count(&[ca.der().to_vec(), other[0].clone()]), 2);
+        assert_eq!(count(&crossed(40, true)), MOST_INTERMEDIATES);
     }
 
     #[test]
     fn judges_nothing_without_roots_and_trusts_a_root_as_it_is() {
         let ca = ca();
-        assert_eq!(Roots::none().judge(&[ca.der().to_vec()]), Trust::NotJudged);
-        assert_eq!(Roots::from_ders(vec![ca.der().to_vec()]).judge(&[ca.der().to_vec()]), Trust::Verified);
+        assert_eq!(Roots::none().judge(&[ca.der().to_vec()]), Ok(Trust::NotJudged));
+        assert_eq!(Roots::from_ders(vec![ca.der().to_vec()]).judge(&[ca.der().to_vec()]), Ok(Trust::Verified));
     }
 }

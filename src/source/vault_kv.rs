@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::Observed;
 use super::path_glob::PathGlob;
 use super::side_by_side::side_by_side;
-use crate::domain::inventory::{Location, Observation, Obstacle, Part, Sighting};
+use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
 use crate::pki::roots::Roots;
@@ -161,7 +161,10 @@ impl Reader {
                     let obstacle = error.obstacle(&format!("read {location}"));
                     vec![(location, Sighting::Unknown(obstacle))]
                 }
-                Ok(Some(layout)) => self.sightings(&location, &layout, &data, version, deleted_at),
+                Ok(Some(layout)) => {
+                    let secret = Secret { location, layout, data, version, deleted_at, roots: self.roots.clone() };
+                    secret.sightings().await
+                }
                 Ok(None) if because == Because::Named => {
                     vec![(location.clone(), without_certificate(&location, &data))]
                 }
@@ -170,28 +173,48 @@ impl Reader {
             },
         }
     }
+}
+
+/// A secret that was read and holds certificates.
+struct Secret {
+    location: Location,
+    layout: Layout,
+    data: Fields,
+    version: Option<u64>,
+    deleted_at: Option<Timestamp>,
+    roots: Arc<Roots>,
+}
+
+/// In bytes: what a larger secret holds is judged on a thread of its own, where it holds up nobody.
+const USUAL_SECRET: usize = 32 * 1024;
+
+impl Secret {
+    async fn sightings(self) -> Vec<(Location, Sighting)> {
+        if self.data.values().map(|value| value.get().len()).sum::<usize>() <= USUAL_SECRET {
+            return self.judged();
+        }
+        let location = self.location.clone();
+        tokio::task::spawn_blocking(move || self.judged()).await.unwrap_or_else(|_| {
+            let why = "to judge it broke off: certd logs where";
+            vec![(location, Sighting::Unknown(Obstacle::new(ObstacleKind::NotUnderstood, why)))]
+        })
+    }
 
     /// One for each object with a certificate. Several in one object are told apart by number.
-    fn sightings(
-        &self,
-        secret: &Location,
-        layout: &Layout,
-        data: &Fields,
-        version: Option<u64>,
-        deleted_at: Option<Timestamp>,
-    ) -> Vec<(Location, Sighting)> {
+    fn judged(&self) -> Vec<(Location, Sighting)> {
         let mut all = Vec::new();
-        for (object, layout) in layout.parts() {
-            let own = secret.with_part(object.clone().map(Part::Object));
-            match layout.read_all(data) {
+        for (object, layout) in self.layout.parts() {
+            let own = self.location.with_part(object.clone().map(Part::Object));
+            match layout.read_all(&self.data) {
                 Err(why) => all.push((own.clone(), not_understood(&own, &why))),
                 Ok(kept) => {
                     let alone = kept.len() == 1;
                     all.extend(kept.iter().enumerate().map(|(i, kept)| {
                         let nth = Part::Nth { within: object.clone(), number: i + 1 };
-                        let location = if alone { own.clone() } else { secret.with_part(Some(nth)) };
-                        let found = found(kept, version_of(&location, version), deleted_at, &self.roots);
-                        (location, Sighting::Found(Box::new(found)))
+                        let location = if alone { own.clone() } else { self.location.with_part(Some(nth)) };
+                        let version = version_of(&location, self.version);
+                        let found = found(&location, kept, version, self.deleted_at, &self.roots);
+                        (location, found)
                     }));
                 }
             }

@@ -81,7 +81,7 @@ impl VaultKvStore {
             Ok(Now::Empty { deletion, .. }) => absent(deletion),
             Ok(Now::Other { sighting, .. }) => sighting,
             Ok(Now::Certificate { upon, kept, deleted_at, .. }) => {
-                Sighting::Found(Box::new(found(&kept, self.version(upon), deleted_at, &self.roots)))
+                found(&self.location(), &kept, self.version(upon), deleted_at, &self.roots)
             }
         }
     }

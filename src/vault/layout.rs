@@ -15,6 +15,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::Fields;
 use crate::domain::renewal::CertifiedKey;
 use crate::pki::bundle::{Bundle, Kept};
+use crate::pki::keystore::effort::Effort;
 use crate::pki::{FieldName, NotUnderstood};
 use form::Form;
 use keystores::{Around, Elsewhere, Found, KeystoreField};
@@ -74,9 +75,10 @@ impl Layout {
 
     /// Opens the keystores, which takes its time. One without a private key is a certificate's only where there is no other.
     pub fn open(&mut self, fields: &Fields, found: &Found) {
+        let mut effort = Effort::default();
         for place in &mut self.places {
             if let Ok(fields) = place.fields(fields).map(Cow::into_owned) {
-                place.keystores.iter_mut().for_each(|keystore| keystore.open(&fields, found));
+                place.keystores.iter_mut().for_each(|keystore| keystore.open(&fields, found, &mut effort));
             }
         }
         if self.places.iter().any(|place| !place.only_trusts()) {

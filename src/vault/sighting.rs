@@ -9,16 +9,26 @@ use crate::pki::roots::Roots;
 use crate::pki::{FieldName, NotUnderstood};
 
 /// `deleted_at` is when Vault itself deletes the version.
-pub(crate) fn found(kept: &Kept, version: Option<u64>, deleted_at: Option<Timestamp>, roots: &Roots) -> Found {
-    Found {
+pub(crate) fn found(
+    at: &Location,
+    kept: &Kept,
+    version: Option<u64>,
+    deleted_at: Option<Timestamp>,
+    roots: &Roots,
+) -> Sighting {
+    let trust = match roots.judge(&kept.ders) {
+        Ok(trust) => trust,
+        Err(too_costly) => return too_costly.sighting(at),
+    };
+    Sighting::Found(Box::new(Found {
         chain: kept.chain.clone(),
-        trust: roots.judge(&kept.ders),
+        trust,
         stored_key: kept.key_digest(),
         version,
         deleted_at,
         revoked_at: None,
         is_settled: false,
-    }
+    }))
 }
 
 /// That of the secret. An object within it has none of its own: a write to another object says nothing about it.
@@ -30,7 +40,8 @@ pub(crate) fn version_of(location: &Location, version: Option<u64>) -> Option<u6
 }
 
 pub(crate) fn not_understood(location: &Location, why: &NotUnderstood) -> Sighting {
-    Sighting::Unknown(Obstacle::new(ObstacleKind::NotUnderstood, format!("could not understand {location}: {why}")))
+    let kind = if why.is_of_cost() { ObstacleKind::TooCostly } else { ObstacleKind::NotUnderstood };
+    Sighting::Unknown(Obstacle::new(kind, format!("could not understand {location}: {why}")))
 }
 
 /// A secret of which nothing can be read now.

@@ -1,11 +1,15 @@
 //! Keystores in secrets are opened by passwords, which may be kept in other secrets.
 
+use tokio::sync::Semaphore;
+
 use super::layout::Layout;
 use super::layout::keystores::{Elsewhere, Found};
 use super::{Fields, KvRead, Vault, VaultError};
 use crate::domain::inventory::Location;
 use crate::pki::keystore::Password;
 use crate::pki::{FieldName, NotUnderstood};
+
+static OPENING: Semaphore = Semaphore::const_new(1);
 
 impl Vault {
     /// The layout of `fields`, which were read at `path`, with its keystores open or with the reasons why they are not.
@@ -22,8 +26,10 @@ impl Vault {
         }
         let closed = layout.clone();
         let own = fields.clone();
-        // Passwords are made to take long.
+        // Passwords are made to take long. One at a time, so that the other cores are left to everything else.
+        let turn = OPENING.acquire().await;
         let opening = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             layout.open(&own, &found);
             layout
         });

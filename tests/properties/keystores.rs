@@ -8,6 +8,7 @@ use aws_lc_rs::{digest, hmac};
 use certd::domain::key::PrivateKey;
 use certd::domain::renewal::CertifiedKey;
 use certd::pki::bundle::Bundle;
+use certd::pki::keystore::effort::Effort;
 use certd::pki::keystore::{Keystore, Password, Passwords};
 use jks::common::{RandomReader, password_bytes};
 use jks::{KeyStore, KeyStoreOptions, PrivateKeyEntry, TrustedCertificateEntry};
@@ -53,7 +54,7 @@ pub fn check(data: &[u8]) -> bool {
 }
 
 fn open(file: &[u8]) -> Result<Keystore, certd::pki::NotUnderstood> {
-    Keystore::open(file, &Passwords { store: Password(PASSWORD.to_string().into()), key: None })
+    Keystore::open(file, &Passwords { store: Password(PASSWORD.to_string().into()), key: None }, &mut Effort::default())
 }
 
 /// SHA-1 over password, a phrase of Java's, and the whole.

@@ -8,6 +8,7 @@ use std::sync::{LazyLock, Mutex};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use certd::pki::bundle::{self, Bundle};
+use certd::pki::keystore::effort::Effort;
 use certd::pki::keystore::{Keystore, Password, Passwords};
 use certd::pki::{crl, key, pem, read};
 use certd::vault::Fields;
@@ -108,7 +109,7 @@ impl Said {
 
     fn keystore(&mut self, data: &[u8]) {
         let passwords = Passwords { store: Password("a".to_string().into()), key: None };
-        if let Some(opened) = self.refused(Keystore::open(data, &passwords)) {
+        if let Some(opened) = self.refused(Keystore::open(data, &passwords, &mut Effort::default())) {
             self.0.push(format!("{opened:?}"));
             self.refused(opened.kept());
             self.refused(opened.insist_writable());

@@ -1,6 +1,7 @@
 //! Keystores: PKCS#12 files (RFC 7292) and Java keystores (JKS). Each is opened whole, and written back with one key and
 //! chain replaced and everything else as it was. The only place that knows these formats.
 
+pub mod effort;
 mod jks;
 mod pkcs12;
 
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 use super::bundle::{Bundle, Kept};
 use super::{FieldName, NotUnderstood};
 use crate::domain::renewal::CertifiedKey;
+use effort::Effort;
 use jks::Jks;
 use pkcs12::Pkcs12;
 
@@ -69,12 +71,16 @@ impl fmt::Display for Kind {
 
 impl Keystore {
     /// Takes up to a second where the iteration counts are high: call it where blocking is fine.
-    pub fn open(bytes: &[u8], passwords: &Passwords) -> Result<Self, NotUnderstood> {
+    /// Opens one of several in a place, which share an effort.
+    ///
+    /// # Errors
+    /// If it is not understood, its password is wrong, or to open it is too costly.
+    pub fn open(bytes: &[u8], passwords: &Passwords, effort: &mut Effort) -> Result<Self, NotUnderstood> {
         if bytes.len() > LARGEST {
             return Err(NotUnderstood::TooLarge(LARGEST));
         }
         match Kind::of(bytes) {
-            Some(Kind::Pkcs12) => Pkcs12::open(bytes, &passwords.store).map(Self::Pkcs12),
+            Some(Kind::Pkcs12) => Pkcs12::open(bytes, &passwords.store, effort).map(Self::Pkcs12),
             Some(Kind::Jks) => Jks::open(bytes, passwords).map(Self::Jks),
             Some(Kind::Jceks) => Err(NotUnderstood::new(
                 "a JCEKS keystore, which certd does not read: convert it by `keytool -importkeystore -deststoretype PKCS12`",

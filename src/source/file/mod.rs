@@ -146,12 +146,15 @@ fn claims_a_certificate(path: &Path, bytes: &[u8]) -> bool {
 fn parts(path: &Path, chains: Result<Vec<Kept>, NotUnderstood>, roots: &Roots) -> Vec<(Location, Sighting)> {
     let place = location(path);
     match chains {
-        Ok(chains) if chains.len() == 1 => chains.into_iter().map(|kept| (place.clone(), found(kept, roots))).collect(),
-        Ok(chains) => chains
-            .into_iter()
-            .enumerate()
-            .map(|(i, kept)| (place.with_part(Some(Part::nth(i + 1))), found(kept, roots)))
-            .collect(),
+        Ok(chains) => {
+            let alone = chains.len() == 1;
+            let seen = |(i, kept)| {
+                let at = if alone { place.clone() } else { place.with_part(Some(Part::nth(i + 1))) };
+                let sighting = found(&at, kept, roots);
+                (at, sighting)
+            };
+            chains.into_iter().enumerate().map(seen).collect()
+        }
         Err(why) => {
             let message = format!("could not understand {}: {why}", path.display());
             vec![(place, Sighting::Unknown(Obstacle::new(ObstacleKind::NotUnderstood, message)))]
@@ -159,9 +162,13 @@ fn parts(path: &Path, chains: Result<Vec<Kept>, NotUnderstood>, roots: &Roots) -
     }
 }
 
-fn found(kept: Kept, roots: &Roots) -> Sighting {
+fn found(at: &Location, kept: Kept, roots: &Roots) -> Sighting {
+    let trust = match roots.judge(&kept.ders) {
+        Ok(trust) => trust,
+        Err(too_costly) => return too_costly.sighting(at),
+    };
     Sighting::Found(Box::new(Found {
-        trust: roots.judge(&kept.ders),
+        trust,
         stored_key: kept.key_digest(),
         deleted_at: None,
         chain: kept.chain,

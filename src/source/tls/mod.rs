@@ -85,11 +85,22 @@ impl TlsSource {
             // None answers, which one line can say.
             presented.clear();
         }
+        for it in std::iter::once(&most).chain(&presented) {
+            self.judge_beforehand(it).await;
+        }
         let others = presented.into_iter().map(|other| (target.at_address(Some(other.address.ip())), other));
         std::iter::once((target.clone(), most))
             .chain(others)
             .map(|(location, it)| observation(location.clone(), self.sighting(&location, &it), it.took))
             .collect()
+    }
+
+    /// Has a long chain judged where it holds up nobody; the verdict is remembered for [`Self::found`].
+    async fn judge_beforehand(&self, presented: &Presented) {
+        let Some(ders) = presented.served.as_ref().ok().filter(|ders| ders.len() > USUAL_CHAIN) else { return };
+        let (roots, ders) = (self.roots.clone(), ders.clone());
+        // Should it break off, it is judged again.
+        let _ = tokio::task::spawn_blocking(move || roots.judge(&ders).is_ok()).await;
     }
 
     fn sighting(&self, location: &Location, presented: &Presented) -> Sighting {
@@ -104,7 +115,10 @@ impl TlsSource {
         let leaf = pki::interned::certificate(&ders[0]).map_err(|why| {
             Obstacle::new(ObstacleKind::NotUnderstood, format!("could not read the certificate of {target}: {why}"))
         })?;
-        let mut trust = self.roots.judge(ders);
+        let judged = self.roots.judge(ders).map_err(|too_costly| {
+            Obstacle::new(ObstacleKind::TooCostly, format!("could not judge {target}: {too_costly}"))
+        });
+        let mut trust = judged?;
         let mut intermediates = Vec::with_capacity(ders.len() - 1);
         for (i, der) in ders.iter().enumerate().skip(1) {
             match pki::interned::certificate(der) {
@@ -127,6 +141,9 @@ impl TlsSource {
         })
     }
 }
+
+/// In certificates: longer chains are judged on a thread of their own.
+const USUAL_CHAIN: usize = 4;
 
 /// Which of them presents what the most do; the first of those.
 fn usual(presented: &[Presented]) -> usize {

@@ -110,7 +110,9 @@ impl FileLayout {
 impl FileStore {
     pub async fn read(&self) -> Sighting {
         let store = self.clone();
-        let read = tokio::task::spawn_blocking(move || sighting(store.layout.look(), &store.roots)).await;
+        let read =
+            tokio::task::spawn_blocking(move || sighting(&store.layout.location(), store.layout.look(), &store.roots))
+                .await;
         read.unwrap_or_else(|broken| {
             Sighting::Unknown(Obstacle::new(
                 ObstacleKind::Io,
@@ -141,21 +143,24 @@ impl FileStore {
 
 /// What a directory laid out as above holds, for the sources that come across one.
 pub(crate) fn sight_directory(path: &std::path::Path, roots: &Roots) -> Sighting {
-    sighting(directory::look(path), roots)
+    sighting(&Location::File { path: path.to_path_buf(), part: None }, directory::look(path), roots)
 }
 
-fn sighting(seen: Result<Option<Contents>, Obstacle>, roots: &Roots) -> Sighting {
+fn sighting(at: &Location, seen: Result<Option<Contents>, Obstacle>, roots: &Roots) -> Sighting {
     match seen {
         Ok(None) => Sighting::Absent,
-        Ok(Some(contents)) => Sighting::Found(Box::new(Found {
-            trust: roots.judge(&contents.ders),
-            chain: contents.chain,
-            stored_key: contents.key,
-            deleted_at: None,
-            version: None,
-            revoked_at: None,
-            is_settled: false,
-        })),
+        Ok(Some(contents)) => match roots.judge(&contents.ders) {
+            Err(too_costly) => too_costly.sighting(at),
+            Ok(trust) => Sighting::Found(Box::new(Found {
+                trust,
+                chain: contents.chain,
+                stored_key: contents.key,
+                deleted_at: None,
+                version: None,
+                revoked_at: None,
+                is_settled: false,
+            })),
+        },
         Err(obstacle) => Sighting::Unknown(obstacle),
     }
 }

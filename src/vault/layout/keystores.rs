@@ -6,6 +6,7 @@ use super::form::{self, Base64Text};
 use super::json;
 use crate::domain::renewal::CertifiedKey;
 use crate::pki::bundle::Kept;
+use crate::pki::keystore::effort::Effort;
 use crate::pki::keystore::{Keystore, Kind, Password, Passwords};
 use crate::pki::{FieldName, NotUnderstood};
 use crate::vault::Fields;
@@ -84,11 +85,16 @@ impl KeystoreField {
         })
     }
 
-    pub fn open(&mut self, fields: &Fields, found: &Found) {
-        self.opened = self.opening(fields, found).map_err(|why| self.tell(why));
+    pub fn open(&mut self, fields: &Fields, found: &Found, effort: &mut Effort) {
+        self.opened = self.opening(fields, found, effort).map_err(|why| self.tell(why));
     }
 
-    fn opening(&self, fields: &Fields, found: &Found) -> Result<(Box<Keystore>, Base64Text), NotUnderstood> {
+    fn opening(
+        &self,
+        fields: &Fields,
+        found: &Found,
+        effort: &mut Effort,
+    ) -> Result<(Box<Keystore>, Base64Text), NotUnderstood> {
         let text: Option<String> = fields.get(&self.name).and_then(|value| serde_json::from_str(value.get()).ok());
         let (form, bytes) =
             text.and_then(|text| Base64Text::of(&text)).ok_or_else(|| NotUnderstood::new("it is no base64"))?;
@@ -98,7 +104,7 @@ impl KeystoreField {
         })?;
         let key = self.key_password.as_ref().map(|at| at.resolved(found)).transpose()?;
         let passwords = Passwords { store: store.resolved(found)?, key };
-        Ok((Box::new(Keystore::open(&bytes, &passwords)?), form))
+        Ok((Box::new(Keystore::open(&bytes, &passwords, effort)?), form))
     }
 
     /// `None` for one without a private key, which only says whom to trust.

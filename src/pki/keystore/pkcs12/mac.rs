@@ -5,8 +5,9 @@ use der::asn1::{ObjectIdentifier, OctetString};
 
 use super::asn1::{DigestInfo, MacData};
 use super::kdf::{self, Purpose};
-use super::seal::{Effort, failed, random_like, unknown};
+use super::seal::{failed, random_like, unknown};
 use crate::pki::NotUnderstood;
+use crate::pki::keystore::effort::Effort;
 use crate::pki::keystore::{Password, wrong_password};
 
 const SHA1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.26");

@@ -10,12 +10,13 @@ use der::asn1::{Any, BmpString, OctetString};
 use der::{Decode, Encode, Reader, SliceReader};
 use zeroize::Zeroizing;
 
+use super::effort::Effort;
 use super::{Password, damaged, insist_on_one_key};
 use crate::domain::renewal::CertifiedKey;
 use crate::pki::bundle::Bundle;
 use crate::pki::{NotUnderstood, key, order, read};
 use asn1::{CertBag, ContentInfo, EncryptedData, EncryptedPrivateKeyInfo, MacData, Pfx, SafeBag};
-use seal::{Effort, Seal, failed};
+use seal::{Seal, failed};
 
 #[derive(Clone)]
 pub struct Pkcs12 {
@@ -52,16 +53,15 @@ enum Holds {
 }
 
 impl Pkcs12 {
-    pub fn open(bytes: &[u8], password: &Password) -> Result<Self, NotUnderstood> {
+    pub fn open(bytes: &[u8], password: &Password, effort: &mut Effort) -> Result<Self, NotUnderstood> {
         let pfx = Pfx::from_der(bytes).map_err(damaged)?;
         let content = data(&pfx.auth_safe)?;
         let mac = pfx.mac.ok_or_else(|| {
             NotUnderstood::new("it has no MAC, so a wrong password could not be told: make it anew with one")
         })?;
-        let mut effort = Effort::default();
-        mac::verify(&mac, content.as_bytes(), password, &mut effort)?;
+        mac::verify(&mac, content.as_bytes(), password, effort)?;
         let safes: Vec<ContentInfo> = Vec::from_der(content.as_bytes()).map_err(damaged)?;
-        let safes = safes.iter().map(|safe| Safe::open(safe, password, &mut effort)).collect::<Result<_, _>>()?;
+        let safes = safes.iter().map(|safe| Safe::open(safe, password, effort)).collect::<Result<_, _>>()?;
         let opened = Self { safes, mac, password: password.clone() };
         insist_on_one_key(&opened.aliases())?;
         Ok(opened)

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::asn1::{AlgorithmIdentifier, Pbes1Parameters, Pbes2Parameters, Pbkdf2Parameters};
 use super::kdf::{self, Purpose};
 use crate::pki::NotUnderstood;
+use crate::pki::keystore::effort::Effort;
 use crate::pki::keystore::{Password, damaged, wrong_password};
 
 const PBES2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.5.13");
@@ -33,13 +34,6 @@ const HMAC_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1135
 const HMAC_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.2.10");
 const HMAC_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.2.11");
 
-/// The iterations that one file may cost, all its parts together: three times what is advised for PBKDF2 today, and about a
-/// second. Whoever writes a file chooses its counts.
-const MOST_ITERATIONS: u32 = 2_000_000;
-
-/// What is left of the iterations that a file may cost.
-pub struct Effort(u32);
-
 /// An encryption scheme with its parameters.
 #[derive(Clone)]
 pub enum Seal {
@@ -47,21 +41,6 @@ pub enum Seal {
     Pbes1 { oid: ObjectIdentifier, parameters: Pbes1Parameters },
     /// RFC 8018, section 6.2, by PBKDF2 and AES in CBC mode.
     Pbes2 { kdf: Pbkdf2Parameters, cipher: ObjectIdentifier, iv: [u8; 16] },
-}
-
-impl Default for Effort {
-    fn default() -> Self {
-        Self(MOST_ITERATIONS)
-    }
-}
-
-impl Effort {
-    /// To be asked before the work is done.
-    pub fn spend(&mut self, iterations: u32) -> Result<(), NotUnderstood> {
-        let left = self.0.checked_sub(iterations).filter(|_| iterations > 0);
-        self.0 = left.ok_or_else(|| NotUnderstood::Iterations(MOST_ITERATIONS))?;
-        Ok(())
-    }
 }
 
 impl Seal {

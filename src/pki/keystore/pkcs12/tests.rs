@@ -71,7 +71,7 @@ fn taken_apart(file: &str) -> (Vec<u8>, impl Fn(Vec<u8>) -> Vec<u8>) {
 fn what_was_taken_apart_and_put_together_opens() {
     for file in [OPEN, SEALED, LEGACY] {
         let (content, put_together) = taken_apart(file);
-        let opened = Pkcs12::open(&put_together(content), &password()).unwrap();
+        let opened = Pkcs12::open(&put_together(content), &password(), &mut Effort::default()).unwrap();
         let kept = opened.bundle().chains().unwrap().remove(0);
         assert_eq!(kept.chain.leaf.subject_cn.as_deref(), Some("web"));
         assert_eq!(kept.key_digest(), Some(kept.chain.leaf.public_key));
@@ -97,7 +97,7 @@ proptest! {
         if shorten {
             content.truncate(cut.index(content.len()));
         }
-        if let Ok(opened) = Pkcs12::open(&put_together(content), &password()) {
+        if let Ok(opened) = Pkcs12::open(&put_together(content), &password(), &mut Effort::default()) {
             let _ = opened.bundle().chains();
         }
     }
