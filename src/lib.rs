@@ -25,7 +25,7 @@
 //!    decides, [`cycle::execute`] acts.
 //! 2. [`domain`]: the rules. `inventory` (what was seen), `check` (what is wrong), `adopt` (what is ours), `drift` (what
 //!    is served against what is stored), `shared_key` (one key in two places),
-//!    `plan` (what to do; `breaker`, `cap` and `orders` what stops it, `fallback` whom it may ask, `advice` what a CA
+//!    `homes` (which place has which names), `plan` (what to do; `breaker`, `cap` and `orders` what stops it, `fallback` whom it may ask, `advice` what a CA
 //!    wishes; `admit` how much of it one turn may do), `renewal` (what may be stored), `snapshot` (the outcome).
 //! 3. [`renew`]: one renewal, a step at a time over its entry in the [`journal`].
 //! 4. [`daemon`]: when turns happen. [`control`]: what people ask of a daemon that runs.
@@ -85,6 +85,10 @@
 //! - A write names what it is based on, and is refused when that is no longer there.
 //! - One process writes the journal. While a daemon runs, everybody else asks it by the socket.
 //! - The spread of renewals comes from the leaf's fingerprint: no dice, the same plan after every restart.
+//! - A claim is not a right: a rule renews what lives, proves its key and has no other home, or what certd stored there
+//!   itself (`domain::adopt`, `domain::homes`).
+//! - Readers of what others wrote return no text of it: [`pki::NotUnderstood`] is a closed set. What costs more than one
+//!   place may is `ObstacleKind::TooCostly`.
 //!
 //! # Decisions that are not obvious
 //!
