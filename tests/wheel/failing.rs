@@ -147,15 +147,18 @@ async fn somebody_who_keeps_replacing_what_is_stored_is_told_and_certd_stops() {
 
 #[tokio::test]
 async fn what_is_issued_in_vain_is_a_problem_until_a_renewal_succeeds() {
-    let home = Home::new(&format!("{}lifetime = \"30d\"\n", declared("web"))).await;
+    let web = format!("{}lifetime = \"30d\"\n", declared("web"));
+    let home = Home::new(&web).await;
     assert_eq!(home.certd(&["renew"]).await.code, 0);
+    // Where nothing is kept, a short one would be better than none.
     home.change_role(json!({ "max_ttl": "24h" })).await;
-    assert_eq!(home.certd(&["renew", "web"]).await.code, 2);
+    home.configure(&web.replace("[\"web", "[\"new.example.org\", \"web"));
+    assert_eq!(home.certd(&["renew"]).await.code, 2);
     let told = |checked: &str| checked.contains("could not be used: its lifetime is");
     let checked = home.certd(&["check"]).await;
     assert!(checked.code == 2 && told(&checked.out), "{checked:?}");
     home.change_role(json!({ "max_ttl": "2160h" })).await;
-    assert_eq!(home.certd(&["renew", "web"]).await.code, 0);
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
     let checked = home.certd(&["check"]).await;
     assert!(checked.code == 0 && !told(&checked.out), "{checked:?}");
 }
