@@ -14,7 +14,7 @@ use crate::domain::time::Timestamp;
 
 /// A journal that was read, or why its file is no journal any more.
 pub(super) enum Opened {
-    Whole(Database, State),
+    Whole(Database, Box<State>),
     Damaged(String),
 }
 
@@ -42,9 +42,10 @@ fn open_whole(path: &Path) -> Result<Opened, JournalError> {
         Err(other) => return Err(failure(path, "open")(other.into())),
     };
     match insist_on_format(&database, path).and_then(|()| read_state(&database).map_err(failure(path, "read"))) {
-        Ok(state) => Ok(Opened::Whole(database, state)),
+        Ok(state) => Ok(Opened::Whole(database, Box::new(state))),
         Err(JournalError::Failed { source, .. }) if !is_of_the_disk(source.as_ref()) => {
-            Ok(Opened::Damaged(source.to_string()))
+            // The words of a parser may quote what it read.
+            Ok(Opened::Damaged("an event in it cannot be read".to_string()))
         }
         Err(error) => Err(error),
     }

@@ -81,11 +81,11 @@ impl Journal {
             create(&path)?;
         }
         let (database, state) = match damage::open(&path)? {
-            Opened::Whole(database, state) => (database, state),
+            Opened::Whole(database, state) => (database, *state),
             Opened::Damaged(why) => {
                 replace(&path, why)?;
                 match damage::open(&path)? {
-                    Opened::Whole(database, state) => (database, state),
+                    Opened::Whole(database, state) => (database, *state),
                     Opened::Damaged(why) => return Err(failed("begin anew")(why.into())),
                 }
             }
@@ -379,7 +379,7 @@ mod tests {
         drop(journal);
         let opened = damage::open(&dir.join(FILE)).unwrap();
         let Opened::Whole(_, state) = opened else { panic!("damaged") };
-        state
+        *state
     }
 
     #[test]

@@ -25,9 +25,17 @@ pub struct Material {
     pub certificate: Option<ClientCertificate>,
 }
 
-/// Tells one content of the files from the next, without reading it: device, inode, length and time of the last change.
+/// Tells one content of the files from the next, without reading it. `None` where a file is not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stamp(Vec<Option<(u64, u64, u64, i64, i64)>>);
+pub(super) struct Stamp(Vec<Option<FileStamp>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FileStamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsFileError {
@@ -63,7 +71,8 @@ impl TlsFiles {
         let client = self.client.iter().flat_map(|(certificate, key)| [certificate, key]);
         let stamped = |path: &PathBuf| {
             let found = std::fs::metadata(path).ok()?;
-            Some((found.dev(), found.ino(), found.len(), found.ctime(), found.ctime_nsec()))
+            let changed = (found.ctime(), found.ctime_nsec());
+            Some(FileStamp { device: found.dev(), inode: found.ino(), length: found.len(), changed })
         };
         Stamp(self.ca_file.iter().chain(client).map(stamped).collect())
     }
