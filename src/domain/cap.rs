@@ -75,18 +75,12 @@ fn not_stored(
     (now < until).then_some((until, Deferral::NotStored { issued: unused.len() }))
 }
 
-/// What a person must not wait for a week: a key that leaked, and a certificate that no server can use.
+/// What a person must not wait a week for: a key that leaked, a certificate that no server can use, and a change of what
+/// the configuration asks for.
 fn more(reason: Reason) -> usize {
     match reason {
-        Reason::Revoked | Reason::KeyMismatch => MORE_WHERE_URGENT,
-        Reason::Missing
-        | Reason::Due
-        | Reason::Advised
-        | Reason::NamesChanged
-        | Reason::KeyTypeChanged
-        | Reason::Untrusted
-        | Reason::NotYetValid
-        | Reason::Forced => 0,
+        Reason::Revoked | Reason::KeyMismatch | Reason::NamesChanged | Reason::KeyTypeChanged => MORE_WHERE_URGENT,
+        Reason::Missing | Reason::Due | Reason::Advised | Reason::Untrusted | Reason::NotYetValid | Reason::Forced => 0,
     }
 }
 
@@ -196,9 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_certificate_and_another_key_have_five_more_and_nothing_else_has() {
+    fn what_cannot_wait_for_a_week_has_five_more_and_nothing_else_has() {
         for reason in Reason::ALL {
-            let is_urgent = matches!(reason, Reason::Revoked | Reason::KeyMismatch);
+            let cannot_wait = [Reason::Revoked, Reason::KeyMismatch, Reason::NamesChanged, Reason::KeyTypeChanged];
+            let is_urgent = cannot_wait.contains(&reason);
             let two = most_for(&stored_ago(&[3, 1]), None, reason);
             assert_eq!(two, (!is_urgent).then_some((2, 2, 4 * DAY)), "{reason:?}");
             let seven = most_for(&stored_ago(&[6, 5, 4, 3, 2, 1, 1]), None, reason);
