@@ -4,6 +4,7 @@ pub mod advise;
 pub mod assess;
 pub mod execute;
 pub mod files;
+pub mod leftovers;
 pub mod look_back;
 pub mod observe;
 pub mod persist;
@@ -113,6 +114,9 @@ impl Cycle {
             stop,
             only: self.only.as_ref(),
         };
+        if may_create && sweep.clock_doubt.is_none() && self.only.is_none() {
+            self.clear_leftovers(journal).await;
+        }
         let attempts = execution.run(&planned.managed, &planned.decisions, &planned.order, requested).await;
         phases.push(self.phase(Phase::Execute, started, attempts.iter().all(|attempt| attempt.ended.is_ok())));
 
@@ -136,6 +140,13 @@ impl Cycle {
         let planned = assess(&self.setup, (self.now)(), &sweep, journal, &BTreeMap::new(), &self.adopted);
         let snapshot = self.snapshot(sweep, planned.entries, journal, phases).await;
         (snapshot, planned.managed)
+    }
+
+    /// Pending keys that no renewal needs.
+    async fn clear_leftovers(&self, journal: &Journal) {
+        if let Err(error) = leftovers::clear(&self.setup, journal, (self.now)()).await {
+            tracing::error!("{}", with_causes(&error));
+        }
     }
 
     /// Of the CAs, on what was seen.

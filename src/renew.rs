@@ -23,7 +23,7 @@ use crate::journal::Journal;
 use crate::journal::event::{Ask, Event, InFlight, Issued, Stage};
 use crate::pki;
 use crate::pki::roots::Roots;
-use crate::staging::{Staged, Staging, StagingError, Standing};
+use crate::staging::{Released, Staged, Staging, StagingError, Standing};
 use crate::store::{Note, Store};
 
 pub use outcome::{Failure, Fault, Outcome};
@@ -57,7 +57,7 @@ struct Running<'a> {
 impl Renewal<'_> {
     pub async fn run(&self) -> Result<Outcome, Failure> {
         let staging = Staging::of(self.store, self.journal, &self.managed.name).await;
-        let staging = staging.map_err(|e| Failure { fault: Fault::OutOfSight, ..staging_fault(&e) })?;
+        let staging = staging.map_err(|e| unstaged(&e))?;
         let running = Running { renewal: self, staging };
         let mut next = running.resume().await;
         loop {
@@ -82,10 +82,11 @@ impl Running<'_> {
     /// Goes on where it stands, whoever brought it there, or begins.
     async fn resume(&self) -> Result<Next, Failure> {
         let standing = self.staging.look().await;
-        match standing.map_err(|e| Failure { fault: Fault::OutOfSight, ..staging_fault(&e) })? {
+        match standing.map_err(|e| unstaged(&e))? {
             Standing::Elsewhere(why) => Ok(Next::Done(Outcome::Superseded { why })),
             Standing::Ours(staged) => {
                 failpoint::reached("resuming");
+                self.note_staged()?;
                 self.agree(*staged).map(|staged| Next::Step(Box::new(staged)))
             }
             Standing::Key(key) => self.ask_about(key).map(|staged| Next::Step(Box::new(staged))),
@@ -153,6 +154,7 @@ impl Running<'_> {
             .map_err(|e| fault(Fault::Journal, &e))?
             .map_err(|e| fault(Fault::Journal, &e))?;
         failpoint::reached("key_made");
+        self.note_staged()?;
         let claimed = self.staging.claim(self.open(&key, Stage::Begun), key).await.map_err(|e| staging_fault(&e))?;
         let Some(staged) = claimed else {
             return Ok(Next::Done(Outcome::Superseded {
@@ -390,8 +392,20 @@ impl Running<'_> {
         }
     }
 
+    /// A key that is not destroyed stays sealed, and hinders no renewal.
     async fn release(&self, staged: &Staged) -> Result<(), Failure> {
-        self.staging.release(staged).await.map_err(|e| staging_fault(&e))
+        match self.staging.release(staged).await.map_err(|e| staging_fault(&e))? {
+            Released::Destroyed => Ok(()),
+            Released::Kept(at) => self.append(Event::KeyKept(at)),
+        }
+    }
+
+    /// Before the key is there, so that it is found again when the configuration no longer leads to it.
+    fn note_staged(&self) -> Result<(), Failure> {
+        match self.staging.at() {
+            Some(at) if !self.journal.staged().is_noted(&self.managed.name, &at) => self.append(Event::Staged(at)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn append(&self, event: Event) -> Result<(), Failure> {
@@ -405,6 +419,16 @@ impl Running<'_> {
         names.sort();
         let text = format!("{names:?} {:?} {:?} {:?}", spec.common_name, spec.key, spec.lifetime);
         Fingerprint(pki::sha256(text.as_bytes())).to_string()
+    }
+}
+
+/// Before anything was begun: only what an operator must mend is a failure of this certificate.
+fn unstaged(error: &StagingError) -> Failure {
+    match error {
+        StagingError::Sealing(_) => staging_fault(error),
+        StagingError::File(_) | StagingError::Vault { .. } | StagingError::TakenOver { .. } => {
+            Failure { fault: Fault::OutOfSight, ..staging_fault(error) }
+        }
     }
 }
 

@@ -122,6 +122,9 @@ fn words(event: &Event) -> String {
     match event {
         Event::Begun { reason, names, .. } => format!("began to renew ({}): {names}", reason.as_str()),
         Event::TakenUp(open) => format!("took up a renewal ({}) that was begun before", open.reason.as_str()),
+        Event::Staged(at) => format!("keeps its pending key at {at}"),
+        Event::KeyKept(at) => format!("could not destroy its pending key at {at}: Vault denied it"),
+        Event::KeyDestroyed(at) => format!("destroyed its pending key at {at}"),
         Event::Asked { issuer, .. } => format!("asked {issuer}"),
         Event::Ordered { issuer, progress, .. } => {
             let step = match (progress.is_finalizing, &progress.certificate) {

@@ -4,7 +4,7 @@ mod acme;
 mod own;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use url::Url;
@@ -28,9 +28,12 @@ use crate::pki::roots::Roots as Anchors;
 use crate::source::path_glob::PathGlob;
 use crate::source::target::Target;
 use crate::source::{self, file, tls, vault_kv, vault_pki};
+use crate::staging::seal::SealingKey;
 use crate::store::file::{FileLayout, disk};
 use crate::vault::tls_files::{Material, TlsFiles};
-use crate::vault::{LEASE_TERM, LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Settings, TokenFrom, Vault as Client, Way};
+use crate::vault::{
+    LEASE_TERM, LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, STAGING_GROUP, Settings, TokenFrom, Vault as Client, Way,
+};
 
 use super::rules::ascii;
 use super::{
@@ -312,7 +315,28 @@ fn client(config: &Config, name: VaultName, table: &Vault) -> Result<Client, Str
     let made = made.with_tls_files(files);
     let lease_term = table.lease_term.as_ref().map(|term| term.get_ref().0);
     let made = made.with_lease_term(lease_term.unwrap_or(LEASE_TERM.max(table.deadline.get_ref().0 * 3)));
+    let made = made.with_staging(staging_group(table), staging_key_file(config, table)?);
     Ok(made.with_requests_per_second(table.requests_per_second.as_ref().map(|rate| *rate.get_ref())))
+}
+
+/// Instances of one configuration have the same without a setting, whatever they call the Vault.
+fn staging_group(table: &Vault) -> String {
+    if let Some(group) = &table.staging_group {
+        return group.get_ref().clone();
+    }
+    match &table.environment {
+        Some(environment) => super::rules::group_of(environment.get_ref()),
+        None => STAGING_GROUP.to_string(),
+    }
+}
+
+/// Read once here, so that one that cannot be used is told before it is needed.
+fn staging_key_file(config: &Config, table: &Vault) -> Result<Option<PathBuf>, String> {
+    let Some(path) = table.staging_key_file.as_ref().map(|path| config.path(path.get_ref())) else { return Ok(None) };
+    match SealingKey::of_group(&path) {
+        Ok(_) => Ok(Some(path)),
+        Err(error) => Err(format!("staging_key_file: {}", with_causes(&error))),
+    }
 }
 
 /// In DER; there is at least one.

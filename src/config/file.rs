@@ -180,6 +180,10 @@ pub struct Vault {
     pub deadline: Spanned<Period>,
     /// Another instance takes a renewal over that has stood still for so long.
     pub lease_term: Option<Spanned<Period>>,
+    /// Pending keys are kept below `certd/pending/GROUP`.
+    pub staging_group: Option<Spanned<String>>,
+    /// Seals pending keys; all instances of the group have the same.
+    pub staging_key_file: Option<Spanned<FilePath>>,
     /// Of all sweeps together; `None` sets no bound.
     pub requests_per_second: Option<Spanned<u32>>,
     pub environment: Environment,

@@ -117,7 +117,37 @@ pub(super) fn vault_segments(text: &str) -> Result<(), Fault> {
     if text.contains(|c: char| c.is_control() || matches!(c, '?' | '#' | '%')) {
         return fault(format!("a sign that cannot be in a Vault path: {text:?}"), hint);
     }
+    // certd takes it as it stands, and a policy as a wildcard: what is granted would be more than what is meant.
+    if text.split('/').any(|segment| segment == "+") {
+        let hint = "rename that folder or secret; for any one segment, paths take *";
+        return fault(format!("a segment + in a Vault path, which no policy can name alone: {text:?}"), hint);
+    }
     Ok(())
+}
+
+/// The longest name of a staging group, in bytes.
+const LONGEST_GROUP: usize = 64;
+
+/// One segment of a path in Vault, which a policy can name.
+pub(super) fn staging_group(text: &str) -> Result<(), Fault> {
+    let hint = "1 to 64 letters, digits, hyphens, underscores or dots, such as prod; not . or ..";
+    match is_group(text) {
+        true => Ok(()),
+        false => fault("not the name of a staging group".to_string(), hint),
+    }
+}
+
+fn is_group(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=LONGEST_GROUP).contains(&text.len()) && text.bytes().all(is_plain) && !matches!(text, "." | "..")
+}
+
+/// The group of an environment: its name, or a digest where that is no segment of a path.
+pub(super) fn group_of(environment: &str) -> String {
+    match is_group(environment) {
+        true => environment.to_string(),
+        false => crate::pki::sha256(environment.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
 }
 
 /// A mount and the place of one secret below it.

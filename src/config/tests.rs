@@ -94,7 +94,7 @@ fn tomls_own_errors_keep_line_and_column() {
     check(
         "[vault.a]\naddress = 'https://v'\ntoken = 's.secret'\n",
         &[
-            "3:1: unknown field `token`, expected one of `address`, `server_name`, `ca_file`, `namespace`, `token_file`, `auth`, `client_certificate_file`, `client_key_file`, `deadline`, `lease_term`, `requests_per_second`, `environment`",
+            "3:1: unknown field `token`, expected one of `address`, `server_name`, `ca_file`, `namespace`, `token_file`, `auth`, `client_certificate_file`, `client_key_file`, `deadline`, `lease_term`, `staging_group`, `staging_key_file`, `requests_per_second`, `environment`",
         ],
     );
     check("[source.a.ftp]\n", &["1:11: unknown variant `ftp`, expected one of `tls`, `vault_kv`, `vault_pki`, `file`"]);

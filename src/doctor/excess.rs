@@ -26,12 +26,15 @@ pub(super) fn judge(needs: &[Need], grants: &Grants, findings: &mut Findings) {
         let what = format!("needless on {}{more}: {}", places[0], named(&excess));
         findings.warning(About::Rights, what, ADVICE);
     }
-    for Foreign { path, name, harm, is_secret } in &grants.foreign {
+    for Foreign { path, name, harm, is_secret, within } in &grants.foreign {
         let mut harmful = BTreeSet::from_iter(WRITES.into_iter().chain(NEVER_NEEDED));
         if *is_secret {
             harmful.extend([Read, List]);
         }
         harmful.retain(|capability| grants.may(path).contains(capability));
+        if within.as_ref().is_some_and(|within| harmful.is_subset(&grants.may(within))) {
+            continue;
+        }
         if !harmful.is_empty() {
             findings.warning(About::Rights, format!("needless on {name}: {} ({harm})", named(&harmful)), ADVICE);
         }

@@ -7,6 +7,7 @@ use crate::cycle::setup::Setup;
 use crate::rights::mounts::Mounts;
 use crate::rights::policy::{self, Rule};
 use crate::rights::{self, Need};
+use crate::staging::vault_kv::{FOLDER, folder};
 use crate::vault::inspect::Capability;
 use crate::vault::{Vault, VaultError};
 
@@ -33,6 +34,8 @@ pub(super) struct Foreign {
     pub harm: &'static str,
     /// Reading is harm as well.
     pub is_secret: bool,
+    /// A path that stands for more. What may be done there is told of it alone.
+    pub within: Option<String>,
 }
 
 impl Grants {
@@ -44,7 +47,7 @@ impl Grants {
         foreign.retain(|foreign| rights::at(needs, &foreign.path).next().is_none());
         let mut paths: BTreeSet<String> = rules.iter().map(|(_, example)| example.clone()).collect();
         paths.extend(secrets.iter().cloned());
-        paths.extend(foreign.iter().map(|foreign| foreign.path.clone()));
+        paths.extend(foreign.iter().flat_map(|foreign| foreign.within.iter().chain([&foreign.path])).cloned());
         let (granted, refused) = match vault.capabilities(&paths).await {
             Ok(granted) => (granted, None),
             Err(error) => (BTreeMap::new(), Some(error)),
@@ -85,7 +88,9 @@ async fn secrets(setup: &Setup, vault: &Vault, mounts: &Mounts, needs: &[Need]) 
 
 fn foreign(setup: &Setup, vault: &Vault, mounts: &Mounts) -> Vec<Foreign> {
     let mut all = Vec::new();
-    let mut add = |path: String, name: String, harm, is_secret| all.push(Foreign { path, name, harm, is_secret });
+    let mut add = |path: String, name: String, harm, is_secret| {
+        all.push(Foreign { path, name, harm, is_secret, within: None });
+    };
     for (name, harm) in [
         ("sys/policies/acl", "whoever has the token could grant it anything"),
         ("sys/mounts", "whoever has the token could mount and unmount stores"),
@@ -109,6 +114,10 @@ fn foreign(setup: &Setup, vault: &Vault, mounts: &Mounts) -> Vec<Foreign> {
             add(format!("{name}/{ELSEWHERE}"), name, "versions could be destroyed for good", false);
         }
     }
+    all.extend(pending_keys_of_others(setup, vault, mounts));
+    let mut add = |path: String, name: String, harm, is_secret| {
+        all.push(Foreign { path, name, harm, is_secret, within: None });
+    };
     for (_, pki) in rights::issuers(setup, &vault.name) {
         let (mount, role) = (&pki.mount, &pki.role);
         for (below, harm) in [
@@ -122,4 +131,20 @@ fn foreign(setup: &Setup, vault: &Vault, mounts: &Mounts) -> Vec<Foreign> {
         }
     }
     all
+}
+
+/// The folders of other groups beside that of this configuration.
+fn pending_keys_of_others(setup: &Setup, vault: &Vault, mounts: &Mounts) -> Vec<Foreign> {
+    let mut seen = BTreeSet::new();
+    let written = rights::written(setup, &vault.name);
+    let places = written.iter().map(|path| mounts.place(path)).filter(|place| place.has_versions);
+    let places: Vec<_> = places.filter(|place| seen.insert(place.mount.to_string())).collect();
+    let foreign = |place: rights::mounts::Place<'_>| Foreign {
+        path: format!("{}/{ELSEWHERE}", folder(&format!("{}/data", place.mount), ELSEWHERE)),
+        name: format!("{}/{FOLDER}", place.mount),
+        harm: "pending keys of other configurations could be replaced",
+        is_secret: true,
+        within: Some(format!("{}/data/{ELSEWHERE}", place.mount)),
+    };
+    places.into_iter().map(foreign).collect()
 }

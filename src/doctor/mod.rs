@@ -8,6 +8,7 @@ mod mounts;
 mod roles;
 mod server;
 mod shortage;
+mod staging;
 mod token;
 
 pub use finding::{About, Finding};
@@ -49,6 +50,7 @@ async fn examine_token(setup: &Setup, vault: &Vault, findings: &mut Findings) {
     }
     shortage::judge(&needs, &grants, findings);
     excess::judge(&needs, &grants, findings);
+    staging::examine(setup, vault, &mounts, &needs, &token.policies(), findings).await;
     mounts::examine(setup, vault, &mounts, findings).await;
     roles::examine(setup, vault, findings).await;
 }

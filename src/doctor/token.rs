@@ -30,6 +30,16 @@ impl Token {
         }
     }
 
+    /// The policies that it has, its entity's among them; none where it may not look at itself.
+    pub fn policies(&self) -> BTreeSet<String> {
+        match self {
+            Self::Known(facts) => {
+                facts.policies.iter().chain(facts.identity_policies.iter().flatten()).cloned().collect()
+            }
+            Self::Hidden | Self::Unusable(_) => BTreeSet::new(),
+        }
+    }
+
     pub fn is_usable(&self) -> bool {
         !matches!(self, Self::Unusable(_))
     }

@@ -18,6 +18,7 @@ use crate::domain::waits::Waits;
 
 use super::base64_ders;
 use super::places::{Placed, Places};
+use super::staged::{StagedAt, StagedKeys};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -48,6 +49,12 @@ pub enum Event {
     /// A renewal in flight as its staging place has it: another instance began it, or this one died before it could
     /// note here how far it had come.
     TakenUp(InFlight),
+    /// The key of a renewal is about to be kept at this place of a Vault.
+    Staged(StagedAt),
+    /// Vault denied that the key of an ended renewal be destroyed.
+    KeyKept(StagedAt),
+    /// It is destroyed after all, or there is none.
+    KeyDestroyed(StagedAt),
     /// An issuer is about to be asked: from here on it may have signed.
     Asked {
         issuer: IssuerName,
@@ -169,6 +176,8 @@ impl Event {
             | Self::Closed { .. }
             | Self::Superseded { .. }
             | Self::Failed { .. } => true,
+            // The renewal itself is noted beside them.
+            Self::Staged(_) | Self::KeyKept(_) | Self::KeyDestroyed(_) => false,
             Self::LeftAlone { .. }
             | Self::Served { .. }
             | Self::Advised(_)
@@ -303,6 +312,9 @@ pub struct State {
     revoked: BTreeMap<Fingerprint, Timestamp>,
     #[serde(default)]
     places: Places,
+    /// Pending keys in Vaults. None in a journal of format 3.
+    #[serde(default)]
+    staged: StagedKeys,
     last_noted: Option<Timestamp>,
     set_aside: Option<String>,
 }
@@ -331,6 +343,7 @@ impl State {
     }
 
     fn fold_certificate(&mut self, name: CertName, at: Timestamp, event: Event) {
+        self.staged.fold(&name, &event);
         let record = self.records.entry(name.clone()).or_default();
         if event.is_of_a_renewal() {
             record.tried = Some(at);
@@ -354,6 +367,7 @@ impl State {
             Event::Revoking { .. } | Event::Revoked { .. } | Event::OverTheCap { .. } => {}
             // Folded before.
             Event::Place(_) => {}
+            Event::Staged(_) | Event::KeyKept(_) | Event::KeyDestroyed(_) => {}
             Event::IssuerFailed { issuer, retry_after } => {
                 self.issuers.entry(issuer).or_default().fail(at, retry_after.map(Duration::from_secs));
             }
@@ -458,6 +472,15 @@ impl State {
 
     pub fn in_flight(&self, name: &CertName) -> Option<&InFlight> {
         self.in_flight.get(name)
+    }
+
+    /// Certificates of which a renewal was begun and not closed.
+    pub fn all_in_flight(&self) -> impl Iterator<Item = &CertName> {
+        self.in_flight.keys()
+    }
+
+    pub fn staged(&self) -> &StagedKeys {
+        &self.staged
     }
 
     pub fn view(&self) -> JournalView {

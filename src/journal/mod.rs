@@ -7,6 +7,7 @@ mod damage;
 pub mod event;
 pub mod pending;
 pub mod places;
+pub mod staged;
 mod table;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -27,6 +28,7 @@ use claims::Claims;
 use damage::Opened;
 use event::{Entry, Event, InFlight, State};
 use pending::{PendingKeys, remove_if_there, sync_directory};
+use staged::StagedKeys;
 use table::{FORMAT, MOST_EVENTS};
 
 const FILE: &str = "journal.redb";
@@ -175,6 +177,21 @@ impl Journal {
     /// The renewal of this certificate that was begun and not closed.
     pub fn in_flight(&self, certificate: &CertName) -> Option<InFlight> {
         self.locked().in_flight(certificate).cloned()
+    }
+
+    /// Certificates of which a renewal was begun and not closed.
+    pub fn all_in_flight(&self) -> Vec<CertName> {
+        self.locked().all_in_flight().cloned().collect()
+    }
+
+    /// Pending keys in Vaults, as far as they were noted.
+    pub fn staged(&self) -> StagedKeys {
+        self.locked().staged().clone()
+    }
+
+    /// The state directory.
+    pub fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {

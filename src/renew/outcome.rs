@@ -72,9 +72,7 @@ pub(super) fn store_fault(error: &StoreError) -> Fault {
 
 pub(super) fn staging_fault(error: &StagingError) -> Failure {
     match error {
-        StagingError::File(_) => fault(Fault::Journal, error),
-        StagingError::Vault { .. } | StagingError::NotUnderstood { .. } | StagingError::TakenOver { .. } => {
-            fault(Fault::Store, error)
-        }
+        StagingError::File(_) | StagingError::Sealing(_) => fault(Fault::Journal, error),
+        StagingError::Vault { .. } | StagingError::TakenOver { .. } => fault(Fault::Store, error),
     }
 }

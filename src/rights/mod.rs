@@ -16,7 +16,7 @@ use crate::source::Source;
 use crate::source::path_glob::PathGlob;
 use crate::source::vault_kv::VaultKvSource;
 use crate::source::vault_pki::VaultPkiSource;
-use crate::staging::vault_kv::FOLDER;
+use crate::staging::vault_kv;
 use crate::vault::Vault;
 use crate::vault::inspect::Capability::{self, Create, List, Patch, Read, Update};
 
@@ -71,7 +71,8 @@ pub fn issuers<'a>(setup: &'a Setup, vault: &'a VaultName) -> impl Iterator<Item
 
 /// To learn which mount a path lies in needs nothing more: any right below the mount is enough.
 pub fn needs(setup: &Setup, vault: &Vault, mounts: &Mounts) -> Vec<Need> {
-    let mut list = Needs { mounts, all: Vec::new(), told: BTreeSet::new() };
+    let group = vault.staging_group();
+    let mut list = Needs { mounts, group, all: Vec::new(), told: BTreeSet::new() };
     list.token(vault);
     for source in observed(setup, &vault.name) {
         list.source(source, &format!("source {}", source.name));
@@ -166,6 +167,8 @@ fn used(setup: &Setup) -> impl Iterator<Item = (&IssuerName, &Issuer)> {
 
 struct Needs<'a> {
     mounts: &'a Mounts,
+    /// Whose pending keys they are.
+    group: &'a str,
     all: Vec<Need>,
     /// Mounts of which it is said already that the doctor reads how they are set up.
     told: BTreeSet<String>,
@@ -212,7 +215,7 @@ impl Needs<'_> {
             let (data, metadata) = apis(place.mount, place.has_versions);
             self.required(format!("{data}/{secrets}"), [Update], format!("{who} renews what it adopted"));
             if place.has_versions {
-                self.staging(place.mount, &who);
+                self.staging(place.mount, &secrets, &who);
                 self.deleted(place.mount, &secrets, &who);
                 self.notes(format!("{metadata}/{secrets}"), &who);
             }
@@ -225,7 +228,7 @@ impl Needs<'_> {
         let (data, metadata) = apis(place.mount, place.has_versions);
         self.required(format!("{data}/{}", place.below), [Create, Read, Update], format!("{who} is kept there"));
         if place.has_versions {
-            self.staging(place.mount, &who);
+            self.staging(place.mount, place.below, &who);
             self.deleted(place.mount, place.below, &who);
             self.notes(format!("{metadata}/{}", place.below), &who);
         }
@@ -241,11 +244,14 @@ impl Needs<'_> {
         }
     }
 
-    /// The key is there before an issuer hears of it, and is destroyed when the store holds it.
-    fn staging(&mut self, mount: &str, who: &str) {
-        let why = format!("{who} has the key of a renewal under way kept there");
-        self.required(format!("{mount}/data/{FOLDER}/*"), [Create, Read, Update], why);
-        self.required(format!("{mount}/destroy/{FOLDER}/*"), [Update], format!("{who} has that key destroyed"));
+    /// The key is there before an issuer hears of it, and is destroyed when the store holds it. Each secret has a folder of
+    /// its own below the group's, by its path, so that no rule opens the pending keys of secrets that it does not open.
+    fn staging(&mut self, mount: &str, secrets: &str, who: &str) {
+        let below = if secrets.ends_with('*') { secrets.to_string() } else { format!("{secrets}/+") };
+        let at = |api: &str| format!("{}/{below}", vault_kv::folder(&format!("{mount}/{api}"), self.group));
+        let (data, destroy) = (at("data"), at("destroy"));
+        self.required(data, [Create, Read, Update], format!("{who} has its pending key kept there, sealed"));
+        self.useful(destroy, [Update], format!("{who} has its pending key destroyed at the end"));
     }
 
     fn deleted(&mut self, mount: &str, secrets: &str, who: &str) {

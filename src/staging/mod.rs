@@ -1,6 +1,9 @@
 //! Where the key of a renewal in flight is kept until the store holds it: in the store's own Vault, where any instance
 //! can go on with it, else in the state directory.
 
+mod earlier;
+mod record;
+pub mod seal;
 pub mod vault_kv;
 
 use crate::domain::key::PrivateKey;
@@ -9,9 +12,11 @@ use crate::domain::text::with_causes;
 use crate::journal::Journal;
 use crate::journal::event::InFlight;
 use crate::journal::pending::PendingKeyError;
+use crate::journal::staged::StagedAt;
 use crate::store::Store;
 use crate::vault::VaultError;
 
+use seal::SealingKeyError;
 use vault_kv::VaultStaging;
 
 pub enum Staging<'a> {
@@ -51,10 +56,20 @@ pub enum Standing {
     Elsewhere(String),
 }
 
+/// The end of a pending key.
+#[derive(Debug)]
+pub enum Released {
+    Destroyed,
+    /// Vault denied it: the sealed versions stay.
+    Kept(StagedAt),
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
     #[error(transparent)]
     File(#[from] PendingKeyError),
+    #[error(transparent)]
+    Sealing(#[from] SealingKeyError),
     #[error("could not {doing} {place}, where the key of the renewal is kept")]
     Vault {
         doing: &'static str,
@@ -62,8 +77,6 @@ pub enum StagingError {
         #[source]
         source: VaultError,
     },
-    #[error("what is kept at {place} is no renewal of certd: move it away")]
-    NotUnderstood { place: String },
     /// It went on with it, so this instance must not.
     #[error("another instance took the renewal over meanwhile: {place}")]
     TakenOver { place: String },
@@ -85,7 +98,7 @@ impl<'a> Staging<'a> {
     pub async fn of(store: &Store, journal: &'a Journal, certificate: &'a CertName) -> Result<Self, StagingError> {
         let Store::VaultKv(kept) = store else { return Ok(Self::StateDirectory { journal, certificate }) };
         // Without versions nobody could be kept from writing, so that a key there would be no safer.
-        match VaultStaging::of(kept, certificate, &journal.claims).await? {
+        match VaultStaging::of(kept, certificate, journal).await? {
             Some(staging) => Ok(Self::VaultKv(staging)),
             None => Ok(Self::StateDirectory { journal, certificate }),
         }
@@ -110,7 +123,21 @@ impl<'a> Staging<'a> {
                     (Some(_), None) | (None, None) => Standing::Free,
                 })
             }
-            Self::VaultKv(staging) => staging.look().await,
+            Self::VaultKv(staging) => match staging.look().await? {
+                Standing::Free => {
+                    let taken_up = staging.taken_up().await?;
+                    Ok(taken_up.map_or(Standing::Free, |staged| Standing::Ours(Box::new(staged))))
+                }
+                standing @ (Standing::Ours(_) | Standing::Key(_) | Standing::Elsewhere(_)) => Ok(standing),
+            },
+        }
+    }
+
+    /// Where in a Vault the key is kept, for the journal.
+    pub fn at(&self) -> Option<StagedAt> {
+        match self {
+            Self::StateDirectory { .. } => None,
+            Self::VaultKv(staging) => Some(staging.at()),
         }
     }
 
@@ -142,9 +169,12 @@ impl<'a> Staging<'a> {
     }
 
     /// Destroys the key that is kept there. The store has it, or nobody needs it.
-    pub async fn release(&self, staged: &Staged) -> Result<(), StagingError> {
+    pub async fn release(&self, staged: &Staged) -> Result<Released, StagingError> {
         match self {
-            Self::StateDirectory { journal, certificate } => Ok(journal.keys.forget(certificate)?),
+            Self::StateDirectory { journal, certificate } => {
+                journal.keys.forget(certificate)?;
+                Ok(Released::Destroyed)
+            }
             Self::VaultKv(staging) => staging.release(staged).await,
         }
     }

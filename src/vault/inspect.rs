@@ -6,7 +6,7 @@ use std::fmt;
 use rustify_derive::Endpoint;
 use serde::Deserialize;
 
-use super::endpoint::{Answer, LookupSelf};
+use super::endpoint::{Answer, ListAnswer, LookupSelf};
 use super::transport::Operation;
 use super::{Vault, VaultError, checked};
 use crate::domain::time::Timestamp;
@@ -162,6 +162,22 @@ impl Vault {
         Ok(granted)
     }
 
+    /// Every ACL policy with its text (`GET /sys/policies/acl/:name`), except `root`, which has none.
+    pub async fn policies(&self) -> Result<BTreeMap<String, String>, VaultError> {
+        let reply = self.transport.call(Operation::List, ListPolicies {}).await?;
+        let names = self.data::<ListAnswer>(&reply)?.keys;
+        let mut policies = BTreeMap::new();
+        for name in names.into_iter().filter(|name| name != "root") {
+            let endpoint = ReadPolicy { name: checked(&name)?.to_string() };
+            let reply = self.transport.call(Operation::Read, endpoint).await?;
+            // One that was deleted meanwhile grants nothing.
+            if reply.found {
+                policies.insert(name, self.data::<PolicyAnswer>(&reply)?.policy);
+            }
+        }
+        Ok(policies)
+    }
+
     pub async fn kv_config(&self, mount: &str) -> Result<KvConfig, VaultError> {
         let mount = checked(mount)?.to_string();
         self.data(&self.transport.call(Operation::Read, ReadKvConfig { mount }).await?)
@@ -212,6 +228,23 @@ struct ReadHealth {
 #[endpoint(path = "sys/capabilities-self", method = "POST")]
 struct ReadCapabilities {
     paths: Vec<String>,
+}
+
+#[derive(Endpoint)]
+#[endpoint(path = "sys/policies/acl", method = "LIST")]
+struct ListPolicies {}
+
+#[derive(Endpoint)]
+#[endpoint(path = "sys/policies/acl/{self.name}")]
+struct ReadPolicy {
+    #[endpoint(skip)]
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct PolicyAnswer {
+    #[serde(default)]
+    policy: String,
 }
 
 #[derive(Endpoint)]

@@ -22,6 +22,7 @@ pub mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -85,6 +86,10 @@ pub struct Vault {
     /// How often sweeps may ask, by the time since `made`.
     pace: Option<Mutex<Pace>>,
     lease_term: Duration,
+    /// Whose pending keys are kept below the same folder.
+    staging_group: String,
+    /// Seals them, where several instances share it.
+    staging_key_file: Option<PathBuf>,
     deadline: Duration,
     made: Instant,
 }
@@ -133,6 +138,9 @@ pub struct Signed {
 /// Longer than any step of a renewal takes.
 pub const LEASE_TERM: Duration = Duration::from_secs(10 * 60);
 
+/// Where the configuration names no group and the Vault has no environment.
+pub const STAGING_GROUP: &str = "default";
+
 impl Vault {
     /// Touches no network.
     pub fn new(settings: Settings) -> Result<Self, VaultError> {
@@ -147,6 +155,8 @@ impl Vault {
             transport: Transport::new(&settings, certificate)?,
             deadline: settings.deadline,
             lease_term: LEASE_TERM,
+            staging_group: STAGING_GROUP.to_string(),
+            staging_key_file: None,
             name: settings.name,
             mounts: Mutex::default(),
             cas_conflicts: AtomicU64::new(0),
@@ -241,6 +251,19 @@ impl Vault {
 
     pub fn with_lease_term(self, lease_term: Duration) -> Self {
         Self { lease_term, ..self }
+    }
+
+    pub fn with_staging(self, group: String, key_file: Option<PathBuf>) -> Self {
+        Self { staging_group: group, staging_key_file: key_file, ..self }
+    }
+
+    /// The folder below `certd/pending` where the pending keys of this configuration are kept.
+    pub fn staging_group(&self) -> &str {
+        &self.staging_group
+    }
+
+    pub fn staging_key_file(&self) -> Option<&Path> {
+        self.staging_key_file.as_deref()
     }
 
     /// By then a request is answered, or its answer is lost. A redirect is followed once.

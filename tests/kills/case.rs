@@ -335,10 +335,8 @@ impl<'a> Scene<'a> {
             assert_eq!(keys.len(), 1, "{keys:?}");
             return std::fs::remove_file(&keys[0]).unwrap();
         }
-        let list = format!("{}/metadata/certd/pending", self.mount);
-        let listed = self.vault.admin("LIST", &list, Value::Null).await;
-        for name in listed["data"]["keys"].as_array().unwrap() {
-            self.vault.admin("DELETE", &format!("{list}/{}", name.as_str().unwrap()), Value::Null).await;
+        for path in self.vault.paths_below(&self.mount, "certd/pending").await {
+            self.vault.admin("DELETE", &format!("{}/metadata/{path}", self.mount), Value::Null).await;
         }
     }
 
@@ -422,16 +420,7 @@ impl<'a> Scene<'a> {
         if self.way.store != Store::KvTwo {
             return 0;
         }
-        let (vault, mut readable) = (self.vault, 0);
-        let list = format!("{}/metadata/certd/pending", self.mount);
-        let (_, listed) = vault.call(&vault.root_token, "LIST", &list, Value::Null).await;
-        for name in listed["data"]["keys"].as_array().into_iter().flatten() {
-            for version in 1..=12 {
-                let path = format!("{}/data/certd/pending/{}?version={version}", self.mount, name.as_str().unwrap());
-                readable += usize::from(vault.call(&vault.root_token, "GET", &path, Value::Null).await.0 == 200);
-            }
-        }
-        readable
+        self.vault.staged(&self.mount).await
     }
 
     async fn versions(&self) -> Option<u64> {

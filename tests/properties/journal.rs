@@ -7,6 +7,7 @@ use certd::domain::plan::Reason;
 use certd::domain::time::Timestamp;
 use certd::journal::Journal;
 use certd::journal::event::{Ask, Entry, Event, InFlight, Issued, Stage, State};
+use certd::journal::staged::StagedAt;
 use redb::{Database, TableDefinition};
 
 /// From the year 1 to the year 9999: as far as a record tells instants apart.
@@ -46,6 +47,8 @@ fn events(data: &[u8]) -> Vec<Event> {
     };
     let written = Stage::Written { issued: issued.clone(), version: Some(number) };
     let asked = Stage::Asked(vec![Ask { issuer: text.as_str().into(), until: at, progress: None, is_guessed: false }]);
+    let vault = text.as_str().into();
+    let staged = StagedAt { vault, secret: text.clone(), path: text.clone(), first: number, last: number };
     vec![
         Event::Begun {
             reason: Reason::Missing,
@@ -57,6 +60,9 @@ fn events(data: &[u8]) -> Vec<Event> {
         Event::TakenUp(open(written)),
         Event::TakenUp(open(asked)),
         Event::TakenUp(open(Stage::Issued(issued.clone()))),
+        Event::Staged(staged.clone()),
+        Event::KeyKept(staged.clone()),
+        Event::KeyDestroyed(staged),
         Event::Asked { issuer: text.as_str().into(), until: Some(at) },
         Event::NotIssued { issuer: text.as_str().into() },
         Event::IssuerFailed { issuer: text.as_str().into(), retry_after: Some(number) },

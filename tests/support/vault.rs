@@ -107,6 +107,36 @@ impl Vault {
         (answer["data"]["data"].clone(), version)
     }
 
+    /// Paths of all secrets below a folder of a mount, of destroyed ones, too.
+    pub async fn paths_below(&self, mount: &str, folder: &str) -> Vec<String> {
+        let (mut folders, mut paths) = (vec![folder.to_string()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            let list = format!("{mount}/metadata/{folder}");
+            let (_, listed) = self.call(&self.root_token, "LIST", &list, Value::Null).await;
+            for key in listed["data"]["keys"].as_array().into_iter().flatten() {
+                let path = format!("{folder}/{}", key.as_str().unwrap());
+                match path.strip_suffix('/') {
+                    Some(below) => folders.push(below.to_string()),
+                    None => paths.push(path),
+                }
+            }
+        }
+        paths.sort();
+        paths
+    }
+
+    /// How many versions of pending keys can still be read.
+    pub async fn staged(&self, mount: &str) -> usize {
+        let mut readable = 0;
+        for path in self.paths_below(mount, "certd/pending").await {
+            for version in 1..=12 {
+                let path = format!("{mount}/data/{path}?version={version}");
+                readable += usize::from(self.call(&self.root_token, "GET", &path, Value::Null).await.0 == 200);
+            }
+        }
+        readable
+    }
+
     /// A token that may do what the policy says and nothing else, with no way to reach the root token from it.
     pub async fn token(&self, policy: &str) -> String {
         let name = unique("policy");

@@ -138,18 +138,7 @@ impl Scene {
 
     /// Versions of staging records that can still be read.
     async fn staged(&self) -> usize {
-        let (admin, kv) = (&self.home.house.admin, &self.home.house.kv);
-        let list = format!("{kv}/metadata/certd/pending");
-        let (_, listed) = admin.call(&admin.root_token, "LIST", &list, Value::Null).await;
-        let mut readable = 0;
-        for name in listed["data"]["keys"].as_array().into_iter().flatten() {
-            for version in 1..=12 {
-                let path = format!("{kv}/data/certd/pending/{}?version={version}", name.as_str().unwrap());
-                let (status, _) = admin.call(&admin.root_token, "GET", &path, Value::Null).await;
-                readable += usize::from(status == 200);
-            }
-        }
-        readable
+        self.home.staged().await
     }
 
     /// As it is in every scene: without the names of this one's mounts, and without what follows a path.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::thread;
@@ -74,8 +75,8 @@ impl Home {
             r#"path "{kv}/data/tls/*" {{ capabilities = ["create", "read", "update"] }}
                path "{kv}/metadata/tls/*" {{ capabilities = ["list", "read", "patch"] }}
                path "{kv}/delete/tls/*" {{ capabilities = ["update"] }}
-               path "{kv}/data/certd/pending/*" {{ capabilities = ["create", "read", "update"] }}
-               path "{kv}/destroy/certd/pending/*" {{ capabilities = ["update"] }}
+               path "{kv}/data/certd/pending/default/tls/*" {{ capabilities = ["create", "read", "update"] }}
+               path "{kv}/destroy/certd/pending/default/tls/*" {{ capabilities = ["update"] }}
                path "{pki}/certs" {{ capabilities = ["list"] }}
                path "{pki}/certs/revoked" {{ capabilities = ["list"] }}
                path "{pki}/sign/*" {{ capabilities = ["create", "update"] }}"#,
@@ -107,6 +108,12 @@ impl Home {
         fs::write(self.path("token"), secrets::told(Kind::GivenToken, token)).unwrap();
     }
 
+    /// As an operator keeps a secret.
+    pub fn write_private(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -133,17 +140,7 @@ impl Home {
 
     /// Versions of keys in flight that can still be read.
     pub async fn staged(&self) -> usize {
-        let (admin, pending) = (&self.house.admin, format!("{}/metadata/certd/pending", self.house.kv));
-        let (_, listed) = admin.call(&admin.root_token, "LIST", &pending, Value::Null).await;
-        let mut readable = 0;
-        for name in listed["data"]["keys"].as_array().into_iter().flatten() {
-            let path = format!("{}/data/certd/pending/{}", self.house.kv, name.as_str().unwrap());
-            for version in 1..=12 {
-                let path = format!("{path}?version={version}");
-                readable += usize::from(admin.call(&admin.root_token, "GET", &path, Value::Null).await.0 == 200);
-            }
-        }
-        readable
+        self.house.admin.staged(&self.house.kv).await
     }
 
     /// The fields of a secret as Vault holds them, byte for byte.

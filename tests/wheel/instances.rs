@@ -5,15 +5,17 @@ use std::time::Duration;
 use crate::gate::Gate;
 use crate::home::{Daemon, Home, declared, rows};
 
+/// Base64 of 32 random bytes.
+pub const SHARED_KEY: &str = "fY0m3xC8vQ1kZr5tLw7sNb2pHd6gJa9eUi4oRcTyXzE=";
 /// With a lease short enough to wait for.
 const SHORT: &str = "deadline = \"2s\"\nlease_term = \"6s\"";
 /// With one that does not end while a busy machine starts another instance.
 const LONG: &str = "deadline = \"10s\"\nlease_term = \"60s\"";
 
-/// As operators of two hosts have it.
+/// As operators of two hosts have it, who share the key that seals pending keys.
 fn config(vault: &str) -> String {
     crate::home::config_with_head(&declared("web"))
-        .replace("deadline = \"5s\"", vault)
+        .replace("deadline = \"5s\"", &format!("{vault}\nstaging_key_file = \"staging-key\""))
         .replace("interval = \"1h\"", "interval = \"1s\"")
 }
 
@@ -27,6 +29,7 @@ struct Two {
 impl Two {
     async fn first_stands_before(step: &str, vault: &str) -> Self {
         let home = Home::new("").await;
+        home.write_private("staging-key", SHARED_KEY);
         let step = step.replace("SECRET", &format!("/v1/{}/data/tls/web", home.house.kv));
         let gate = Gate::before(&home.house.admin.address, &[&step]);
         home.configure_by(&gate.address, &config(vault));

@@ -20,6 +20,7 @@ mod failing;
 mod faults;
 mod instances;
 mod outage;
+mod pending;
 mod policy;
 mod provenance;
 mod revoke;

@@ -75,7 +75,7 @@ store.file = { bundle = "public.pem" }
 "#;
 
 /// Without these certd renews as before, and only the doctor tells.
-const TOLD_BY_THE_DOCTOR_ALONE: [&str; 12] = [
+const TOLD_BY_THE_DOCTOR_ALONE: [&str; 14] = [
     "PKI/certs/ list",
     "auth/token/lookup-self read",
     "auth/token/renew-self update",
@@ -84,6 +84,8 @@ const TOLD_BY_THE_DOCTOR_ALONE: [&str; 12] = [
     "KV/config read",
     "PKI/certs/revoked/ list",
     "KV/delete/own/declared update",
+    "KV/destroy/certd/pending/default/own/declared/+ update",
+    "KV/destroy/certd/pending/default/tls/* update",
     "KV/delete/tls/* update",
     "cubbyhole/certd create",
     "cubbyhole/certd update",
@@ -152,10 +154,8 @@ impl Wheel {
         let (home, admin) = (&self.home, &self.home.house.admin);
         let _ = std::fs::remove_dir_all(home.path("state"));
         // What a turn without some right left open would be another instance's now.
-        let pending = format!("{}/metadata/certd/pending", home.house.kv);
-        let (_, left) = admin.call(&admin.root_token, "LIST", &pending, Value::Null).await;
-        for key in left["data"]["keys"].as_array().into_iter().flatten() {
-            admin.admin("DELETE", &format!("{pending}/{}", key.as_str().unwrap()), Value::Null).await;
+        for path in admin.paths_below(&home.house.kv, "certd/pending").await {
+            admin.admin("DELETE", &format!("{}/metadata/{path}", home.house.kv), Value::Null).await;
         }
         let _ = std::fs::remove_file(home.path("public.pem"));
         for path in ["own/declared", "tls/among", "tls/adopted", "accounts/public"] {

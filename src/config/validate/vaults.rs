@@ -20,6 +20,9 @@ impl Mistakes<'_> {
             self.vault_addresses(vault);
             self.deadline(vault.file, &vault.deadline);
             self.lease_term(vault);
+            if let Some(group) = &vault.staging_group {
+                self.judge(vault.file, group, rules::staging_group);
+            }
             self.rate(vault);
             self.way_in(vault);
             if let Some(namespace) = &vault.namespace {
