@@ -256,9 +256,9 @@ impl<'a> VaultStaging<'a> {
         match destroy(&self.vault, &self.path, first, last).await {
             Ok(()) => Ok(Released::Destroyed),
             Err(VaultError::Denied { .. }) => {
-                // Another instance that has passed this version has nothing to fear from the key.
-                self.write(first, last, None, None).await?;
-                Ok(Released::Kept(StagedAt { first, last, ..self.at() }))
+                // Where another instance has passed this version, there is nothing to close.
+                let closed = self.write(first, last, None, None).await?;
+                Ok(Released::Kept(StagedAt { first, last: closed.unwrap_or(last), ..self.at() }))
             }
             Err(error) => Err(self.failed("destroy", error)),
         }
