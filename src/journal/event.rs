@@ -176,7 +176,6 @@ impl Event {
             | Self::Closed { .. }
             | Self::Superseded { .. }
             | Self::Failed { .. } => true,
-            // The renewal itself is noted beside them.
             Self::Staged(_) | Self::KeyKept(_) | Self::KeyDestroyed(_) => false,
             Self::LeftAlone { .. }
             | Self::Served { .. }
@@ -301,7 +300,7 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State {
     records: BTreeMap<CertName, Record>,
-    in_flight: BTreeMap<CertName, InFlight>,
+    pub(super) in_flight: BTreeMap<CertName, InFlight>,
     paused_until: Option<Timestamp>,
     issuers: BTreeMap<IssuerName, IssuerRecord>,
     /// When orders were placed that are carried out in steps.
@@ -314,7 +313,7 @@ pub struct State {
     places: Places,
     /// Pending keys in Vaults. None in a journal of format 3.
     #[serde(default)]
-    staged: StagedKeys,
+    pub(super) staged: StagedKeys,
     last_noted: Option<Timestamp>,
     set_aside: Option<String>,
 }
@@ -366,8 +365,7 @@ impl State {
             Event::Accepted { .. } | Event::SetAside { .. } | Event::Acknowledged | Event::LeftAlone { .. } => {}
             Event::Revoking { .. } | Event::Revoked { .. } | Event::OverTheCap { .. } => {}
             // Folded before.
-            Event::Place(_) => {}
-            Event::Staged(_) | Event::KeyKept(_) | Event::KeyDestroyed(_) => {}
+            Event::Place(_) | Event::Staged(_) | Event::KeyKept(_) | Event::KeyDestroyed(_) => {}
             Event::IssuerFailed { issuer, retry_after } => {
                 self.issuers.entry(issuer).or_default().fail(at, retry_after.map(Duration::from_secs));
             }
@@ -472,15 +470,6 @@ impl State {
 
     pub fn in_flight(&self, name: &CertName) -> Option<&InFlight> {
         self.in_flight.get(name)
-    }
-
-    /// Certificates of which a renewal was begun and not closed.
-    pub fn all_in_flight(&self) -> impl Iterator<Item = &CertName> {
-        self.in_flight.keys()
-    }
-
-    pub fn staged(&self) -> &StagedKeys {
-        &self.staged
     }
 
     pub fn view(&self) -> JournalView {

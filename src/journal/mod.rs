@@ -181,12 +181,12 @@ impl Journal {
 
     /// Certificates of which a renewal was begun and not closed.
     pub fn all_in_flight(&self) -> Vec<CertName> {
-        self.locked().all_in_flight().cloned().collect()
+        self.locked().in_flight.keys().cloned().collect()
     }
 
     /// Pending keys in Vaults, as far as they were noted.
     pub fn staged(&self) -> StagedKeys {
-        self.locked().staged().clone()
+        self.locked().staged.clone()
     }
 
     /// The state directory.
