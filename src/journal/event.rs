@@ -16,9 +16,7 @@ use crate::domain::revocation::RevocationReason;
 use crate::domain::time::Timestamp;
 use crate::domain::waits::Waits;
 
-use super::base64_ders;
-use super::places::{Placed, Places};
-use super::staged::{StagedAt, StagedKeys};
+use super::{base64_ders, places, staged};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -50,11 +48,11 @@ pub enum Event {
     /// note here how far it had come.
     TakenUp(InFlight),
     /// The key of a renewal is about to be kept at this place of a Vault.
-    Staged(StagedAt),
+    Staged(staged::StagedAt),
     /// Vault denied that the key of an ended renewal be destroyed.
-    KeyKept(StagedAt),
+    KeyKept(staged::StagedAt),
     /// It is destroyed after all, or there is none.
-    KeyDestroyed(StagedAt),
+    KeyDestroyed(staged::StagedAt),
     /// An issuer is about to be asked: from here on it may have signed.
     Asked {
         issuer: IssuerName,
@@ -148,7 +146,7 @@ pub enum Event {
         fingerprint: Option<Fingerprint>,
     },
     /// About the places that rules and people adopt.
-    Place(Placed),
+    Place(places::Placed),
     /// The journal of before was damaged, and all that it held is forgotten.
     SetAside {
         file: String,
@@ -310,10 +308,10 @@ pub struct State {
     #[serde(default)]
     revoked: BTreeMap<Fingerprint, Timestamp>,
     #[serde(default)]
-    places: Places,
+    places: places::Places,
     /// Pending keys in Vaults. None in a journal of format 3.
     #[serde(default)]
-    pub(super) staged: StagedKeys,
+    pub(super) staged: staged::StagedKeys,
     last_noted: Option<Timestamp>,
     set_aside: Option<String>,
 }

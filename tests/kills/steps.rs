@@ -7,8 +7,8 @@ use crate::case::{Issuer, Store, Way};
 
 /// Reached several times in one renewal: each time is a step of its own.
 const REPEATED: [(&str, u32); 9] = [
-    ("before_commit", 9),
-    ("after_commit", 9),
+    ("before_commit", 10),
+    ("after_commit", 10),
     ("before_staging", 6),
     ("staged", 6),
     ("stepped", 3),
@@ -61,11 +61,13 @@ const ORDER_UNKNOWN: [With; 4] = [
 ];
 
 /// It is noted that the CA is asked to sign, and it is not asked yet: what it may have heard is waited for.
-const ANSWER_AWAITED: [With; 5] = [
+const ANSWER_AWAITED: [With; 6] = [
     ("staged#4", |_| true),
     ("progress_staged#2", |store| store == Store::KvTwo),
-    ("before_commit#4", |store| store == Store::KvTwo),
-    ("after_commit#4", |_| true),
+    // One commit before it tells where in Vault the key is kept.
+    ("before_commit#5", |store| store == Store::KvTwo),
+    ("after_commit#5", |store| store == Store::KvTwo),
+    ("after_commit#4", |store| store != Store::KvTwo),
     ("ordered#2", |_| true),
 ];
 
@@ -77,7 +79,7 @@ struct Only {
     else_because: &'static str,
 }
 
-const ONLY: [Only; 9] = [
+const ONLY: [Only; 11] = [
     Only {
         steps: &["key_drafted#1", "key_placed#1"],
         on: |way| way.store != Store::KvTwo,
@@ -103,10 +105,8 @@ const ONLY: [Only; 9] = [
     },
     Only {
         steps: &[
-            "before_commit#7",
             "before_commit#8",
             "before_commit#9",
-            "after_commit#7",
             "after_commit#8",
             "after_commit#9",
             "stepped#1",
@@ -125,6 +125,16 @@ const ONLY: [Only; 9] = [
         ],
         on: |way| way.issuer == Issuer::Acme,
         else_because: "the issuer has no account and signs in one step",
+    },
+    Only {
+        steps: &["before_commit#7", "after_commit#7"],
+        on: |way| way.issuer == Issuer::Acme || way.store == Store::KvTwo,
+        else_because: "neither steps of an order nor a place in Vault are noted",
+    },
+    Only {
+        steps: &["before_commit#10", "after_commit#10"],
+        on: |way| way.issuer == Issuer::Acme && way.store == Store::KvTwo,
+        else_because: "not both steps of an order and a place in Vault are noted",
     },
     Only {
         steps: &["secret_made#1", "secret_written#1"],
