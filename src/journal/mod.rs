@@ -5,6 +5,7 @@ mod base64_ders;
 pub mod claims;
 mod damage;
 pub mod event;
+mod kind;
 pub mod pending;
 pub mod places;
 pub mod staged;
