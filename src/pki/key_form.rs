@@ -41,6 +41,14 @@ impl KeyForm {
             .map(|(_, form)| form)
     }
 
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Pkcs8 => "PRIVATE KEY",
+            Self::Pkcs1 => "RSA PRIVATE KEY",
+            Self::Sec1 => "EC PRIVATE KEY",
+        }
+    }
+
     /// One block. A key that has no such form, since its kind changed, comes as PKCS#8.
     pub fn to_pem(self, key: &PrivateKey) -> Zeroizing<String> {
         let block = |tag, der: Zeroizing<Vec<u8>>| Zeroizing::new(super::pem::block(tag, &der));

@@ -4,6 +4,7 @@
 pub mod bundle;
 pub mod crl;
 pub mod csr;
+pub mod document;
 pub mod interned;
 pub mod jws;
 pub mod key;

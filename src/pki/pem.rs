@@ -6,6 +6,7 @@ mod label;
 pub use ::pem::Pem;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 pub use damage::{Damage, Flaw};
 pub use label::{Label, labels};
@@ -14,6 +15,8 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 /// What closes a mark.
 const DASHES: &str = "-----";
+/// OpenPGP's.
+const ARMOR: &[u8] = b"-----BEGIN PGP ";
 
 /// In bytes: most certificates fit.
 const LIKELY_BODY: usize = 2_048;
@@ -40,11 +43,28 @@ pub fn parse_many(text: impl AsRef<[u8]>) -> Result<Vec<Pem>, Damage> {
     if let Some(blocks) = plain_blocks(text) {
         return Ok(blocks);
     }
+    let text = &without_armor(text);
     let marks = |mark: &str| text.windows(mark.len()).filter(|at| *at == mark.as_bytes()).count();
     // The crate's errors quote the text, that of a key too.
     let blocks =
         ::pem::parse_many(text).ok().filter(|blocks| [BEGIN, END].iter().all(|mark| marks(mark) == blocks.len()));
     blocks.ok_or_else(|| Damage::locate(text))
+}
+
+/// Leaves out the ASCII armor of OpenPGP (RFC 9580, section 6.2), whose checksum is no base64 and damages no other block.
+fn without_armor(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut rest = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut end: Option<Vec<u8>> = None;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        match (&end, line.trim_ascii().strip_prefix(ARMOR)) {
+            (None, Some(label)) if label.ends_with(b"-----") => end = Some([b"-----END PGP ", label].concat()),
+            (None, _) => rest.extend_from_slice(line),
+            (Some(last), _) if line.trim_ascii() == last.as_slice() => end = None,
+            (Some(_), _) => {}
+        }
+    }
+    // Armor without an end is damage, and nothing after its mark is what it seems.
+    if end.is_some() { Zeroizing::new(text.to_vec()) } else { rest }
 }
 
 fn plain_blocks(text: &[u8]) -> Option<Vec<Pem>> {
@@ -128,6 +148,9 @@ mod tests {
         assert_eq!(parse_many(&headed).unwrap()[0].contents(), [0, 1, 2, 3, 4]);
         assert_eq!(parse_many(&uneven).unwrap()[0].contents(), [0, 1, 2, 3, 4]);
         assert_eq!([&behind, &joined].map(|text| parse_many(text).unwrap().len()), [1, 2]);
+        let armor = "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nAAEC\n=aBcD\n-----END PGP PRIVATE KEY BLOCK-----\n";
+        assert_eq!(parse_many(format!("{armor}{KEY}{armor}")).unwrap().len(), 1);
+        assert!(parse_many(format!("{armor}{KEY}{}", &armor[..60])).is_err());
         for damaged in [&damaged, &early, &longer, &marked] {
             assert!(parse_many(damaged).is_err(), "{damaged:?}");
         }
