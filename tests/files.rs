@@ -1,6 +1,8 @@
 //! Certificates in files: seen by a source, kept by a store, on a real file system.
 
 mod authority;
+#[path = "files/kept.rs"]
+mod kept;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -398,7 +400,9 @@ async fn holds_where_the_owner_cannot_be_kept() {
         // Root's file in a directory of somebody else, who then may replace it but not make it root's.
         let _ = fs::remove_dir_all(&place);
         fs::create_dir(&place).unwrap();
-        fs::write(&path, pki::pem::certificates(&Authority::new().sign("a.example.org", &key()))).unwrap();
+        let key = key();
+        let ders = Authority::new().sign("a.example.org", &key);
+        fs::write(&path, pki::key::to_pem(&key).to_string() + &pki::pem::certificates(&ders)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         chown(&place, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
         as_somebody(test);

@@ -280,3 +280,34 @@ async fn a_mount_that_was_made_version_2_is_an_obstacle_once_and_then_read_as_su
     let then = basis(&store.read().await);
     assert_eq!(then, Basis { version: Some(1), fingerprint: Some(web.chain().leaf.fingerprint) });
 }
+
+/// Nothing brings back what is lost here.
+#[tokio::test]
+async fn what_is_not_the_certificates_stays_or_the_place_is_held() {
+    let old = Old::new().await;
+    let (was, new) = (
+        certified(&old.house.issuer, &["web.example.org"]).await,
+        certified(&old.house.issuer, &["web.example.org"]).await,
+    );
+    let kept = |of| {
+        let mut data = fields(of);
+        let text = |name: &str| data[name].as_str().unwrap().to_string();
+        let beside = format!("# kept by web\n{}# the end", text("certificate"));
+        let combined = text("private_key") + &text("certificate");
+        (data["certificate"], data["combined.pem"]) = (json!(beside), json!(combined));
+        data
+    };
+    old.put("tls/kept", kept(&was)).await;
+    let store = old.store("tls/kept");
+    store.write(&new, &basis(&store.read().await)).await.unwrap();
+    assert_eq!(old.get("tls/kept").await, kept(&new));
+    for (field, other) in [("private_key", json!("API-KEY-123")), ("ca_chain", json!(["https://ca.example.org"]))] {
+        let mut data = fields(&was);
+        data[field] = other;
+        old.put("tls/held", data.clone()).await;
+        let store = old.store("tls/held");
+        let held = store.write(&new, &basis(&store.read().await)).await.unwrap_err();
+        assert!(matches!(&held, StoreError::Held(why) if why.contains("which certd would not overwrite")), "{held}");
+        assert_eq!(old.get("tls/held").await, data, "{field}");
+    }
+}

@@ -205,6 +205,7 @@ fn entries(
         let managed = acted_on.remove(&observation.location).map(|(managed, decision)| {
             problems.extend(drift.of(managed, &sweep.earlier, &sweep.issued));
             let record = record(journal, &managed.name, &decision.action);
+            problems.extend(check::unwritable(observation));
             problems.extend(check::renewal(&decision.action, &record));
             let proofs = sweep.proofs.get(&managed.name).into_iter().flatten();
             problems.extend(proofs.filter_map(|proof| persist::check(now, proof)));

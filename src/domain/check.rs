@@ -72,10 +72,12 @@ pub enum ProblemKind {
     KeyExposed,
     /// Others may change the directory of the store, or the way to it.
     PlaceExposed,
+    /// certd would not write there, since it would lose what others keep there.
+    Unwritable,
 }
 
 impl ProblemKind {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Missing,
         Self::Expired,
         Self::NotYetValid,
@@ -106,6 +108,7 @@ impl ProblemKind {
         Self::PersistRecord,
         Self::KeyExposed,
         Self::PlaceExposed,
+        Self::Unwritable,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -140,6 +143,7 @@ impl ProblemKind {
             Self::PersistRecord => "persist_record",
             Self::KeyExposed => "key_exposed",
             Self::PlaceExposed => "place_exposed",
+            Self::Unwritable => "unwritable",
         }
     }
 }
@@ -380,6 +384,13 @@ pub fn key_exposed(path: &str, mode: u32) -> Problem {
 
 pub fn place_exposed(why: &str) -> Problem {
     Problem::critical(ProblemKind::PlaceExposed, why.to_string())
+}
+
+/// Tells of a place that certd would not write, long before its certificate is due.
+pub fn unwritable(observation: &Observation) -> Option<Problem> {
+    let Sighting::Found(found) = &observation.sighting else { return None };
+    let why = found.unwritable.as_ref()?;
+    Some(Problem::warning(ProblemKind::Unwritable, format!("certd would not renew it here: {why}")))
 }
 
 /// The one word for a location, from worst to best: critical, unknown, warning, ok.

@@ -271,6 +271,8 @@ pub struct Found {
     pub revoked_at: Option<Timestamp>,
     /// Nobody waits for its renewal: the CA that issued it issued a later one, or revoked it.
     pub is_settled: bool,
+    /// Why certd would not write there, where the place is one that certd can write.
+    pub unwritable: Option<String>,
 }
 
 impl Found {

@@ -225,6 +225,12 @@ fn action(world: &World, managed: &Managed, observation: Option<&Observation>) -
     if let Some(held) = &managed.held {
         return Action::Hold { held: held.clone() };
     }
+    if let Some(Sighting::Found(found)) = observation.map(|o| &o.sighting)
+        && let Some(why) = &found.unwritable
+    {
+        // Told as soon as it is seen, since a person must act before the certificate ends.
+        return Action::Hold { held: Held::Unwritable(why.clone()) };
+    }
     let wanted = match observation.map(|o| &o.sighting) {
         None => return Action::Hold { held: Held::NotObserved },
         Some(Sighting::Unknown(obstacle)) => return Action::Hold { held: Held::Obstacle(obstacle.clone()) },
@@ -481,6 +487,14 @@ mod tests {
         assert!(matches!(from(300 * SECOND), Action::Keep { .. }));
         assert_eq!(from(301 * SECOND), renew(Reason::NotYetValid));
         assert_eq!(from(400 * DAY), renew(Reason::NotYetValid));
+    }
+
+    #[test]
+    fn a_place_that_certd_would_not_write_is_held_long_before_it_is_due() {
+        let unwritable = |found: &mut Found| found.unwritable = Some("two keys".to_string());
+        for scene in [Scene::fresh(), Scene::due(), Scene::due().asked(Demand::Force)] {
+            assert_eq!(scene.change_found(unwritable).action(), hold(Held::Unwritable("two keys".into())));
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub struct Request {
 
 /// A private key and the chain that certifies it. Only [`Request::accept`] makes one, so whatever
 /// reaches a store has passed its checks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CertifiedKey {
     key: PrivateKey,
     signed: Signed,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::document::Unfit;
 use super::keystore::Kind;
 use super::pem::{Damage, Label};
 
@@ -52,10 +53,16 @@ pub enum NotUnderstood {
     List(FieldName),
     #[error("the field {0} was not opened")]
     NotOpened(FieldName),
-    #[error(
-        "the field {field} also holds a block that certd would lose, so give it a field of its own: {label} in line {line}"
-    )]
-    OtherBlock { field: FieldName, label: Label, line: usize },
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error("the field {field} holds {lacks} but something else, which certd would not overwrite: rename it")]
+    OtherThing { field: FieldName, lacks: &'static str },
+    #[error("the field {0} holds a private key and no certificate: put key and certificate each into its own field")]
+    Swapped(FieldName),
+    #[error("the field {0} holds a private key beside certificates of CAs: move the key into a field of its own")]
+    KeyAmongCas(FieldName),
+    #[error("the field {0} is a keystore in hexadecimal, which certd does not renew: keep it in base64, or remove it")]
+    HexKeystore(FieldName),
     #[error("certificates under several names ({}): remove all but one", Names(.0))]
     SeveralNames(Vec<FieldName>),
     #[error("certificates in several objects ({}): name one behind the path, as in {first}", Names(.all))]

@@ -209,11 +209,12 @@ impl Secret {
                 Err(why) => all.push((own.clone(), not_understood(&own, &why))),
                 Ok(kept) => {
                     let alone = kept.len() == 1;
+                    let unwritable = layout.verdict(&self.data).err().map(|why| why.to_string());
                     all.extend(kept.iter().enumerate().map(|(i, kept)| {
                         let nth = Part::Nth { within: object.clone(), number: i + 1 };
                         let location = if alone { own.clone() } else { self.location.with_part(Some(nth)) };
                         let version = version_of(&location, self.version);
-                        let found = found(&location, kept, version, self.deleted_at, &self.roots);
+                        let found = found(&location, kept, version, self.deleted_at, &self.roots, unwritable.clone());
                         (location, found)
                     }));
                 }

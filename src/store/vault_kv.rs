@@ -80,8 +80,9 @@ impl VaultKvStore {
             Err(error) => Sighting::Unknown(error.obstacle(&format!("read {}", self.location()))),
             Ok(Now::Empty { deletion, .. }) => absent(deletion),
             Ok(Now::Other { sighting, .. }) => sighting,
-            Ok(Now::Certificate { upon, kept, deleted_at, .. }) => {
-                found(&self.location(), &kept, self.version(upon), deleted_at, &self.roots)
+            Ok(Now::Certificate { layout, fields, upon, kept, deleted_at }) => {
+                let unwritable = layout.verdict(&fields).err().map(|why| why.to_string());
+                found(&self.location(), &kept, self.version(upon), deleted_at, &self.roots, unwritable)
             }
         }
     }
@@ -118,7 +119,7 @@ impl VaultKvStore {
             Now::Empty { upon, .. } => {
                 // What a decision is based on has no version where nothing was found.
                 self.insist_on(based_on, None, None)?;
-                (Layout::fresh(certified).map_err(|why| self.held(&why.to_string()))?, upon)
+                (Layout::fresh(certified), upon)
             }
         };
         failpoint::reached("secret_made");

@@ -1,6 +1,8 @@
 //! Which fields of a secret hold key, certificate and chain, and in what form.
 
 mod companions;
+mod copies;
+mod field;
 mod form;
 pub mod keystores;
 mod names;
@@ -15,12 +17,13 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::Fields;
 use crate::domain::renewal::CertifiedKey;
 use crate::pki::bundle::{Bundle, Kept};
+use crate::pki::document::Pair;
 use crate::pki::keystore::effort::Effort;
-use crate::pki::{FieldName, NotUnderstood};
-use form::Form;
+use crate::pki::{FieldName, NotUnderstood, key, pem};
+use copies::Sought;
 use keystores::{Around, Elsewhere, Found, KeystoreField};
 use names::Names;
-use renewed::New;
+use renewed::Named;
 
 /// People keep a certificate one or two objects deep; a secret made to be deeper must not be followed.
 const DEEPEST: usize = 4;
@@ -128,25 +131,35 @@ impl Layout {
         Ok(all)
     }
 
-    /// Why a secret of this layout must not be written, with what to do about it.
-    pub fn insist_writable(&self, fields: &Fields) -> Result<(), NotUnderstood> {
+    /// Why a secret of this layout must not be written, with what to do about it. Keys are taken at their word.
+    pub fn verdict(&self, fields: &Fields) -> Result<(), NotUnderstood> {
         self.insist_on_one_place()?;
         self.places.iter().try_for_each(|place| {
-            place.fields(fields).and_then(|fields| place.insist_writable(&fields)).map_err(|why| place.tell(why))
+            place.fields(fields).and_then(|fields| place.verdict(&fields)).map_err(|why| place.tell(why))
+        })
+    }
+
+    /// The same, and every key must be what it states.
+    pub fn insist_writable(&self, fields: &Fields) -> Result<(), NotUnderstood> {
+        self.verdict(fields)?;
+        self.places.iter().try_for_each(|place| {
+            place.fields(fields).and_then(|fields| place.insist_on_keys(&fields)).map_err(|why| place.tell(why))
         })
     }
 
     /// A new secret.
-    pub fn fresh(certified: &CertifiedKey) -> Result<Fields, NotUnderstood> {
+    pub fn fresh(certified: &CertifiedKey) -> Fields {
+        let text = |ders: &[Vec<u8>]| pem::certificates(ders);
+        let (leaf, above) = certified.ders().split_at(1);
+        let chain: Vec<_> = above.iter().map(|der| text(std::slice::from_ref(der))).collect();
         let mut fields = Fields::new();
-        fields.insert("certificate".to_string(), json(""));
-        fields.insert("private_key".to_string(), json(""));
-        fields.insert("ca_chain".to_string(), json(&Vec::<String>::new()));
-        New::of(names::VAULT, &fields, certified)?.apply(&mut fields)?;
-        Ok(fields)
+        fields.insert("certificate".to_string(), json(&text(leaf)));
+        fields.insert("private_key".to_string(), json(key::to_pem(certified.key()).as_str()));
+        fields.insert("ca_chain".to_string(), json(&chain));
+        fields
     }
 
-    /// Replaces the fields that the secret has of this layout, each in the form that it has, and no other.
+    /// Replaces certificate, chain and key where the secret holds them, each in the form that it has, and nothing else.
     pub fn apply(&self, fields: &mut Fields, certified: &CertifiedKey) -> Result<(), NotUnderstood> {
         for place in &self.places {
             place.apply(fields, &place.within, certified).map_err(|why| place.tell(why))?;
@@ -233,16 +246,29 @@ impl Place {
         self.names.is_none() && self.keystores.iter().all(|keystore| matches!(keystore.kept(), Ok(None)))
     }
 
-    fn insist_writable(&self, fields: &Fields) -> Result<(), NotUnderstood> {
-        if let Some(names) = &self.names {
-            names.insist_writable(fields)?;
-        }
-        let mut chains = self.chains(fields)?;
-        let kept = chains.swap_remove(0);
+    fn verdict(&self, fields: &Fields) -> Result<(), NotUnderstood> {
+        let kept = self.chains(fields)?.swap_remove(0);
         if self.only_trusts() {
             return Err(NotUnderstood::new("there is no private key in it, only whom to trust"));
         }
+        let old = Pair::of(&kept);
+        if let Some(names) = &self.names {
+            names.bundle(fields)?.insist_on_read_keys()?;
+            Named::of(names, fields, &old)?.insist_defined()?;
+            names.insist_on_one(fields, &old)?;
+        }
+        Sought { old: &old, new: None }.renew(&mut fields.clone(), &self.own())?;
         self.keystores.iter().try_for_each(|keystore| keystore.insist_writable(&kept))
+    }
+
+    fn insist_on_keys(&self, fields: &Fields) -> Result<(), NotUnderstood> {
+        self.names.as_ref().map_or(Ok(()), |names| names.bundle(fields)?.insist_on_keys())
+    }
+
+    /// The fields whose names are known, and the keystores.
+    fn own(&self) -> Vec<&str> {
+        let names = self.names.iter().flat_map(|names| names.all());
+        names.chain(self.keystores.iter().map(|keystore| keystore.name.as_str())).collect()
     }
 
     fn apply(&self, fields: &mut Fields, within: &[String], certified: &CertifiedKey) -> Result<(), NotUnderstood> {
@@ -252,13 +278,13 @@ impl Place {
             fields.insert(outer.clone(), json(&inner));
             return Ok(());
         }
-        match self.names {
-            Some(names) => New::of(names, fields, certified)?.apply(fields)?,
-            None => {
-                let old = self.chains(fields)?.swap_remove(0).chain.leaf;
-                companions::renew(fields, &old, &certified.chain().leaf);
-            }
+        let old = Pair::of(&self.chains(fields)?.swap_remove(0));
+        if let Some(names) = &self.names {
+            let values = Named::of(names, fields, &old)?.values(certified)?;
+            fields.extend(values);
         }
+        Sought { old: &old, new: Some(certified) }.renew(fields, &self.own())?;
+        companions::renew(fields, &old.leaf, &certified.chain().leaf);
         self.keystores.iter().try_for_each(|keystore| keystore.apply(fields, certified))
     }
 
@@ -306,14 +332,6 @@ fn text(fields: &Fields, name: &str) -> Result<Option<Text>, NotUnderstood> {
     text.map(Some).map_err(|_| no_text(name))
 }
 
-fn texts(fields: &Fields, name: &str) -> Result<Vec<String>, NotUnderstood> {
-    Ok(match text(fields, name)? {
-        None => Vec::new(),
-        Some(Text::One(text)) => vec![text],
-        Some(Text::List(texts)) => texts,
-    })
-}
-
 /// The same as they stand there, as far as they are texts.
 fn json_texts<'a>(fields: &'a Fields, name: &str) -> Result<Vec<&'a str>, NotUnderstood> {
     let Some(value) = value(fields, name) else { return Ok(Vec::new()) };
@@ -340,7 +358,7 @@ fn bundle_in(fields: &Fields, name: &str) -> Result<Bundle, NotUnderstood> {
             Some(plain) => plain,
             None => {
                 let text: String = serde_json::from_str(json).map_err(|_| no_text(name))?;
-                Form::read(&text).map_err(|why| why.in_field(name))?
+                form::read(&text).map_err(|why| why.in_field(name))?
             }
         });
     }

@@ -8,13 +8,14 @@ use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 use crate::pki::{FieldName, NotUnderstood};
 
-/// `deleted_at` is when Vault itself deletes the version.
+/// `deleted_at` is when Vault itself deletes the version, and `unwritable` why certd would not write there.
 pub(crate) fn found(
     at: &Location,
     kept: &Kept,
     version: Option<u64>,
     deleted_at: Option<Timestamp>,
     roots: &Roots,
+    unwritable: Option<String>,
 ) -> Sighting {
     let trust = match roots.judge(&kept.ders) {
         Ok(trust) => trust,
@@ -28,6 +29,7 @@ pub(crate) fn found(
         deleted_at,
         revoked_at: None,
         is_settled: false,
+        unwritable,
     }))
 }
 

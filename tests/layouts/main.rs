@@ -8,6 +8,7 @@ mod house;
 mod support;
 
 mod ground;
+mod kept;
 mod keystores;
 mod objects;
 
@@ -246,7 +247,6 @@ async fn what_would_be_lost_or_is_not_understood_is_held() {
     let (m, other) = (ground.old(&KeySpec::EcdsaP256).await, ground.old(&KeySpec::EcdsaP256).await);
     let encrypted = openssl(&["pkcs8", "-topk8", "-passout", "pass:secret"], &m.pkcs8);
     let pair = |m: &Material| json!({ "certificate": m.chain(), "private_key": m.pkcs8 });
-    let parameters = (m.pkcs8.clone() + &m.chain()).lines().count() + 1;
     for (path, data, why) in [
         (
             "two-objects",
@@ -267,13 +267,6 @@ async fn what_would_be_lost_or_is_not_understood_is_held() {
             "two-names",
             json!({ "certificate": m.chain(), "private_key": m.pkcs8, "key": other.pkcs8 }),
             "certificates under several names (`certificate`, `key`): remove all but one",
-        ),
-        (
-            "parameters",
-            json!({ "pem": m.pkcs8.clone() + &m.chain() + "-----BEGIN DH PARAMETERS-----\nMAYCAQ8CAQI=\n-----END DH PARAMETERS-----\n" }),
-            &format!(
-                "the field `pem` also holds a block that certd would lose, so give it a field of its own: DH PARAMETERS in line {parameters}"
-            ),
         ),
         (
             "no-room",

@@ -244,6 +244,7 @@ impl Tenants {
                 deleted_at: None,
                 revoked_at: None,
                 is_settled: false,
+                unwritable: None,
             };
             inventory.insert(Observation {
                 location: Location::Secret { vault: "main".into(), path: path.clone(), part: None },

@@ -73,6 +73,27 @@ async fn a_due_certificate_under_a_path_is_found_renewed_written_back_and_its_me
 }
 
 #[tokio::test]
+async fn a_place_that_certd_would_not_write_is_told_long_before_it_is_due_and_no_ca_hears_of_it() {
+    let home = Home::new(ADOPT).await;
+    let mut secret = home.old.secret(Leaf::fresh("web.example.org"));
+    secret["ca_chain"] = json!(["https://ca.example.org"]);
+    home.house.admin.put(&home.house.kv, "tls/prod/web", secret.clone()).await;
+    let why =
+        "the field `ca_chain` holds no certificate but something else, which certd would not overwrite: rename it";
+    let checked = home.certd(&["check", "--format", "json"]).await.json();
+    let told = json!({
+        "problem": "unwritable", "severity": "warning", "message": format!("certd would not renew it here: {why}"),
+    });
+    assert_eq!(checked["certificates"][0]["problems"], json!([told]), "{checked}");
+    assert_eq!(home.plan().await, rows(&[("tls/prod/web", "hold unwritable")]));
+    // Not even where a person insists.
+    let run = home.certd(&["renew", "--force", &home.location("tls/prod/web")]).await;
+    assert_eq!(run.code, 1, "{run:?}");
+    assert_eq!((home.signed().await, home.version("tls/prod/web").await), (0, 1));
+    assert_eq!(home.house.admin.get(&home.house.kv, "tls/prod/web").await, (secret, 1));
+}
+
+#[tokio::test]
 async fn what_is_foreign_or_abandoned_is_reported_and_no_ca_hears_of_it() {
     let home = Home::new(ADOPT).await;
     let (kv, admin) = (&home.house.kv, &home.house.admin);

@@ -138,6 +138,7 @@ impl TlsSource {
             deleted_at: None,
             revoked_at: None,
             is_settled: false,
+            unwritable: None,
         })
     }
 }

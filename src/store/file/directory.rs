@@ -6,9 +6,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::contents::{Contents, Role, Texts};
 use super::folder::{self, Folder, Spot};
 use super::rights::{self, Content, Narrowed};
-use super::{Contents, Texts, disk, not_understood};
+use super::{disk, not_understood};
 use crate::domain::inventory::{Obstacle, ObstacleKind};
 use crate::failpoint;
 use crate::files::way::LastLink;
@@ -20,6 +21,7 @@ const INTERMEDIATES: &str = "chain.pem";
 const FULL_CHAIN: &str = "fullchain.pem";
 const KEY: &str = "privkey.pem";
 const FILES: [&str; 4] = [LEAF, INTERMEDIATES, FULL_CHAIN, KEY];
+const ROLES: [Role; 4] = [Role::Leaf, Role::Intermediates, Role::FullChain, Role::Key];
 
 /// A reader loses the race against two switches in a row; against this many nobody does.
 const MOST_LOOKS: usize = 5;
@@ -63,11 +65,14 @@ fn look_in(generation: &Path, path: &Path) -> Result<Option<Contents>, Obstacle>
     if !generation.is_dir() {
         return Err(not_understood(path, "it is not a directory: name its directory, or use a bundle"));
     }
-    let mut parts = Vec::with_capacity(FILES.len());
+    let (mut parts, mut files) = (Vec::with_capacity(FILES.len()), Vec::with_capacity(FILES.len()));
     let mut missing = Vec::new();
-    for name in FILES {
+    for (name, role) in FILES.into_iter().zip(ROLES) {
         match disk::read(&generation.join(name))? {
-            Some(bytes) => parts.push(Bundle::parse(&bytes).map_err(|why| not_understood(&path.join(name), why))?),
+            Some(bytes) => {
+                parts.push(Bundle::parse(&bytes).map_err(|why| not_understood(&path.join(name), why))?);
+                files.push((role, Some(bytes)));
+            }
             None => missing.push(name),
         }
     }
@@ -83,7 +88,7 @@ fn look_in(generation: &Path, path: &Path) -> Result<Option<Contents>, Obstacle>
     } else {
         leaf.add(intermediates);
         leaf.add(Bundle { certificates: Vec::new(), ..key });
-        return Contents::of(&leaf, path).map(Some);
+        return Contents::of(&leaf, path, files).map(Some);
     };
     Err(not_understood(path, wrong))
 }
@@ -220,15 +225,12 @@ impl Place {
 
     fn fill(&self, name: &str, new: &Texts) -> Result<Vec<Narrowed>, StoreError> {
         let generation = self.generations.make(OsStr::new(name), 0o700)?;
-        let full_chain = new.full_chain();
-        let texts =
-            [(LEAF, &new.leaf), (INTERMEDIATES, &new.intermediates), (FULL_CHAIN, &full_chain), (KEY, &new.key)];
         let mut narrowed = Vec::new();
-        for (name, text) in texts {
-            let content = if name == KEY { Content::PrivateKey } else { Content::Certificates };
+        for (name, role) in FILES.into_iter().zip(ROLES) {
+            let content = if new.has_key(role) { Content::PrivateKey } else { Content::Certificates };
             let name = OsStr::new(name);
             let replaces = self.replaced().map(|folder| (folder, name));
-            narrowed.extend(disk::write_new(&generation, name, text, content, replaces)?);
+            narrowed.extend(disk::write_new(&generation, name, new.of(role), content, replaces)?);
         }
         match self.replaced() {
             Some(replaced) => {

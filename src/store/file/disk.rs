@@ -65,7 +65,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Writes `text` to disk beside `path`. A link that root or certd's user made is followed, and it stays.
-    pub(super) fn new(path: &Path, text: &str, content: Content) -> Result<Self, StoreError> {
+    pub(super) fn new(path: &Path, text: &[u8], content: Content) -> Result<Self, StoreError> {
         let spot = folder::reach(path, LastLink::Followed)?;
         match spot.folder.look_at(&spot.name)? {
             Some(replaced) => insist_on_plain(&spot.path(), &replaced)?,
@@ -119,7 +119,7 @@ fn insist_on_plain(path: &Path, found: &Metadata) -> Result<(), StoreError> {
 pub(super) fn write_new(
     folder: &Folder,
     name: &OsStr,
-    text: &str,
+    text: &[u8],
     content: Content,
     replaces: Option<(&Folder, &OsStr)>,
 ) -> Result<Option<Narrowed>, StoreError> {
@@ -134,7 +134,7 @@ pub(super) fn write_new(
         None => rights::of_a_new_file(folder)?,
     };
     let mut file = folder.create(name, mode)?;
-    file.write_all(text.as_bytes()).map_err(failed("write", &path))?;
+    file.write_all(text).map_err(failed("write", &path))?;
     let narrowed = match &replaced {
         Some(replaced) => rights::keep(&file, &path, replaced, content)?,
         None => {

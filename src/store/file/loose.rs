@@ -3,8 +3,11 @@
 use std::io;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
+use super::contents::{Contents, Role, Texts};
 use super::rights::Content;
-use super::{Contents, Texts, disk, not_understood};
+use super::{disk, not_understood};
 use crate::domain::inventory::Obstacle;
 use crate::failpoint;
 use crate::pki::bundle::Bundle;
@@ -14,46 +17,56 @@ use crate::store::StoreError;
 pub(super) fn look(certificate: &Path, private_key: &Path) -> Result<Option<Contents>, Obstacle> {
     let Some(bytes) = disk::read(certificate)? else { return Ok(None) };
     let mut bundle = Bundle::parse(&bytes).map_err(|why| not_understood(certificate, why))?;
-    if let Some(keys) = key_file(private_key)? {
+    let key = key_file(private_key)?;
+    let key = key.map(|(keys, bytes)| {
         bundle.add(keys);
-    }
-    Contents::of(&bundle, certificate).map(Some)
+        bytes
+    });
+    Contents::of(&bundle, certificate, vec![(Role::FullChain, Some(bytes)), (Role::Key, key)]).map(Some)
 }
 
+/// What was read of a file of keys, and its bytes.
+type KeyFile = (Bundle, Zeroizing<Vec<u8>>);
+
 /// Only its keys, for a file of keys may hold certificates beside them.
-fn key_file(path: &Path) -> Result<Option<Bundle>, Obstacle> {
+fn key_file(path: &Path) -> Result<Option<KeyFile>, Obstacle> {
     let Some(bytes) = disk::read(path)? else { return Ok(None) };
     let bundle = Bundle::parse(&bytes).map_err(|why| not_understood(path, why))?;
     match bundle.keys.is_empty() && bundle.unread_keys.is_empty() {
         true => Err(not_understood(path, "there is no private key in it")),
-        false => Ok(Some(Bundle { certificates: Vec::new(), ..bundle })),
+        false => Ok(Some((Bundle { certificates: Vec::new(), ..bundle }, bytes))),
     }
 }
 
 /// The key first, as whoever reads both at the wrong moment then fails instead of serving the old pair's half.
 pub(super) fn replace(certificate: &Path, private_key: &Path, new: &Texts) -> Result<(), StoreError> {
-    insist_on_own_key(certificate, private_key, new)?;
-    let key = disk::Draft::new(private_key, &new.key, Content::PrivateKey)?;
-    let chain = disk::Draft::new(certificate, &new.full_chain(), Content::Certificates)?;
-    key.place()?;
+    let key = match is_waiting(certificate, private_key, new)? {
+        true => None,
+        false => Some(disk::Draft::new(private_key, new.of(Role::Key), Content::PrivateKey)?),
+    };
+    let content = if new.has_key(Role::FullChain) { Content::PrivateKey } else { Content::Certificates };
+    let chain = disk::Draft::new(certificate, new.of(Role::FullChain), content)?;
+    key.map_or(Ok(()), disk::Draft::place)?;
     failpoint::reached("loose_key_placed");
     chain.place()
 }
 
-/// A key without a certificate may be waiting for one that somebody else asked for.
-fn insist_on_own_key(certificate: &Path, private_key: &Path, new: &Texts) -> Result<(), StoreError> {
+/// Whether the new key is there already, without its certificate. Another may be waiting for one that somebody else asked
+/// for.
+fn is_waiting(certificate: &Path, private_key: &Path, new: &Texts) -> Result<bool, StoreError> {
     match certificate.symlink_metadata() {
-        Ok(_) => return Ok(()),
+        Ok(_) => return Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(disk::failed("look at", certificate)(error)),
     }
     match key_file(private_key).map_err(|obstacle| StoreError::Held(obstacle.message))? {
-        Some(bundle) if bundle.keys.first().is_none_or(|key| key.public != new.public) => {
+        Some((bundle, _)) if bundle.keys.first().is_none_or(|key| key.public != new.public) => {
             Err(StoreError::Held(format!(
                 "{} holds a private key without a certificate, which would be lost: move it away",
                 private_key.display()
             )))
         }
-        Some(_) | None => Ok(()),
+        Some(_) => Ok(true),
+        None => Ok(false),
     }
 }

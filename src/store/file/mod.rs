@@ -4,6 +4,7 @@
 //! group and mode of what is replaced are kept. Everything here blocks, so it runs beside the runtime.
 
 mod bundle;
+mod contents;
 mod directory;
 pub(crate) mod disk;
 mod folder;
@@ -13,20 +14,18 @@ mod rights;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
+use contents::{Contents, Role, Texts};
 use rights::Content;
 
 use super::{StoreError, Written};
-use crate::domain::cert::{Chain, Fingerprint, KeyDigest};
+use crate::domain::cert::Fingerprint;
 use crate::domain::inventory::{Found, Location, Obstacle, ObstacleKind, Sighting};
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
 use crate::files::way::LastLink;
 use crate::hardening::BrokenOff;
-use crate::pki::bundle::Bundle;
+use crate::pki::document::Unfit;
 use crate::pki::roots::Roots;
-use crate::pki::{self, NotUnderstood};
 
 pub(crate) use directory::{is_kept_in, key_file};
 
@@ -68,10 +67,10 @@ impl FileLayout {
 
     fn rehearse(&self) -> Result<(), StoreError> {
         match self {
-            Self::Bundle(path) => disk::Draft::new(path, "", Content::PrivateKey).map(drop),
+            Self::Bundle(path) => disk::Draft::new(path, b"", Content::PrivateKey).map(drop),
             Self::Directory(path) => directory::rehearse(path),
-            Self::Loose { certificate, private_key } => disk::Draft::new(private_key, "", Content::PrivateKey)
-                .and_then(|_| disk::Draft::new(certificate, "", Content::Certificates))
+            Self::Loose { certificate, private_key } => disk::Draft::new(private_key, b"", Content::PrivateKey)
+                .and_then(|_| disk::Draft::new(certificate, b"", Content::Certificates))
                 .map(drop),
         }
     }
@@ -95,6 +94,14 @@ impl FileLayout {
             Self::Bundle(path) => path.clone(),
             Self::Directory(path) => directory::key_file(path),
             Self::Loose { private_key, .. } => private_key.clone(),
+        }
+    }
+
+    fn roles(&self) -> &'static [Role] {
+        match self {
+            Self::Bundle(_) => &[Role::Bundle],
+            Self::Directory(_) => &[Role::Leaf, Role::Intermediates, Role::FullChain, Role::Key],
+            Self::Loose { .. } => &[Role::FullChain, Role::Key],
         }
     }
 
@@ -132,8 +139,8 @@ impl FileStore {
 
     /// Nothing is written when the same key and chain are there already. The caller reads it back.
     pub async fn write(&self, certified: &CertifiedKey, based_on: &Basis) -> Result<Written, StoreError> {
-        let (layout, new, based_on) = (self.layout.clone(), Texts::of(certified), *based_on);
-        let write = move || write(&layout, &new, &based_on);
+        let (layout, certified, based_on) = (self.layout.clone(), certified.clone(), *based_on);
+        let write = move || write(&layout, &certified, &based_on);
         tokio::task::spawn_blocking(write).await.unwrap_or_else(|broken| {
             let doing = format!("finish writing to {}: read it again", self.layout.location());
             Err(StoreError::Failed { doing, source: Box::new(BrokenOff::from(broken)) })
@@ -159,89 +166,25 @@ fn sighting(at: &Location, seen: Result<Option<Contents>, Obstacle>, roots: &Roo
                 version: None,
                 revoked_at: None,
                 is_settled: false,
+                unwritable: contents.unwritable,
             })),
         },
         Err(obstacle) => Sighting::Unknown(obstacle),
     }
 }
 
-/// What is kept at a place now.
-#[derive(Debug)]
-struct Contents {
-    chain: Chain,
-    ders: Vec<Vec<u8>>,
-    key: Option<KeyDigest>,
-    /// What a write would lose: a key that cannot be read, or a second certificate.
-    unkept: Option<NotUnderstood>,
-}
-
-impl Contents {
-    /// Of all that was read from one place; one leaf it must be.
-    fn of(bundle: &Bundle, place: &std::path::Path) -> Result<Self, Obstacle> {
-        let chains = bundle.chains().map_err(|why| not_understood(place, why))?;
-        let Ok([kept]) = <[_; 1]>::try_from(chains) else {
-            return Err(not_understood(
-                place,
-                "it holds several certificates, and a store keeps one: move the others away",
-            ));
-        };
-        let kept = kept.proven();
-        let unkept = bundle.insist_on_keys().and_then(|()| bundle.insist_on_one()).err();
-        Ok(Self { key: kept.key_digest(), unkept, chain: kept.chain, ders: kept.ders })
-    }
-}
-
-/// A certified key as the text that goes to disk.
-struct Texts {
-    leaf: String,
-    intermediates: String,
-    key: Zeroizing<String>,
-    ders: Vec<Vec<u8>>,
-    fingerprint: Fingerprint,
-    public: KeyDigest,
-}
-
-impl Texts {
-    fn of(certified: &CertifiedKey) -> Self {
-        let (leaf, intermediates) = certified.ders().split_at(1);
-        Self {
-            leaf: pki::pem::certificates(leaf),
-            intermediates: pki::pem::certificates(intermediates),
-            key: pki::key::to_pem(certified.key()),
-            ders: certified.ders().to_vec(),
-            fingerprint: certified.chain().leaf.fingerprint,
-            public: certified.key().public,
-        }
-    }
-
-    /// Only rehearsed with.
-    fn blank() -> Self {
-        Self {
-            leaf: String::new(),
-            intermediates: String::new(),
-            key: Zeroizing::default(),
-            ders: Vec::new(),
-            fingerprint: Fingerprint([0; 32]),
-            public: KeyDigest([0; 32]),
-        }
-    }
-
-    fn full_chain(&self) -> String {
-        [self.leaf.as_str(), self.intermediates.as_str()].concat()
-    }
-
-    fn is_kept(&self, contents: &Contents) -> bool {
-        contents.ders == self.ders && contents.key == Some(self.public)
-    }
-}
-
-fn write(layout: &FileLayout, new: &Texts, based_on: &Basis) -> Result<Written, StoreError> {
+fn write(layout: &FileLayout, certified: &CertifiedKey, based_on: &Basis) -> Result<Written, StoreError> {
     let seen = layout.look().map_err(|obstacle| StoreError::Held(obstacle.message))?;
-    if seen.as_ref().is_some_and(|contents| new.is_kept(contents)) {
+    if seen.as_ref().is_some_and(|contents| contents.are_of(certified)) {
         return Ok(Written { version: None, unchanged: true });
     }
-    agree(layout, seen.as_ref(), new, based_on)?;
-    layout.replace(new)?;
+    agree(layout, seen.as_ref(), certified, based_on)?;
+    let held = |why: Unfit| StoreError::Held(format!("{}: {why}", layout.location()));
+    let new = match &seen {
+        Some(contents) => contents.renewed(certified).map_err(held)?,
+        None => Texts::fresh(layout.roles(), certified),
+    };
+    layout.replace(&new)?;
     Ok(Written { version: None, unchanged: false })
 }
 
@@ -252,21 +195,18 @@ fn rehearse(layout: &FileLayout) -> Result<(), StoreError> {
 }
 
 fn insist_on_keeping(layout: &FileLayout, seen: Option<&Contents>) -> Result<(), StoreError> {
-    match seen.and_then(|contents| contents.unkept.as_ref()) {
-        Some(why) => {
-            let place = layout.location();
-            Err(StoreError::Held(format!("{place} holds {why}: move it away first, or it would be lost")))
-        }
+    match seen.and_then(|contents| contents.unwritable.as_ref()) {
+        Some(why) => Err(StoreError::Held(format!("{}: {why}", layout.location()))),
         None => Ok(()),
     }
 }
 
 /// What is there must be what the renewal was planned on, or an earlier half of this very write.
-fn agree(layout: &FileLayout, seen: Option<&Contents>, new: &Texts, based_on: &Basis) -> Result<(), StoreError> {
+fn agree(layout: &FileLayout, seen: Option<&Contents>, new: &CertifiedKey, based_on: &Basis) -> Result<(), StoreError> {
     let place = layout.location();
     insist_on_keeping(layout, seen)?;
     let there = seen.map(|contents| contents.chain.leaf.fingerprint);
-    if there == based_on.fingerprint || there == Some(new.fingerprint) {
+    if there == based_on.fingerprint || there == Some(new.chain().leaf.fingerprint) {
         return Ok(());
     }
     let said = |fingerprint: Option<Fingerprint>| fingerprint.map_or("nothing".to_string(), |f| f.to_string());

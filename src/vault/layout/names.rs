@@ -1,8 +1,9 @@
 //! The names that tools give to the fields of a certificate.
 
-use super::form::{self, Form};
-use super::{Text, bundle_in, text, texts};
+use super::field::Field;
+use super::{bundle_in, form};
 use crate::pki::bundle::Bundle;
+use crate::pki::document::{Block, Holds, Pair};
 use crate::pki::{FieldName, NotUnderstood};
 use crate::vault::Fields;
 
@@ -47,7 +48,7 @@ const KNOWN: [Names; 6] = [
 
 /// People mix the names of two tools; where a field of one is missing, these are looked for.
 const KEYS: [&str; 4] = ["private_key", "key", "tls.key", "privkey"];
-const CHAINS: [&str; 2] = ["ca_chain", "chain"];
+pub const CHAINS: [&str; 2] = ["ca_chain", "chain"];
 const ANCHORS: [&str; 2] = ["ca.crt", "ca"];
 
 /// The names that make a secret one of a certificate.
@@ -115,62 +116,51 @@ impl Names {
     }
 
     /// Why these fields must not be written, with what to do about it.
-    pub fn insist_writable(&self, fields: &Fields) -> Result<(), NotUnderstood> {
-        self.insist_on_one_set(fields)?;
+    pub fn insist_on_one(&self, fields: &Fields, old: &Pair) -> Result<(), NotUnderstood> {
+        self.insist_on_one_set(fields, old)?;
         let bundle = self.bundle(fields)?;
-        bundle.insist_on_keys()?;
         bundle.insist_on_one()?;
         match &bundle.keys[..] {
-            [] => {
-                return Err(NotUnderstood::NoKeyBeside(FieldName::of(self.key)));
-            }
+            [] => Err(NotUnderstood::NoKeyBeside(FieldName::of(self.key))),
             [key, others @ ..] if others.iter().any(|other| other.public != key.public) => {
-                return Err(NotUnderstood::new(
-                    "it holds several private keys: remove all but that of its certificate",
-                ));
+                Err(NotUnderstood::new("it holds several private keys: remove all but that of its certificate"))
             }
-            [..] => {}
+            [..] => Ok(()),
         }
-        self.all().into_iter().try_for_each(|name| {
-            insist_on_one_text(fields, name)?;
-            insist_on_nothing_else(fields, name)
-        })
     }
 
-    fn insist_on_one_set(&self, fields: &Fields) -> Result<(), NotUnderstood> {
+    fn insist_on_one_set(&self, fields: &Fields, old: &Pair) -> Result<(), NotUnderstood> {
         let all = self.all();
-        let others = KEYS.into_iter().chain(CHAINS).filter(|name| !all.contains(name));
-        let stale = others
-            .filter(|name| bundle_in(fields, name).is_ok_and(|b| !b.keys.is_empty() || !b.certificates.is_empty()));
-        let sets = certificate_fields().filter(|name| fields.contains_key(*name) && !all.contains(name));
-        let beside: Vec<_> = sets.chain(stale).collect();
+        let others = certificate_fields().chain(KEYS).chain(CHAINS).filter(|name| !all.contains(name));
+        let mut beside: Vec<_> = others.filter(|name| holds_others(fields, name, old)).collect();
         if beside.is_empty() {
             return Ok(());
         }
         let mut names: Vec<_> =
             all.into_iter().filter(|name| certificate_fields().any(|known| known == *name)).collect();
         names.retain(|name| fields.contains_key(*name));
-        names.extend(beside);
-        Err(NotUnderstood::SeveralNames(names.into_iter().map(FieldName::of).collect()))
+        names.append(&mut beside);
+        let mut told = Vec::new();
+        names.into_iter().for_each(|name| {
+            if !told.contains(&name) {
+                told.push(name)
+            }
+        });
+        Err(NotUnderstood::SeveralNames(told.into_iter().map(FieldName::of).collect()))
     }
 }
 
-/// A list has no room for a key.
-fn insist_on_one_text(fields: &Fields, name: &str) -> Result<(), NotUnderstood> {
-    match text(fields, name)? {
-        Some(Text::List(_)) if !bundle_in(fields, name)?.keys.is_empty() => {
-            Err(NotUnderstood::List(FieldName::of(name)))
+/// Whether a field holds certificates or keys that are not those of the old certificate. Copies of it are renewed.
+fn holds_others(fields: &Fields, name: &str, old: &Pair) -> bool {
+    let Ok(Some(field)) = Field::of(fields, name) else {
+        return bundle_in(fields, name).is_ok_and(|b| !b.keys.is_empty() || !b.certificates.is_empty());
+    };
+    field.blocks().any(|block: &Block| match &block.holds {
+        Holds::Certificate { certificate, .. } => {
+            !old.is_leaf(block) && old.height(block).is_none() && !certificate.is_self_issued()
         }
-        Some(Text::List(_) | Text::One(_)) | None => Ok(()),
-    }
-}
-
-/// What certd does not know in the midst of a text would be lost.
-fn insist_on_nothing_else(fields: &Fields, name: &str) -> Result<(), NotUnderstood> {
-    for text in texts(fields, name)? {
-        if let Some((line, label)) = form::other_block(&Form::of(&text).1) {
-            return Err(NotUnderstood::OtherBlock { field: FieldName::of(name), label, line });
-        }
-    }
-    Ok(())
+        Holds::Key { .. } => !old.is_key(block),
+        Holds::UnreadKey => true,
+        Holds::Other => false,
+    })
 }

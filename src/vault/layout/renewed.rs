@@ -1,186 +1,157 @@
-//! The fields of a place with a new key and chain in them.
-
-use std::sync::Arc;
+//! The fields of a certificate by their names: whether each holds what its name says, and the new ones.
 
 use serde_json::value::RawValue;
 
-use super::form::{Content, Form};
+use super::field::{Field, in_field};
 use super::names::Names;
-use super::{Text, bundle_in, companions, json, text, texts};
-use crate::domain::cert::{Certificate, Fingerprint};
+use crate::domain::cert::Certificate;
 use crate::domain::renewal::CertifiedKey;
-use crate::pki::key_form::KeyForm;
-use crate::pki::order::{self, Stood};
-use crate::pki::{FieldName, NotUnderstood, read};
+use crate::pki::NotUnderstood;
+use crate::pki::document::{Change, Holds, Pair, vouches};
 use crate::vault::Fields;
 
-type Replacement = Result<Option<(&'static str, Box<RawValue>)>, NotUnderstood>;
-
-/// What is to be put into the fields as they were.
-pub struct New<'a> {
-    names: Names,
-    was: Fields,
-    certified: &'a CertifiedKey,
-    /// `None` in a new secret.
-    old: Option<Arc<Certificate>>,
-    /// That of the certificate, for fields that are empty.
-    usual: Form,
+/// The fields of one place, read.
+pub struct Named<'a> {
+    names: &'a Names,
+    old: &'a Pair,
+    fields: Vec<Field>,
 }
 
-impl<'a> New<'a> {
-    pub fn of(names: Names, was: &Fields, certified: &'a CertifiedKey) -> Result<Self, NotUnderstood> {
-        let bundle = names.bundle(was)?;
-        let old = match bundle.certificates.is_empty() {
-            true => None,
-            false => bundle.chains()?.first().map(|kept| kept.chain.leaf.clone()),
-        };
-        let text = texts(was, names.certificate.or(names.fullchain).unwrap_or(names.key))?;
-        let usual = Form::of(text.first().map_or("", String::as_str)).0;
-        Ok(Self { names, was: was.clone(), certified, old, usual })
+type Value = (String, Box<RawValue>);
+
+impl<'a> Named<'a> {
+    pub fn of(names: &'a Names, fields: &Fields, old: &'a Pair) -> Result<Self, NotUnderstood> {
+        let read = names.all().into_iter().map(|name| Field::of(fields, name)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { names, old, fields: read.into_iter().flatten().collect() })
     }
 
-    pub fn apply(&self, fields: &mut Fields) -> Result<(), NotUnderstood> {
-        let names = &self.names;
-        let key = (![names.certificate, names.fullchain].contains(&Some(names.key))).then_some(names.key);
-        let values = [
-            names.certificate.map(|name| self.certificate(name)),
-            names.fullchain.map(|name| self.field(name, self.as_it_stood(name, true)?)),
-            key.map(|name| self.key(name)),
-            names.chain.map(|name| self.field(name, self.as_it_stood(name, self.had_leaf(name)?)?)),
-            names.issuing_ca.map(|name| self.issuing_ca(name)),
-            names.anchor.map(|name| self.anchor(name)),
-        ];
-        for value in values.into_iter().flatten() {
-            if let Some((name, value)) = value? {
-                fields.insert(name.to_string(), value);
+    fn field(&self, name: Option<&str>) -> Option<&Field> {
+        self.fields.iter().find(|field| Some(field.name.as_str()) == name)
+    }
+
+    /// # Errors
+    ///
+    /// Where a field holds something else than its name says, or it is not well defined what is to be replaced.
+    pub fn insist_defined(&self) -> Result<(), NotUnderstood> {
+        let names = self.names;
+        for field in self.fields.iter().filter(|field| !field.strand().is_blank()) {
+            let name = Some(field.name.as_str());
+            if name == Some(names.key) && !field.has_key() {
+                return Err(other_thing(field, "no private key"));
             }
-        }
-        if let Some(old) = &self.old {
-            companions::renew(fields, old, &self.certified.chain().leaf);
+            let is_public =
+                [names.certificate, names.fullchain, names.chain, names.issuing_ca, names.anchor].contains(&name);
+            if is_public && !field.has_certificate() {
+                if field.has_key() {
+                    return Err(NotUnderstood::Swapped(field.shown()));
+                }
+                if name != names.anchor {
+                    return Err(other_thing(field, "no certificate"));
+                }
+            }
+            if field.has_key() && [names.chain, names.issuing_ca, names.anchor].contains(&name) {
+                return Err(NotUnderstood::KeyAmongCas(field.shown()));
+            }
+            // A list has no room for a key.
+            if field.is_list && field.has_key() {
+                return Err(NotUnderstood::List(field.shown()));
+            }
+            field.insist_on_no_copy(self.old)?;
         }
         Ok(())
     }
 
-    fn certificate(&self, name: &'static str) -> Replacement {
-        let has = |name: Option<&str>| name.is_some_and(|name| self.was.contains_key(name));
-        // Without a field of its own, the chain has no other place than here. One CA has another.
-        let one_ca = has(self.names.issuing_ca) && self.certified.ders().len() == 2;
-        let elsewhere = one_ca || has(self.names.chain) || has(self.names.fullchain);
-        let ders = match elsewhere && self.stood(name)?.len() < 2 {
-            true => vec![self.certified.ders()[0].clone()],
-            false => self.as_it_stood(name, true)?,
-        };
-        self.field(name, ders)
-    }
-
-    fn key(&self, name: &'static str) -> Replacement {
-        match self.stood(name)?.is_empty() {
-            true => self.field(name, Vec::new()),
-            false => self.field(name, self.as_it_stood(name, self.had_leaf(name)?)?),
+    /// Returns the fields that change.
+    pub fn values(&self, new: &CertifiedKey) -> Result<Vec<Value>, NotUnderstood> {
+        let mut values = Vec::new();
+        for field in &self.fields {
+            let name = Some(field.name.as_str());
+            let value = if name == self.names.issuing_ca {
+                self.issuing_ca(field, new)?
+            } else if name == self.names.anchor {
+                self.anchor(field, new)?
+            } else {
+                self.renewed(field, new)?
+            };
+            values.extend(value.map(|value| (field.name.clone(), value)));
         }
+        Ok(values)
     }
 
-    fn issuing_ca(&self, name: &'static str) -> Replacement {
-        if !self.was.contains_key(name) {
+    fn renewed(&self, field: &Field, new: &CertifiedKey) -> Result<Option<Box<RawValue>>, NotUnderstood> {
+        let change = Change::new(self.old, new).with_room(self.has_room(field, new));
+        if field.strand().is_blank() {
+            let fills = change.has_room && !change.above.is_empty();
+            let model = self.field(self.names.certificate.or(self.names.fullchain));
+            return fills.then(|| field.filled(&change.above, model)).transpose();
+        }
+        let pieces = field.strand().renewed(&change).map_err(|why| in_field(&field.name, why))?;
+        Ok(field.value(&pieces))
+    }
+
+    /// Whether the chain goes here where no field holds any of the old one.
+    fn has_room(&self, field: &Field, new: &CertifiedKey) -> bool {
+        let names = self.names;
+        if self.fields.iter().any(|field| field.strand().holds(|block| self.old.height(block).is_some())) {
+            return false;
+        }
+        let name = Some(field.name.as_str());
+        let has = |name: Option<&str>| self.field(name).is_some();
+        // One CA has a field of its own.
+        let is_elsewhere = has(names.chain) || has(names.fullchain) || (has(names.issuing_ca) && new.ders().len() == 2);
+        name == names.chain || name == names.fullchain || (name == names.certificate && !is_elsewhere)
+    }
+
+    fn issuing_ca(&self, field: &Field, new: &CertifiedKey) -> Result<Option<Box<RawValue>>, NotUnderstood> {
+        let is_issuer = |old: &Certificate| self.old.leaf.names_as_issuer(old);
+        let certificates = || {
+            field.blocks().filter_map(|block| match &block.holds {
+                Holds::Certificate { certificate, der } => Some((certificate, der)),
+                Holds::Key { .. } | Holds::UnreadKey | Holds::Other => None,
+            })
+        };
+        if !certificates().any(|(old, _)| is_issuer(old)) {
             return Ok(None);
         }
-        if let Some(der) = self.certified.ders().get(1) {
-            return self.field(name, vec![der.clone()]);
+        let leaf = &new.chain().leaf;
+        if let Some(der) = new.ders().get(1) {
+            return Ok(field.value(&field.strand().with(is_issuer, der)));
         }
-        let mut old = self.stood(name)?;
-        if let Some(chain) = self.names.chain {
-            old.extend(self.stood(chain)?);
-        }
-        let leaf = &self.certified.chain().leaf;
-        match old.into_iter().find(|(old, _)| leaf.names_as_issuer(old)) {
-            Some((_, der)) => self.field(name, vec![der]),
-            None => Err(other_ca(name)),
-        }
-    }
-
-    /// Stays as it is while it still vouches for the chain.
-    fn anchor(&self, name: &'static str) -> Replacement {
-        if !self.was.contains_key(name) {
+        if certificates().any(|(old, _)| leaf.names_as_issuer(old)) {
             return Ok(None);
         }
-        let chain = self.certified.chain();
-        let members: Vec<&Arc<Certificate>> = std::iter::once(&chain.leaf).chain(&chain.intermediates).collect();
-        let vouches =
-            |old: &Certificate| members.iter().any(|c| c.names_as_issuer(old) || c.fingerprint == old.fingerprint);
-        if self.stood(name)?.iter().any(|(old, _)| vouches(old)) {
+        let chain = self.field(self.names.chain).into_iter().flat_map(Field::blocks);
+        let der = chain.filter_map(|block| match &block.holds {
+            Holds::Certificate { certificate, der } if leaf.names_as_issuer(certificate) => Some(der),
+            Holds::Certificate { .. } | Holds::Key { .. } | Holds::UnreadKey | Holds::Other => None,
+        });
+        match der.into_iter().next() {
+            Some(der) => Ok(field.value(&field.strand().with(is_issuer, der))),
+            None => Err(NotUnderstood::OtherCa(field.shown())),
+        }
+    }
+
+    /// Stays as it is while it vouches for the new chain, and where it never vouched for the old one.
+    fn anchor(&self, field: &Field, new: &CertifiedKey) -> Result<Option<Box<RawValue>>, NotUnderstood> {
+        let members = |leaf, above: &[_]| [&[leaf], above].concat();
+        let old = members(self.old.leaf.clone(), &self.old.above);
+        let now = members(new.chain().leaf.clone(), &new.chain().intermediates);
+        let certificates = || {
+            field.blocks().filter_map(|block| match &block.holds {
+                Holds::Certificate { certificate, .. } => Some(certificate),
+                Holds::Key { .. } | Holds::UnreadKey | Holds::Other => None,
+            })
+        };
+        if certificates().any(|ca| vouches(ca, &now)) || !certificates().any(|ca| vouches(ca, &old)) {
             return Ok(None);
         }
-        match self.certified.ders()[1..].last() {
-            Some(top) => self.field(name, vec![top.clone()]),
-            None => Err(other_ca(name)),
-        }
-    }
-
-    fn stood(&self, name: &str) -> Result<Stood, NotUnderstood> {
-        let ders = bundle_in(&self.was, name)?.certificates;
-        ders.into_iter().map(|der| Ok((read::certificate(&der)?, der))).collect()
-    }
-
-    fn had_leaf(&self, name: &str) -> Result<bool, NotUnderstood> {
-        Ok(self.stood(name)?.iter().any(|(old, _)| Some(old.fingerprint) == self.leaf_before()))
-    }
-
-    fn leaf_before(&self) -> Option<Fingerprint> {
-        self.old.as_ref().map(|old| old.fingerprint)
-    }
-
-    fn as_it_stood(&self, name: &str, leaf: bool) -> Result<Vec<Vec<u8>>, NotUnderstood> {
-        Ok(order::like(&self.stood(name)?, self.certified, leaf, self.leaf_before()))
-    }
-
-    /// Certificates, and the key in the place that it has among them or in the field that is its own.
-    fn field(&self, name: &'static str, ders: Vec<Vec<u8>>) -> Replacement {
-        let value = match text(&self.was, name)? {
-            None => return Ok(None),
-            Some(Text::One(old)) => json(&self.one(name, &old, &ders)?),
-            Some(Text::List(old)) => json(&self.list(name, &old, &ders)?),
-        };
-        Ok(Some((name, value)))
-    }
-
-    fn one(&self, name: &str, old: &str, ders: &[Vec<u8>]) -> Result<String, NotUnderstood> {
-        let (form, held) = Form::of(old);
-        let form = if old.trim().is_empty() { &self.usual } else { &form };
-        let had_key = !Form::read(old)?.keys.is_empty() || name == self.names.key;
-        let key = had_key.then(|| (self.certified.key(), KeyForm::of(&held), before_key(&held, ders.len())));
-        let content = Content { certificates: ders.iter().map(Vec::as_slice).collect(), key };
-        form.write(&content).map_err(|why| why.in_field(name))
-    }
-
-    fn list(&self, name: &str, old: &[String], ders: &[Vec<u8>]) -> Result<Vec<String>, NotUnderstood> {
-        if name == self.names.key || !bundle_in(&self.was, name)?.keys.is_empty() {
-            return Err(NotUnderstood::List(FieldName::of(name)));
-        }
-        let form = old.first().map_or_else(|| self.usual.clone(), |old| Form::of(old).0);
-        let write = |ders: &[Vec<u8>]| {
-            form.write(&Content { certificates: ders.iter().map(Vec::as_slice).collect(), key: None })
-        };
-        // One text with the whole chain, in a list.
-        if let [old] = old
-            && Form::read(old)?.certificates.len() > 1
-        {
-            return Ok(vec![write(ders)?]);
-        }
-        ders.iter().map(|der| write(std::slice::from_ref(der))).collect()
+        // Nobody but a person knows whom its readers are to trust from now on.
+        let top = new.ders()[1..].last().filter(|_| !certificates().any(|ca| ca.is_self_issued()));
+        let top = top.ok_or_else(|| NotUnderstood::OtherCa(field.shown()))?;
+        Ok(field.value(&field.strand().with(|ca| vouches(ca, &old), top)))
     }
 }
 
-/// How many of `now` certificates are to come before the key, which came after some, all or none.
-fn before_key(held: &[u8], now: usize) -> usize {
-    let text = String::from_utf8_lossy(held);
-    let labels: Vec<&str> = text.lines().filter(|line| line.trim().starts_with("-----BEGIN ")).collect();
-    let is_key = |label: &&str| label.contains("PRIVATE KEY-----");
-    let certificates = |labels: &[&str]| labels.iter().filter(|label| label.contains(" CERTIFICATE-----")).count();
-    let at = labels.iter().position(is_key).unwrap_or(0);
-    let (before, all) = (certificates(&labels[..at]), certificates(&labels));
-    if before > 0 && before == all { now } else { before }
-}
-
-fn other_ca(name: &str) -> NotUnderstood {
-    NotUnderstood::OtherCa(FieldName::of(name))
+fn other_thing(field: &Field, lacks: &'static str) -> NotUnderstood {
+    NotUnderstood::OtherThing { field: field.shown(), lacks }
 }

@@ -194,7 +194,7 @@ fn a_new_secret_has_leaf_key_and_chain_apart() {
     let inner = below(&root);
     let new = certified(&[&inner, &root]);
     let expected = json!({ "certificate": leaf(&new), "private_key": private(&new), "ca_chain": [above(&new)] });
-    assert_eq!(serde_json::to_value(Layout::fresh(&new).unwrap()).unwrap(), expected);
+    assert_eq!(serde_json::to_value(Layout::fresh(&new)).unwrap(), expected);
 }
 
 #[test]
