@@ -141,6 +141,9 @@ impl fmt::Display for SignatureAlgorithm {
     }
 }
 
+/// So many certificates beside a leaf are kept from turn to turn. Public chains have one to four.
+const MOST_BESIDE: usize = 32;
+
 /// A leaf and what was kept or served with it, in the order of signing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -159,6 +162,27 @@ impl Chain {
     pub fn signer(&self) -> Option<&Arc<Certificate>> {
         let signers = self.intermediates.iter().filter(|c| self.leaf.names_as_issuer(c) && !c.is_self_issued());
         signers.max_by_key(|signer| signer.not_after)
+    }
+
+    /// Leaves out what is too much to keep of each place: of many certificates, those on the path of the leaf stay, then
+    /// those that are no CA's, then those that end first.
+    #[must_use]
+    pub fn in_short(mut self) -> Self {
+        if self.intermediates.len() > MOST_BESIDE {
+            let mut others = self.intermediates.split_off(self.path());
+            others.sort_by_key(|other| (other.is_ca, other.not_after));
+            self.intermediates.append(&mut others);
+            self.intermediates.truncate(MOST_BESIDE);
+            self.intermediates.shrink_to_fit();
+        }
+        self
+    }
+
+    /// How many of them, one after the other, name the next as their issuer.
+    fn path(&self) -> usize {
+        let parents = &self.intermediates;
+        let children = std::iter::once(&self.leaf).chain(parents);
+        children.zip(parents).take_while(|(child, parent)| child.names_as_issuer(parent)).count()
     }
 
     /// Returns the time in which the leaf and the CA that signed it are both valid (RFC 5280, section 6.1.3).
@@ -270,6 +294,31 @@ mod tests {
         assert_eq!(chain.not_after(), end);
         chain.intermediates.push(Arc::new(Certificate { not_after: end.minus(SECOND), ..intermediate() }));
         assert_eq!(chain.not_after(), end.minus(SECOND));
+    }
+
+    #[test]
+    fn of_a_crowd_beside_a_leaf_the_path_stays_and_what_ends_first() {
+        let own = leaf(&["a"]);
+        let end = own.not_after;
+        let other = |issuer: &str, days: u32, is_ca: bool| {
+            let (subject, issuer) = (format!("CN=other {days}"), issuer.to_string());
+            Arc::new(Certificate { subject, issuer, not_after: end.plus(days * DAY), is_ca, ..intermediate() })
+        };
+        let signer = Arc::new(Certificate { not_after: end.plus(900 * DAY), ..intermediate() });
+        let root =
+            Arc::new(Certificate { subject: signer.issuer.clone(), not_after: end.plus(901 * DAY), ..intermediate() });
+        let mut crowd = vec![signer.clone(), root.clone()];
+        crowd.extend((1..=40).rev().map(|days| other("CN=nobody", days, true)));
+        crowd.push(other("CN=nobody", 800, false));
+        let few = Chain { leaf: Arc::new(own), intermediates: crowd[..MOST_BESIDE].to_vec() };
+        assert_eq!(few.clone().in_short(), few, "nothing is left out, nothing moves");
+        let ended = Chain { intermediates: crowd, ..few }.in_short();
+        let until: Vec<_> = ended.intermediates.iter().map(|one| end.until(one.not_after)).collect();
+        assert_eq!(ended.intermediates[..2], [signer, root]);
+        assert_eq!(until.len(), MOST_BESIDE);
+        assert_eq!(until[2], 800 * DAY);
+        assert_eq!(until[3..], (1..=29).map(|days| days * DAY).collect::<Vec<_>>());
+        assert_eq!(ended.not_after(), end);
     }
 
     #[test]

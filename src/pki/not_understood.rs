@@ -95,7 +95,16 @@ impl NotUnderstood {
     pub fn is_of_cost(&self) -> bool {
         match self {
             Self::Iterations(_) | Self::TooCostlyNow | Self::TooManyCertificates { .. } => true,
-            Self::InField(_, why) => why.is_of_cost(),
+            Self::InField(_, why) | Self::InKeystore(_, _, why) => why.is_of_cost(),
+            _ => false,
+        }
+    }
+
+    /// Whether the same bytes may be understood another time.
+    pub fn is_of_this_moment(&self) -> bool {
+        match self {
+            Self::TooCostlyNow | Self::NotOpened(_) => true,
+            Self::InField(_, why) | Self::InKeystore(_, _, why) => why.is_of_this_moment(),
             _ => false,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert};
@@ -13,6 +13,7 @@ use crate::domain::inventory::{Location, Obstacle, ObstacleKind, Sighting};
 use crate::domain::time::Timestamp;
 use crate::files::regular;
 
+use super::pool::Pool;
 use super::{bundle::Bundle, interned, verdicts};
 
 /// In bytes. The bundle of an operating system has a tenth of it.
@@ -82,6 +83,11 @@ impl Roots {
         Self { anchors: ders.iter().filter_map(anchor).collect(), digest: digest(&roots), roots, judges: true }
     }
 
+    /// Another for other roots.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
     /// Judges whether some path leads from the leaf, which comes first, to a root at some instant: a chain that merely
     /// expired still verifies. Verdicts are remembered.
     ///
@@ -95,7 +101,21 @@ impl Roots {
         }
         let intermediates = reachable(leaf, others);
         let asked = verdicts::Asked::of(&self.digest, leaf, &intermediates);
-        verdicts::remembered(asked, || self.verify(leaf, &intermediates))
+        verdicts::remembered(asked, || self.verify_within(leaf, &intermediates))
+    }
+
+    /// What has few CAs costs nobody else anything.
+    fn verify_within(&self, leaf: &[u8], intermediates: &[Reachable]) -> Result<Trust, TooCostly> {
+        if intermediates.len() <= FEW_INTERMEDIATES {
+            return self.verify(leaf, intermediates);
+        }
+        let begun = Instant::now();
+        if !JUDGING.take(1, begun) {
+            return Err(TooCostly::Now);
+        }
+        let verdict = self.verify(leaf, intermediates);
+        JUDGING.spend(u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX), begun);
+        verdict
     }
 
     fn verify(&self, leaf: &[u8], intermediates: &[Reachable]) -> Result<Trust, TooCostly> {
@@ -118,7 +138,7 @@ impl Roots {
             );
             match verified {
                 Ok(_) => return Ok(Trust::Verified),
-                Err(error) if is_of_cost(&error) => return Err(TooCostly),
+                Err(error) if is_of_cost(&error) => return Err(TooCostly::Ever),
                 Err(error) => last = error,
             }
         }
@@ -126,13 +146,20 @@ impl Roots {
     }
 }
 
-/// A chain that would cost more than one chain may.
+/// A chain that would cost more than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "to verify its chain is too costly: too many of the certificates beside it have one name; remove those that it does \
-     not need"
-)]
-pub struct TooCostly;
+pub enum TooCostly {
+    #[error(
+        "to verify its chain is too costly: too many of the certificates beside it have one name; remove those that it \
+         does not need"
+    )]
+    Ever,
+    #[error(
+        "its chain, which is long, was not verified: others have used up what certd spends on such chains in a minute, and \
+         it is tried again"
+    )]
+    Now,
+}
 
 impl TooCostly {
     pub fn sighting(self, location: &Location) -> Sighting {
@@ -142,6 +169,11 @@ impl TooCostly {
 
 /// So many certificates of CAs are looked at beside a leaf, nearest first. Public chains have one to four.
 const MOST_INTERMEDIATES: usize = 16;
+
+/// Chains of so many are always judged. Those of more cost, all together, so many milliseconds in a minute: a third of one
+/// core.
+const FEW_INTERMEDIATES: usize = 4;
+static JUDGING: Pool = Pool::of(20_000);
 
 /// A certificate that names lead to from the leaf.
 pub(super) struct Reachable<'a> {
@@ -299,7 +331,7 @@ mod tests {
         let ders: Vec<_> = std::iter::once(own.clone()).chain(crowd.clone()).collect();
         assert_eq!(roots.judge(&ders), Ok(Trust::Verified), "the root signed it");
         let stranger: Vec<_> = std::iter::once(leaf(&super::tests::ca(), 2024, 2050)).chain(crowd).collect();
-        assert!(matches!(roots.judge(&stranger), Err(TooCostly) | Ok(Trust::Unverified(_))));
+        assert!(matches!(roots.judge(&stranger), Err(TooCostly::Ever) | Ok(Trust::Unverified(_))));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Verdicts on chains, remembered from sweep to sweep: a chain is judged once, however often it is seen.
 
-use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use super::generations::Generations;
 use super::roots::TooCostly;
 use crate::domain::cert::Trust;
 
@@ -23,67 +23,32 @@ impl Asked {
     }
 }
 
-/// Two generations: what is asked for moves to the young one, and what nobody asks for goes with the old one.
-#[derive(Default)]
-struct Memory {
-    young: HashMap<Asked, Verdict>,
-    old: HashMap<Asked, Verdict>,
-}
-
-static MEMORY: LazyLock<Mutex<Memory>> = LazyLock::new(Mutex::default);
+static MEMORY: LazyLock<Mutex<Generations<Asked, Verdict>>> = LazyLock::new(|| Mutex::new(Generations::of(MOST)));
 
 /// Returns the verdict of before, or judges. Two threads may judge the same at once.
 pub(super) fn remembered(asked: Asked, judge: impl FnOnce() -> Verdict) -> Verdict {
-    let known = MEMORY.lock().unwrap_or_else(PoisonError::into_inner).find(asked);
+    let memory = || MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = memory().find(&asked);
     known.unwrap_or_else(|| {
         let verdict = judge();
-        MEMORY.lock().unwrap_or_else(PoisonError::into_inner).note(asked, verdict.clone());
+        if verdict != Err(TooCostly::Now) {
+            memory().note(asked, verdict.clone());
+        }
         verdict
     })
-}
-
-impl Memory {
-    fn find(&mut self, asked: Asked) -> Option<Verdict> {
-        if let Some(verdict) = self.young.get(&asked) {
-            return Some(verdict.clone());
-        }
-        let verdict = self.old.remove(&asked)?;
-        self.note(asked, verdict.clone());
-        Some(verdict)
-    }
-
-    fn note(&mut self, asked: Asked, verdict: Verdict) {
-        if self.young.len() >= MOST {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(asked, verdict);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn asked(number: usize) -> Asked {
-        let mut digest = [0; 32];
-        digest[..8].copy_from_slice(&number.to_be_bytes());
-        Asked(digest)
-    }
-
     #[test]
-    fn what_is_asked_for_again_stays_and_what_nobody_asks_for_goes() {
-        let mut memory = Memory::default();
-        memory.note(asked(0), Err(TooCostly));
-        memory.note(asked(1), Ok(Trust::Verified));
-        for number in 2..=MOST {
-            memory.note(asked(number), Ok(Trust::Verified));
-        }
-        assert_eq!(memory.find(asked(0)), Some(Err(TooCostly)));
-        for number in MOST + 1..2 * MOST {
-            memory.note(asked(number), Ok(Trust::Verified));
-        }
-        assert_eq!(memory.find(asked(0)), Some(Err(TooCostly)));
-        assert_eq!(memory.find(asked(1)), None);
-        assert!(memory.young.len() + memory.old.len() <= 2 * MOST);
+    fn what_is_too_costly_is_remembered_and_what_is_so_now_is_judged_again() {
+        let judged = |asked, verdict: Verdict| remembered(Asked(asked), || verdict);
+        assert_eq!(judged([1; 32], Err(TooCostly::Ever)), Err(TooCostly::Ever));
+        assert_eq!(judged([1; 32], Ok(Trust::Verified)), Err(TooCostly::Ever));
+        assert_eq!(judged([2; 32], Err(TooCostly::Now)), Err(TooCostly::Now));
+        assert_eq!(judged([2; 32], Ok(Trust::Verified)), Ok(Trust::Verified));
+        assert_eq!(judged([2; 32], Err(TooCostly::Now)), Ok(Trust::Verified));
     }
 }

@@ -1,6 +1,7 @@
 //! Certificates in a Vault's key-value stores, below path globs.
 
 mod folders;
+mod remembered;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -156,14 +157,14 @@ impl Reader {
                 // Deleted or destroyed: listings name it still.
                 Because::Listed => Vec::new(),
             },
-            Ok(KvRead::Present { data, version, deleted_at }) => match self.vault.layout(path, &data).await {
+            Ok(KvRead::Present { data, version, deleted_at }) => match self.vault.closed(path, &data).await {
                 Err(error) => {
                     let obstacle = error.obstacle(&format!("read {location}"));
                     vec![(location, Sighting::Unknown(obstacle))]
                 }
-                Ok(Some(layout)) => {
-                    let secret = Secret { location, layout, data, version, deleted_at, roots: self.roots.clone() };
-                    secret.sightings().await
+                Ok(Some(closed)) => {
+                    let secret = Secret { location, data, version, deleted_at, roots: self.roots.clone() };
+                    remembered::sightings(secret, closed).await
                 }
                 Ok(None) if because == Because::Named => {
                     vec![(location.clone(), without_certificate(&location, &data))]
@@ -178,7 +179,6 @@ impl Reader {
 /// A secret that was read and holds certificates.
 struct Secret {
     location: Location,
-    layout: Layout,
     data: Fields,
     version: Option<u64>,
     deleted_at: Option<Timestamp>,
@@ -189,21 +189,21 @@ struct Secret {
 const USUAL_SECRET: usize = 32 * 1024;
 
 impl Secret {
-    async fn sightings(self) -> Vec<(Location, Sighting)> {
+    async fn sightings(self, layout: Layout) -> Vec<(Location, Sighting)> {
         if self.data.values().map(|value| value.get().len()).sum::<usize>() <= USUAL_SECRET {
-            return self.judged();
+            return self.judged(&layout);
         }
         let location = self.location.clone();
-        tokio::task::spawn_blocking(move || self.judged()).await.unwrap_or_else(|_| {
+        tokio::task::spawn_blocking(move || self.judged(&layout)).await.unwrap_or_else(|_| {
             let why = "to judge it broke off: certd logs where";
             vec![(location, Sighting::Unknown(Obstacle::new(ObstacleKind::NotUnderstood, why)))]
         })
     }
 
     /// One for each object with a certificate. Several in one object are told apart by number.
-    fn judged(&self) -> Vec<(Location, Sighting)> {
+    fn judged(&self, layout: &Layout) -> Vec<(Location, Sighting)> {
         let mut all = Vec::new();
-        for (object, layout) in self.layout.parts() {
+        for (object, layout) in layout.parts() {
             let own = self.location.with_part(object.clone().map(Part::Object));
             match layout.read_all(&self.data) {
                 Err(why) => all.push((own.clone(), not_understood(&own, &why))),

@@ -70,6 +70,18 @@ impl Layout {
         self.places.iter().any(|place| !place.keystores.is_empty())
     }
 
+    /// Whether its keystores are open or closed for as long as the secret stays as it is.
+    pub fn lasts(&self) -> bool {
+        let keystores = self.places.iter().flat_map(|place| &place.keystores);
+        keystores.filter_map(KeystoreField::obstacle).all(|why| !why.is_of_this_moment())
+    }
+
+    /// Whether one of them takes more work than a place may cost, whenever it is opened.
+    pub fn has_costly(&self) -> bool {
+        let keystores = self.places.iter().flat_map(|place| &place.keystores);
+        keystores.filter_map(KeystoreField::obstacle).any(NotUnderstood::is_of_cost)
+    }
+
     /// The passwords to read before [`Layout::open`].
     pub fn elsewhere(&self) -> BTreeSet<Elsewhere> {
         let keystores = self.places.iter().flat_map(|place| &place.keystores);

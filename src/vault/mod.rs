@@ -48,6 +48,7 @@ pub use login::{LOGINS_APART, Login, SERVICE_ACCOUNT_TOKEN, Way};
 pub use note::{Notes, note_name};
 pub use pki::{PkiCertificate, PkiIssuer};
 pub use token::TokenFrom;
+pub use unlock::Closed;
 
 /// The fields of a secret, each as the JSON text that Vault holds, so that those which certd does
 /// not know survive byte for byte.

@@ -22,7 +22,7 @@ pub(crate) fn found(
         Err(too_costly) => return too_costly.sighting(at),
     };
     Sighting::Found(Box::new(Found {
-        chain: kept.chain.clone(),
+        chain: kept.chain.clone().in_short(),
         trust,
         stored_key: kept.key_digest(),
         version,

@@ -13,17 +13,28 @@ const CROWD: usize = 270;
 
 /// One CA, as its own root and as a crowd of certificates with one name and a key each, any of which may have
 /// signed any other by its name.
-struct Family {
-    root: String,
-    crowd: String,
+pub struct Family {
+    pub root: String,
+    /// In DER.
+    pub crowd: Vec<Vec<u8>>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Family {
-    fn new(name: &str, crowd: usize) -> Self {
+    pub fn new(name: &str, crowd: usize) -> Self {
+        Self::named(name, crowd, |_| name.to_string())
+    }
+
+    /// The crowd has a name each, none of which leads anywhere.
+    pub fn apart(crowd: usize) -> Self {
+        Self::named("apart", crowd, |serial| format!("apart {serial}"))
+    }
+
+    fn named(name: &str, crowd: usize, of_crowd: impl Fn(u64) -> String) -> Self {
         let key = KeyPair::generate().unwrap();
         let ca = |serial: u64| {
             let mut ca: CertificateParams = params(&[], -900, 900);
+            let name = if serial == 0 { name.to_string() } else { of_crowd(serial) };
             ca.distinguished_name.push(DnType::CommonName, name);
             ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             ca.serial_number = Some((serial + 1_000).into());
@@ -32,13 +43,18 @@ impl Family {
         let root = ca(0).self_signed(&key).unwrap().pem();
         let issuer = Issuer::new(ca(0), key);
         let one = |serial| ca(serial).signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().to_vec();
-        let crowd = (1..=crowd as u64).map(|serial| pem(&one(serial))).collect();
+        let crowd = (1..=crowd as u64).map(one).collect();
         Self { root, crowd, issuer }
     }
 
-    fn leaf(&self, name: &str) -> String {
-        let leaf = params(&[name], -10, 80);
-        pem(leaf.signed_by(&KeyPair::generate().unwrap(), &self.issuer).unwrap().der())
+    pub fn leaf(&self, name: &str) -> String {
+        pem(&self.pair(name).0)
+    }
+
+    /// In DER, certificate and key.
+    pub fn pair(&self, name: &str) -> (Vec<u8>, Vec<u8>) {
+        let (leaf, key) = (params(&[name], -10, 80), KeyPair::generate().unwrap());
+        (leaf.signed_by(&key, &self.issuer).unwrap().der().to_vec(), key.serialize_der())
     }
 }
 
@@ -56,9 +72,10 @@ async fn costly_chains_in_files_and_secrets_are_unknown_and_all_beside_them_are_
     let (scene, vault) = (Scene::new(), server().await);
     let (ours, theirs) = (Family::new("our root", 0), Family::new("their root", CROWD));
     let kv = vault.kv("costs").await;
+    let crowd: String = theirs.crowd.iter().map(|der| pem(der)).collect();
     scene.write("roots.pem", &ours.root);
     for nth in 0..8 {
-        let (good, bad) = (ours.leaf("good.example.org"), theirs.leaf("bad.example.org") + &theirs.crowd);
+        let (good, bad) = (ours.leaf("good.example.org"), theirs.leaf("bad.example.org") + &crowd);
         scene.write(format!("disk/good-{nth}.pem"), &good);
         scene.write(format!("disk/bad-{nth}.pem"), &bad);
         vault.put(&kv, &format!("good-{nth}"), json!({ "certificate": good })).await;

@@ -5,6 +5,7 @@
 mod support;
 
 mod costs;
+mod crowded;
 mod forged;
 mod scene;
 

@@ -87,6 +87,10 @@ impl Scene {
 pub struct Daemon(Certd);
 
 impl Daemon {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub fn log(&self) -> Vec<String> {
         self.0.log().into_iter().map(|(_, line)| line).collect()
     }

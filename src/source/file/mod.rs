@@ -171,7 +171,7 @@ fn found(at: &Location, kept: Kept, roots: &Roots) -> Sighting {
         trust,
         stored_key: kept.key_digest(),
         deleted_at: None,
-        chain: kept.chain,
+        chain: kept.chain.in_short(),
         version: None,
         revoked_at: None,
         is_settled: false,

@@ -129,9 +129,8 @@ impl TlsSource {
                 }
             }
         }
-        let chain = Chain { leaf, intermediates };
         Ok(Found {
-            chain,
+            chain: Chain { leaf, intermediates }.in_short(),
             trust,
             stored_key: None,
             version: None,

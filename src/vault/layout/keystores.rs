@@ -89,6 +89,11 @@ impl KeystoreField {
         self.opened = self.opening(fields, found, effort).map_err(|why| self.tell(why));
     }
 
+    /// Why it is not open.
+    pub fn obstacle(&self) -> Option<&NotUnderstood> {
+        self.opened.as_ref().err()
+    }
+
     fn opening(
         &self,
         fields: &Fields,
