@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
-use super::file::{Issuer, ListenTls};
+use super::file::{Issuer, ListenTls, Source};
 use super::{Auth, Config, FilePath, Roots};
 use crate::files::Trust;
 use crate::files::way::{End, LastLink, Owners, Walk, WayError};
@@ -40,14 +40,24 @@ fn mistake(path: &Path, trust: &Trust) -> Option<ConfigError> {
 /// Every secret, every root to trust and every command that the configuration names.
 fn named(config: &Config) -> Vec<PathBuf> {
     let mut paths: Vec<&FilePath> = config.listen.bearer_token_file.iter().collect();
-    if let Some(ListenTls::Files { certificate, private_key }) = &config.listen.tls {
-        paths.extend([certificate, private_key]);
+    match &config.listen.tls {
+        Some(ListenTls::Files { certificate, private_key }) => paths.extend([certificate, private_key]),
+        Some(ListenTls::Directory(directory)) => paths.push(directory),
+        None => {}
     }
     for vault in config.vaults.values() {
         paths.extend(vault.token_file.iter().chain(&vault.ca_file));
-        let client = [&vault.client_certificate_file, &vault.client_key_file];
-        paths.extend(client.into_iter().flatten().map(|path| path.get_ref()));
+        let others = [&vault.client_certificate_file, &vault.client_key_file, &vault.staging_key_file];
+        paths.extend(others.into_iter().flatten().map(|path| path.get_ref()));
         paths.extend(vault.auth.iter().flat_map(|auth| credentials(auth.get_ref())));
+    }
+    for source in config.sources.values() {
+        paths.extend(roots(match &**source {
+            Source::Tls(tls) => &tls.roots,
+            Source::VaultKv(kv) => &kv.roots,
+            Source::File(file) => &file.roots,
+            Source::VaultPki(_) => &Roots::None,
+        }));
     }
     for rule in &config.adopt {
         paths.extend(roots(rule.roots.get_ref()));

@@ -13,6 +13,11 @@ state_dir = "state"
 [vault.main]
 address = "https://127.0.0.1:1"
 token_file = "secrets/token"
+staging_key_file = "secrets/staging"
+
+[source.disk.file]
+paths = ["none.pem"]
+roots = ["secrets/roots"]
 
 [issuer.public.acme]
 directory = "https://127.0.0.1:2/directory"
@@ -26,16 +31,20 @@ fn place() -> Place {
     for folder in ["conf.d", "secrets", "bin", "state"] {
         std::fs::create_dir(place.path().join(folder)).unwrap();
     }
+    let root = rcgen::generate_simple_self_signed(vec!["root".to_string()]).unwrap().cert.pem();
     for (name, text) in [
         ("certd.toml", CONFIG.replace("COMMAND", &command).as_str()),
         ("conf.d/more.toml", "[check]\nsame_key_renewals = 3\n"),
         ("secrets/token", "t"),
         ("secrets/eab", "aGVsbG8"),
+        ("secrets/staging", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+        ("secrets/roots", &root),
         ("bin/dns", "#!/bin/sh\n"),
     ] {
         place.write(name, text);
     }
     mode(&place, "bin/dns", 0o755);
+    mode(&place, "secrets/staging", 0o600);
     place
 }
 
@@ -64,6 +73,8 @@ fn what_others_may_write_to_is_refused_by_every_command_with_what_to_do() {
         ("secrets", 0o755, 0o757, "o-w"),
         ("secrets/token", 0o600, 0o602, "o-w"),
         ("secrets/eab", 0o600, 0o666, "go-w"),
+        ("secrets/staging", 0o600, 0o622, "go-w"),
+        ("secrets/roots", 0o644, 0o646, "o-w"),
         ("bin/dns", 0o755, 0o777, "go-w"),
         ("bin", 0o755, 0o777, "go-w"),
         ("state", 0o700, 0o777, "go-w"),
