@@ -63,6 +63,8 @@ pub enum NotUnderstood {
     KeyAmongCas(FieldName),
     #[error("the field {0} is a keystore in hexadecimal, which certd does not renew: keep it in base64, or remove it")]
     HexKeystore(FieldName),
+    #[error("the field {0} within it is a keystore, which certd does not renew there: move it beside the certificate")]
+    InnerKeystore(FieldName),
     #[error("certificates under several names ({}): remove all but one", Names(.0))]
     SeveralNames(Vec<FieldName>),
     #[error("certificates in several objects ({}): name one behind the path, as in {first}", Names(.all))]
@@ -95,7 +97,7 @@ impl NotUnderstood {
     pub fn is_of_cost(&self) -> bool {
         match self {
             Self::Iterations(_) | Self::TooCostlyNow | Self::TooManyCertificates { .. } => true,
-            Self::InField(_, why) | Self::InKeystore(_, _, why) => why.is_of_cost(),
+            Self::InField(_, why) | Self::InObject(_, why) | Self::InKeystore(_, _, why) => why.is_of_cost(),
             _ => false,
         }
     }
@@ -104,7 +106,7 @@ impl NotUnderstood {
     pub fn is_of_this_moment(&self) -> bool {
         match self {
             Self::TooCostlyNow | Self::NotOpened(_) => true,
-            Self::InField(_, why) | Self::InKeystore(_, _, why) => why.is_of_this_moment(),
+            Self::InField(_, why) | Self::InObject(_, why) | Self::InKeystore(_, _, why) => why.is_of_this_moment(),
             _ => false,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use base64::Engine;
 use certd::domain::inventory::Sighting;
 use certd::domain::key::KeySpec;
 use certd::domain::plan::Basis;
@@ -171,6 +172,11 @@ async fn what_is_not_the_certificates_is_held_as_soon_as_it_is_seen() {
     };
     let marks = "a PEM block does not begin and end on lines of its own: put each mark on a line of its own";
     let keystore = "308209a102010330820967".to_string() + &"00".repeat(60);
+    let inner_keystore = |field: &str| {
+        format!(
+            "the field `{field}` within it is a keystore, which certd does not renew there: move it beside the certificate"
+        )
+    };
     for (path, data, why) in [
         ("api-key", json!({ "cert": m.chain(), "key": "API-KEY-123" }), other_thing("key", "no private key")),
         ("mainnet", pair(json!({ "chain": "mainnet" })), other_thing("chain", "no certificate")),
@@ -218,6 +224,8 @@ async fn what_is_not_the_certificates_is_held_as_soon_as_it_is_seen() {
             "the field `p12` is a keystore in hexadecimal, which certd does not renew: keep it in base64, or remove it"
                 .to_string(),
         ),
+        ("inner-keystore", pair(json!({ "java": { "p12": base64_of(&keystore) } })), inner_keystore("p12")),
+        ("listed-keystore", pair(json!({ "stores": [base64_of(&keystore)] })), inner_keystore("stores")),
         ("one-line", pair(json!({ "flat": one_line })), format!("the field `flat`: {copy}")),
         ("config", pair(json!({ "config.yaml": config })), format!("the field `config.yaml`: {copy}")),
         ("hex", pair(json!({ "h": openssl_hex(&m.leaf) })), format!("the field `h`: {copy}")),
@@ -240,6 +248,13 @@ async fn what_is_not_the_certificates_is_held_as_soon_as_it_is_seen() {
     ground.put("sound", &sound.to_string()).await;
     let seen = ground.house.store("sound").read().await;
     assert!(matches!(seen, Sighting::Found(found) if found.unwritable.is_none()));
+}
+
+/// Of what these hexadecimal digits stand for.
+fn base64_of(digits: &str) -> String {
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    let bytes: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 fn openssl_hex(pem: &str) -> String {

@@ -48,8 +48,12 @@ impl Sought<'_> {
 
     fn value(&self, name: &str, value: &RawValue, depth: usize) -> Renewed {
         let text = value.get();
-        if text.len() < SHORTEST || form::keystore(text).is_some() {
+        if text.len() < SHORTEST {
             return Ok(None);
+        }
+        if form::keystore(text).is_some() {
+            // Those of the place itself are its own fields.
+            return if depth == 0 { Ok(None) } else { Err(NotUnderstood::InnerKeystore(FieldName::of(name))) };
         }
         if depth == DEEPEST {
             return self.insist_on_none(name, text).map(|()| None);
@@ -81,6 +85,9 @@ impl Sought<'_> {
     fn texts(&self, name: &str, is_list: bool, texts: &[String]) -> Renewed {
         if texts.iter().any(|text| is_keystore_in_hex(text)) {
             return Err(NotUnderstood::HexKeystore(FieldName::of(name)));
+        }
+        if is_list && texts.iter().any(|text| form::keystore_in(text).is_some()) {
+            return Err(NotUnderstood::InnerKeystore(FieldName::of(name)));
         }
         // What is no document for its damage may hold a copy still.
         let Ok(field) = Field::new(name, is_list, texts) else {

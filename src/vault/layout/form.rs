@@ -59,8 +59,12 @@ pub fn read(text: &str) -> Result<Bundle, NotUnderstood> {
 
 /// Which keystore a JSON text is the base64 of, if it is.
 pub fn keystore(json: &str) -> Option<Kind> {
-    let head = json.strip_prefix('"')?.get(..12)?;
-    Kind::of(&BASE64.decode(head).ok()?)
+    keystore_in(json.strip_prefix('"')?)
+}
+
+/// The same of a text.
+pub fn keystore_in(text: &str) -> Option<Kind> {
+    Kind::of(&BASE64.decode(text.get(..12)?).ok()?)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
