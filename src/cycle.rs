@@ -194,7 +194,8 @@ impl Cycle {
         let memory = &mut self.memory;
         // An ACME server tells nobody of it. A register that does knows better since when.
         journal.revoked.iter().for_each(|(fingerprint, at)| sweep.inventory.mark_revoked(*fingerprint, *at));
-        registers::mark_revoked(&self.setup, &mut sweep.inventory, &mut memory.revoked, &mut memory.troubles).await;
+        let (inventory, revoked) = (&mut sweep.inventory, &mut memory.revoked);
+        sweep.unsure = registers::mark_revoked(&self.setup, inventory, revoked, &mut memory.troubles).await;
         let managed = assess::managed(&self.setup, now, sweep, journal, &self.adopted).managed;
         sweep.earlier = look_back::look_back(&self.setup, &managed, &sweep.inventory, memory).await;
         sweep.issued = registers::issued(&self.setup, &managed, sweep).await;
@@ -289,8 +290,13 @@ impl Cycle {
             };
             places.chunks(HOMES_IN_ONE).map(some).collect::<Vec<_>>()
         });
+        let contests: Vec<_> = news.contests.iter().collect();
+        let contests = contests.chunks(HOMES_IN_ONE).map(|some| {
+            let places = some.iter().map(|(place, contest)| ((*place).clone(), (*contest).clone())).collect();
+            Event::Place(Placed::Contested { places })
+        });
         let looked = news.looked.iter().map(|rule| Event::Place(Placed::Looked { rule: rule.clone() }));
-        for event in homes.chain(looked) {
+        for event in homes.chain(contests).chain(looked) {
             if let Err(error) = journal.append((self.now)(), None, event) {
                 tracing::error!("could not note what was adopted: {}", with_causes(&error));
                 return;

@@ -86,7 +86,7 @@
 //! - One process writes the journal. While a daemon runs, everybody else asks it by the socket.
 //! - The spread of renewals comes from the leaf's fingerprint: no dice, the same plan after every restart.
 //! - A claim is not a right: a rule renews what lives, proves its key and has no other home, or what certd stored there
-//!   itself (`domain::adopt`, `domain::homes`).
+//!   itself (`domain::adopt`, `domain::homes`). What may have been revoked is no claim while nobody can say.
 //! - Readers of what others wrote return no text of it: [`pki::NotUnderstood`] is a closed set. What costs more than one
 //!   place may is `ObstacleKind::TooCostly`.
 //!

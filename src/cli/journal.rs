@@ -174,6 +174,7 @@ fn of_places(placed: &Placed) -> String {
     match placed {
         Placed::Homes { rule, places } => format!("adopted places by the rule {}: {}", name(rule), places.len()),
         Placed::Looked { rule } => format!("ended the first look of the rule {}", name(rule)),
+        Placed::Contested { places } => format!("held places that have names of others: {}", places.len()),
         Placed::Agreed { holds, by } => format!("adopted for {} by {by}", holds.names.join(", ")),
         Placed::Forgotten { by } => format!("its names were released by {by}"),
     }

@@ -7,12 +7,15 @@ use serde::Serialize;
 
 use crate::config;
 use crate::cycle::Cycle;
+use crate::domain::check::ProblemKind;
 use crate::domain::homes;
+use crate::domain::inventory::Location;
 use crate::domain::name::CertName;
-use crate::domain::plan::{Action, Decision, Held, Managed};
-use crate::domain::snapshot::Snapshot;
+use crate::domain::plan::{Action, Decision, Managed};
+use crate::domain::snapshot::{Entry, Snapshot};
 use crate::domain::text::one_line;
 use crate::domain::time::Timestamp;
+use crate::domain::waiting;
 use crate::report::json;
 
 use super::{ConfigFile, journal_view, note_waits, words};
@@ -87,10 +90,54 @@ fn plan(snapshot: &Snapshot, shared_names: Vec<SharedNames>) -> Plan<'_> {
 
 /// What is held for a name of another place shares none.
 fn shared_names(managed: &[Managed]) -> Vec<SharedNames> {
-    let is_held = |held: &Held| matches!(held, Held::ContestedName(_) | Held::OtherNames(_) | Held::NotAgreed);
-    let managed = managed.iter().filter(|managed| !managed.held.as_ref().is_some_and(is_held));
+    let waits = |managed: &Managed| managed.held.as_ref().is_some_and(|held| waiting::kind(held).is_some());
+    let managed = managed.iter().filter(|managed| !waits(managed));
     let shared = homes::shared(managed.map(|managed| (&managed.name, homes::name_texts(&managed.spec.names))));
     shared.into_iter().map(|(places, names)| SharedNames { names, places }).collect()
+}
+
+/// What a person has to decide, with the commands for it.
+fn waiting(snapshot: &Snapshot) -> String {
+    let waits = |entry: &&Entry| match entry.managed.as_ref().map(|managed| &managed.decision.action) {
+        Some(Action::Hold { held }) => waiting::kind(held).is_some(),
+        Some(Action::Keep { .. } | Action::Renew { .. } | Action::Defer { .. }) | None => false,
+    };
+    let waiting: Vec<&Entry> = snapshot.entries.iter().filter(waits).collect();
+    told(&waiting, "waits for a person", |kind| {
+        matches!(
+            kind,
+            ProblemKind::RevocationUnknown
+                | ProblemKind::ContestedName
+                | ProblemKind::OtherNames
+                | ProblemKind::NotAgreed
+        )
+    })
+}
+
+/// What a rule looks at and does not adopt.
+fn not_adopted(snapshot: &Snapshot) -> String {
+    let is_refused = |kind| matches!(kind, ProblemKind::Foreign | ProblemKind::Abandoned);
+    let refused = |entry: &&Entry| {
+        entry.managed.is_none()
+            && matches!(entry.observation.location, Location::Secret { .. })
+            && entry.problems.iter().any(|problem| is_refused(problem.problem))
+    };
+    let refused: Vec<&Entry> = snapshot.entries.iter().filter(refused).collect();
+    told(&refused, "is not adopted", is_refused)
+}
+
+fn told(entries: &[&Entry], what: &str, is_meant: impl Fn(ProblemKind) -> bool) -> String {
+    let mut out = String::new();
+    for entry in entries.iter().take(MOST_SHARED) {
+        let why = entry.problems.iter().find(|problem| is_meant(problem.problem));
+        let why = why.map(|problem| problem.message.as_str()).unwrap_or_default();
+        out.push_str(&one_line(&format!("{} {what}: {why}", entry.observation.location)));
+        out.push('\n');
+    }
+    if entries.len() > MOST_SHARED {
+        out.push_str(&format!("and {} more of these; `certd check` lists them\n", entries.len() - MOST_SHARED));
+    }
+    out
 }
 
 /// What is to be done first, what is kept last.
@@ -112,6 +159,7 @@ fn text(snapshot: &Snapshot, shared: &[SharedNames]) -> String {
     for decision in &decisions {
         out.push_str(&format!("{}: {}\n", one_line(&decision.certificate.0), words::action(&decision.action)));
     }
+    out.push_str(&waiting(snapshot));
     for managed in snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref()) {
         if let Some(until) = managed.paused_until(snapshot.taken_at) {
             out.push_str(&format!("{} is paused until {until}\n", one_line(&managed.decision.certificate.0)));
@@ -125,6 +173,7 @@ fn text(snapshot: &Snapshot, shared: &[SharedNames]) -> String {
     if shared.len() > MOST_SHARED {
         out.push_str(&format!("and {} more sets of places share names\n", shared.len() - MOST_SHARED));
     }
+    out.push_str(&not_adopted(snapshot));
     let renewals = decisions.iter().filter(|d| matches!(d.action, Action::Renew { .. })).count();
     out + &format!("{} managed, {renewals} to renew\n", decisions.len())
 }

@@ -2,9 +2,9 @@
 
 use crate::config::{self, ConfigErrors};
 use crate::daemon::DaemonError;
-use crate::domain::homes;
 use crate::domain::plan::{Action, Deferral, Held};
 use crate::domain::text;
+use crate::domain::waiting;
 
 /// An error and its causes, each said once and safe for a terminal. A list of mistakes keeps its lines.
 pub fn one_line(error: &anyhow::Error) -> String {
@@ -81,8 +81,8 @@ fn held(held: &Held) -> String {
             "several certificates are kept in one place: give each a place of its own".to_string()
         }
         Held::JournalGone(why) | Held::Unwritable(why) => why.clone(),
-        Held::ContestedName(_) | Held::OtherNames(_) | Held::NotAgreed => {
-            homes::problem(held).map(|problem| problem.message).unwrap_or_default()
+        Held::RevocationUnknown(_) | Held::ContestedName(_) | Held::OtherNames(_) | Held::NotAgreed => {
+            waiting::why(held).unwrap_or_default()
         }
         Held::NotObserved => "it was not looked at yet".to_string(),
     }

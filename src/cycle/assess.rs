@@ -6,7 +6,7 @@ use crate::domain::admit::{self, Admitted, Turn};
 use crate::domain::adopt::{self, Adoption, Past, Rule};
 use crate::domain::check::{self, Problem, State};
 use crate::domain::drift::Drift;
-use crate::domain::homes::{self, Claim, Known, Lodging, Verdict};
+use crate::domain::homes::{self, Claim, Contest, Contests, Known, Lodging, Verdict};
 use crate::domain::inventory::{Location, Observation, Sighting};
 use crate::domain::name::CertName;
 use crate::domain::persist;
@@ -14,6 +14,7 @@ use crate::domain::plan::{self, Action, Decision, Demand, Held, JournalView, Man
 use crate::domain::shared_key::{self, SharedKeys};
 use crate::domain::snapshot::{Entry, ManagedEntry};
 use crate::domain::time::Timestamp;
+use crate::domain::waiting;
 
 use super::observe::Sweep;
 use super::setup::Setup;
@@ -34,6 +35,7 @@ pub struct Assessment {
 pub struct News {
     /// By `Rule::id`.
     pub homes: BTreeMap<String, BTreeMap<CertName, Lodging>>,
+    pub contests: Contests,
     /// Rules that have looked for the first time and seen every folder.
     pub looked: Vec<String>,
 }
@@ -94,7 +96,9 @@ pub(super) fn managed(
         for location in locations.iter().filter(|location| !declared.contains(location)) {
             rules.entry(location.clone()).or_default().push(source.rule.name.clone());
             let Some(observation) = sweep.inventory.at(location) else { continue };
-            match adopt::adopt(now, &source.rule, observation, past(journal, location)) {
+            let unsure = observation.sighting.leaf().and_then(|leaf| sweep.unsure.get(&leaf.fingerprint));
+            let past = Past { unsure: unsure.map(String::as_str), ..past(journal, location) };
+            match adopt::adopt(now, &source.rule, observation, past) {
                 Adoption::Adopted(managed) => {
                     adopted.insert(location.clone(), (*managed, &source.rule));
                 }
@@ -131,7 +135,7 @@ pub(super) fn managed(
 
 fn past<'a>(journal: &'a JournalView, location: &Location) -> Past<'a> {
     let name = CertName(location.to_string());
-    Past { record: journal.records.get(&name), home: journal.homes.get(&name) }
+    Past { record: journal.records.get(&name), home: journal.homes.get(&name), unsure: None }
 }
 
 /// Holds the places whose names have another home, and tells what is new of the others.
@@ -141,19 +145,16 @@ fn settle(
     journal: &JournalView,
     adopted: &mut BTreeMap<Location, (Managed, &Rule)>,
 ) -> News {
-    let leaf = |managed: &Managed| sweep.inventory.at(&managed.location)?.sighting.leaf().map(|leaf| leaf.fingerprint);
-    let claims: Vec<Claim> = adopted
-        .values()
-        .filter_map(|(managed, rule)| {
-            let fingerprint = leaf(managed)?;
-            let holds = Lodging { names: homes::name_texts(&managed.spec.names), fingerprint };
-            let is_own = past(journal, &managed.location).is_own(fingerprint);
-            Some(Claim { place: &managed.name, rule, holds, is_own })
-        })
-        .collect();
+    let claims = claims(sweep, journal, adopted);
     let is_covered = |place: &CertName| setup.covers(place);
-    let (homes, looked, declared) = (&journal.homes, &journal.looked, &setup.declared);
-    let verdicts = homes::judge(&Known { homes, looked, declared, is_covered: &is_covered }, &claims);
+    let known = Known {
+        homes: &journal.homes,
+        looked: &journal.looked,
+        contests: &journal.contests,
+        declared: &setup.declared,
+        is_covered: &is_covered,
+    };
+    let verdicts = homes::judge(&known, &claims);
     let mut news = News::default();
     let mut held = BTreeMap::new();
     for (claim, verdict) in claims.into_iter().zip(verdicts) {
@@ -163,6 +164,10 @@ fn settle(
                 news.homes.entry(claim.rule.id.clone()).or_default().insert(claim.place.clone(), claim.holds);
             }
             Verdict::Held(why) => {
+                if let Held::ContestedName(by) = &why {
+                    let contest = Contest::noted(journal.contests.get(claim.place), &claim.holds.names, by);
+                    news.contests.extend(contest.map(|contest| (claim.place.clone(), contest)));
+                }
                 held.insert(claim.place.clone(), why);
             }
         }
@@ -174,6 +179,26 @@ fn settle(
     let first = rules.filter(|(source, listed)| **listed && !journal.looked.contains_key(&source.rule.id));
     news.looked = first.map(|(source, _)| source.rule.id.clone()).collect();
     news
+}
+
+fn claims<'a>(
+    sweep: &Sweep,
+    journal: &JournalView,
+    adopted: &'a BTreeMap<Location, (Managed, &'a Rule)>,
+) -> Vec<Claim<'a>> {
+    // What may have been revoked is no home of anything.
+    let is_unsure = |managed: &Managed| matches!(managed.held, Some(Held::RevocationUnknown(_)));
+    let leaf = |managed: &Managed| sweep.inventory.at(&managed.location)?.sighting.leaf().map(|leaf| leaf.fingerprint);
+    adopted
+        .values()
+        .filter(|(managed, _)| !is_unsure(managed))
+        .filter_map(|(managed, rule)| {
+            let fingerprint = leaf(managed)?;
+            let holds = Lodging { names: homes::name_texts(&managed.spec.names), fingerprint };
+            let is_own = past(journal, &managed.location).is_own(fingerprint);
+            Some(Claim { place: &managed.name, rule, holds, is_own })
+        })
+        .collect()
 }
 
 fn entries(
@@ -207,6 +232,9 @@ fn entries(
             let record = record(journal, &managed.name, &decision.action);
             problems.extend(check::unwritable(observation));
             problems.extend(check::renewal(&decision.action, &record));
+            if let Action::Hold { held } = &decision.action {
+                problems.extend(waiting::problem(held, observation));
+            }
             let proofs = sweep.proofs.get(&managed.name).into_iter().flatten();
             problems.extend(proofs.filter_map(|proof| persist::check(now, proof)));
             let (origin, owner) = (managed.origin, managed.owner.clone());

@@ -21,7 +21,7 @@ use crate::source::{Observed, Source};
 use super::files::OnDisk;
 use super::look_back::VersionMemory;
 use super::persist::Proofs;
-use super::registers::RevokedMemory;
+use super::registers::{RevokedMemory, Unsure};
 use super::setup::{Place, Setup};
 use super::troubles::Troubles;
 
@@ -63,6 +63,8 @@ pub struct Sweep {
     pub issued: Issued,
     /// The records in the DNS that renewals depend on.
     pub proofs: Proofs,
+    /// What may have been revoked.
+    pub unsure: Unsure,
     /// Files whose keys others may read, and stores that others may change.
     pub on_disk: OnDisk,
     /// Why this host's clock cannot be right.
@@ -89,6 +91,7 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Hea
         earlier: BTreeMap::new(),
         issued: BTreeMap::new(),
         proofs: BTreeMap::new(),
+        unsure: Unsure::new(),
         on_disk: OnDisk::default(),
         clock_doubt: None,
     };

@@ -49,6 +49,8 @@ pub enum Adoption {
 pub struct Past<'a> {
     pub record: Option<&'a Record>,
     pub home: Option<&'a Home>,
+    /// Why nobody can say whether its issuer revoked what is there.
+    pub unsure: Option<&'a str>,
 }
 
 impl Past<'_> {
@@ -78,8 +80,18 @@ pub fn adopt(now: Timestamp, rule: &Rule, observation: &Observation, past: Past)
     };
     match foreign(rule, &observation.location, found).or_else(|| abandoned(now, found, past)) {
         Some(problem) => Adoption::Refused(problem),
-        None => Adoption::Adopted(Box::new(managed(rule, observation, found))),
+        None => Adoption::Adopted(Box::new(Managed {
+            held: unsure(found, past).or_else(|| cannot_renew(found)),
+            ..managed(rule, observation, found)
+        })),
     }
+}
+
+/// What may have been revoked may have been put there by anybody, as what was revoked.
+fn unsure(found: &Found, past: Past) -> Option<Held> {
+    let certificate = found.leaf().fingerprint;
+    let why = past.unsure.filter(|_| !past.is_own(certificate) && !past.is_agreed(certificate))?;
+    Some(Held::RevocationUnknown(why.to_string()))
 }
 
 /// The first thing that makes it somebody else's.
@@ -92,7 +104,7 @@ fn foreign(rule: &Rule, location: &Location, found: &Found) -> Option<Problem> {
     } else if leaf.names.is_empty() {
         "it holds no name".to_string()
     } else if let Some(name) = leaf.names.iter().find(|name| !allows(rule, location, name)) {
-        format!("{} allows no such name: {name}", rule.name)
+        format!("{} allows no such name: {name}{}", rule.name, unbound(rule, location))
     } else if let Trust::Unverified(why) = &found.trust {
         format!("it does not verify to the roots of {}: {why}", rule.name)
     } else if found.trust == Trust::NotJudged {
@@ -109,12 +121,34 @@ fn foreign(rule: &Rule, location: &Location, found: &Found) -> Option<Problem> {
 
 /// Patterns may be bound to the folders that the secret is in.
 fn allows(rule: &Rule, location: &Location, name: &San) -> bool {
-    let path = match location {
-        Location::Secret { path, .. } => path.as_str(),
-        Location::Endpoint { .. } | Location::Pki { .. } | Location::File { .. } | Location::Listing { .. } => "",
-    };
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let segments = segments(location);
     rule.names.iter().filter_map(|pattern| pattern.bound_to(&segments)).any(|pattern| pattern.allows(name))
+}
+
+/// Says that some pattern allows nothing there because of its folders.
+fn unbound(rule: &Rule, location: &Location) -> String {
+    let segments = segments(location);
+    let unbound: Vec<String> = rule
+        .names
+        .iter()
+        .filter(|pattern| pattern.bound_to(&segments).is_none())
+        .map(|pattern| pattern.to_string())
+        .collect();
+    match unbound.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; a folder of this path is missing or no label of a name in lower case, so these allow nothing here: {}",
+            unbound.join(", ")
+        ),
+    }
+}
+
+fn segments(location: &Location) -> Vec<&str> {
+    match location {
+        Location::Secret { path, .. } => path.split('/').skip(1).collect(),
+        Location::Endpoint { .. } | Location::Pki { .. } => Vec::new(),
+        Location::File { .. } | Location::Listing { .. } => Vec::new(),
+    }
 }
 
 /// A revoked or expired certificate may have been put there by anybody who ever had it, so it is no claim to a new one.
@@ -142,10 +176,6 @@ fn abandoned(now: Timestamp, found: &Found, past: Past) -> Option<Problem> {
 /// The same names, the same kind of key, in place.
 fn managed(rule: &Rule, observation: &Observation, found: &Found) -> Managed {
     let leaf = found.leaf();
-    let key = KeySpec::like(&leaf.key);
-    let unsupported = key.is_none().then(|| Held::UnsupportedKey(leaf.key.to_string()));
-    // What is no CA can be no intermediate, so it is another leaf, and a write would lose it.
-    let several = found.chain.intermediates.iter().any(|other| !other.is_ca).then_some(Held::SeveralCertificates);
     Managed {
         name: CertName(observation.location.to_string()),
         location: observation.location.clone(),
@@ -154,7 +184,7 @@ fn managed(rule: &Rule, observation: &Observation, found: &Found) -> Managed {
         spec: Spec {
             names: leaf.names.clone(),
             common_name: leaf.subject_cn.clone().filter(|cn| leaf.names.contains(&San::from_text(cn))),
-            key: key.unwrap_or_default(),
+            key: KeySpec::like(&leaf.key).unwrap_or_default(),
             lifetime: rule.lifetime,
             renewal: rule.renewal,
         },
@@ -162,8 +192,15 @@ fn managed(rule: &Rule, observation: &Observation, found: &Found) -> Managed {
         serves: Vec::new(),
         owner: rule.owner.clone(),
         environment: rule.environment.clone(),
-        held: several.or(unsupported),
+        held: None,
     }
+}
+
+fn cannot_renew(found: &Found) -> Option<Held> {
+    let key = &found.leaf().key;
+    // What is no CA can be no intermediate, so it is another leaf, and a write would lose it.
+    let several = found.chain.intermediates.iter().any(|other| !other.is_ca).then_some(Held::SeveralCertificates);
+    several.or_else(|| KeySpec::like(key).is_none().then(|| Held::UnsupportedKey(key.to_string())))
 }
 
 #[cfg(test)]
@@ -339,7 +376,7 @@ mod tests {
             (Record { wrote: Some(own), ..Record::default() }, true),
             (Record { in_flight: Some(super::super::plan::Reason::Due), ..Record::default() }, false),
         ] {
-            let past = Past { record: Some(&record), home: None };
+            let past = Past { record: Some(&record), ..Past::default() };
             for found in [&expired, &revoked, &valid(301, 900)] {
                 assert_eq!(refusal(found, past).is_none(), is_adopted, "{record:?}");
             }
@@ -353,7 +390,7 @@ mod tests {
         let names = vec!["a.example.org".to_string()];
         let home = Home { names, since: NOW, fingerprint, rule: "r".into(), agreed: None };
         let refusals = |home: &Home| {
-            let past = Past { record: None, home: Some(home) };
+            let past = Past { home: Some(home), ..Past::default() };
             [&expired, &revoked].map(|found| refusal(found, past).is_some())
         };
         assert_eq!(refusals(&home), [false, true]);
@@ -370,7 +407,7 @@ mod tests {
             replaces: Some(fingerprint),
             ..Record::default()
         };
-        let past = Past { record: Some(&begun), home: None };
+        let past = Past { record: Some(&begun), ..Past::default() };
         assert_eq!([&expired, &revoked].map(|found| refusal(found, past).is_some()), [false, true]);
     }
 
@@ -384,13 +421,57 @@ mod tests {
             )
         };
         assert!(at("secret/tls/blue/web", "web.blue.example.org"));
-        assert!(at("secret/tls/Blue/deep/web", "web.blue.example.org"));
+        assert!(at("secret/tls/blue/deep/web", "web.blue.example.org"));
+        assert!(!at("secret/tls/BLUE/web", "web.blue.example.org"), "another folder");
         assert!(!at("secret/tls/blue/web", "web.red.example.org"));
         assert!(!at("secret/tls/blue/web", "blue.example.org"));
         for folder in ["*", "**", "a.b", "", "x y"] {
             assert!(!at(&format!("secret/tls/{folder}/web"), &format!("web.{folder}.example.org")), "{folder:?}");
         }
         assert!(!at("secret/tls", "web.tls.example.org"), "it has no such folder");
+    }
+
+    #[test]
+    fn a_folder_that_binds_no_name_is_told() {
+        let rule = Rule { names: vec![NamePattern::new("*.{2}.example.org").unwrap()], ..rule() };
+        let said = |path: &str| {
+            let seen = seen_found(secret(path), found(leaf(&["web.blue.example.org"])));
+            let Adoption::Refused(problem) = adopt(NOW, &rule, &seen, Past::default()) else { panic!("not refused") };
+            problem.message
+        };
+        let why = "prod allows no such name: web.blue.example.org";
+        assert_eq!(said("secret/tls/red/web"), why);
+        assert_eq!(
+            said("secret/tls/BLUE/web"),
+            format!(
+                "{why}; a folder of this path is missing or no label of a name in lower case, so these allow nothing \
+                 here: *.{{2}}.example.org"
+            )
+        );
+    }
+
+    #[test]
+    fn what_may_have_been_revoked_is_held_unless_certd_stored_it_or_a_person_agreed_to_it() {
+        let held = |past: Past| {
+            let past = Past { unsure: Some("the list is out of sight"), ..past };
+            match adopt(NOW, &rule(), &seen_found(secret("web"), found(leaf(&["a.example.org"]))), past) {
+                Adoption::Adopted(managed) => managed.held,
+                other => panic!("not adopted: {other:?}"),
+            }
+        };
+        let unknown = Some(Held::RevocationUnknown("the list is out of sight".into()));
+        assert_eq!(held(Past::default()), unknown);
+        let (own, other) = (Fingerprint([0; 32]), Fingerprint([7; 32]));
+        for (stored, expected) in [(own, None), (other, unknown.clone())] {
+            let record = Record { wrote: Some(stored), ..Record::default() };
+            assert_eq!(held(Past { record: Some(&record), ..Past::default() }), expected);
+        }
+        for (agreed, expected) in [(None, unknown.clone()), (Some(own), None), (Some(other), unknown)] {
+            let agreed = agreed.map(|fingerprint| super::super::homes::Agreed { by: "root".into(), fingerprint });
+            let names = vec!["a.example.org".to_string()];
+            let home = Home { names, since: NOW, fingerprint: own, rule: "r".into(), agreed };
+            assert_eq!(held(Past { home: Some(&home), ..Past::default() }), expected);
+        }
     }
 
     #[test]

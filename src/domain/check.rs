@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::cert::{Certificate, KeyType, KeyUsage, Trust};
 use super::crl;
-use super::homes;
 use super::inventory::{Deletion, Found, Location, OWN, Observation, PkiObject, Sighting};
 use super::plan::{Action, Deferral, Record};
 use super::policy::{Threshold, Thresholds};
@@ -42,6 +41,8 @@ pub enum ProblemKind {
     Foreign,
     /// Expired, revoked or not valid yet, and not stored there by certd: no claim to a new one.
     Abandoned,
+    /// Nobody can say whether its issuer revoked it, and certd did not store it there.
+    RevocationUnknown,
     /// A name of it belongs to another place.
     ContestedName,
     /// Its place was adopted for other names.
@@ -77,7 +78,7 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Missing,
         Self::Expired,
         Self::NotYetValid,
@@ -93,6 +94,7 @@ impl ProblemKind {
         Self::DeletionAhead,
         Self::Foreign,
         Self::Abandoned,
+        Self::RevocationUnknown,
         Self::ContestedName,
         Self::OtherNames,
         Self::NotAgreed,
@@ -128,6 +130,7 @@ impl ProblemKind {
             Self::DeletionAhead => "deletion_ahead",
             Self::Foreign => "foreign",
             Self::Abandoned => "abandoned",
+            Self::RevocationUnknown => "revocation_unknown",
             Self::ContestedName => "contested_name",
             Self::OtherNames => "other_names",
             Self::NotAgreed => "not_agreed",
@@ -346,7 +349,7 @@ pub fn renewal(action: &Action, record: &Record) -> Vec<Problem> {
 
 fn stopped(action: &Action) -> Option<Problem> {
     let (until, reason) = match action {
-        Action::Hold { held } => return homes::problem(held),
+        Action::Hold { .. } => return None,
         Action::Defer { until, reason, .. } => (until, reason),
         Action::Keep { .. } | Action::Renew { .. } => return None,
     };

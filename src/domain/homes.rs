@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::adopt::Rule;
 use super::cert::Fingerprint;
-use super::check::{Problem, ProblemKind};
 use super::name::{CertName, San};
 use super::plan::{Held, Managed};
 use super::time::Timestamp;
@@ -46,6 +45,25 @@ pub struct Lodging {
 /// The homes by the names of their certificates, as the journal has them.
 pub type Homes = BTreeMap<CertName, Home>;
 
+/// A place that was held for names of others: no later first look of any rule adopts it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contest {
+    pub names: Vec<String>,
+    /// The places that it was held for.
+    pub by: BTreeSet<CertName>,
+}
+
+/// By place, until a person agrees to it.
+pub type Contests = BTreeMap<CertName, Contest>;
+
+impl Contest {
+    /// Returns what this look adds to what is known; `None` where that is nothing.
+    pub fn noted(before: Option<&Self>, names: &[String], by: &[CertName]) -> Option<Self> {
+        let contest = Self { names: names.to_vec(), by: by.iter().cloned().collect() };
+        (before != Some(&contest)).then_some(contest)
+    }
+}
+
 /// Returns the names of a certificate as text, sorted, each once. A dot at the end makes no other name (RFC 1034,
 /// section 3.1).
 pub fn name_texts(names: &[San]) -> Vec<String> {
@@ -67,6 +85,7 @@ pub struct Known<'a> {
     pub homes: &'a Homes,
     /// The rules whose first look is over.
     pub looked: &'a BTreeMap<String, Timestamp>,
+    pub contests: &'a Contests,
     pub declared: &'a [Managed],
     /// Whether the configuration still names this place.
     pub is_covered: &'a dyn Fn(&CertName) -> bool,
@@ -102,8 +121,11 @@ pub fn judge(known: &Known, claims: &[Claim]) -> Vec<Verdict> {
     }
     let verdicts = claims.iter().zip(alone).zip(contested).map(|((claim, alone), mut contested)| {
         alone.unwrap_or_else(|| {
-            if contested.is_empty() && !is_first_look(known, claim.rule) {
+            if contested.is_empty() && !is_first_look(known, claim) {
                 contested = new.sharing(&claim.holds.names, claim.place).into_iter().take(MOST_NAMED).collect();
+            }
+            if contested.is_empty() {
+                contested = held_before(known, claim).into_iter().flat_map(|it| &it.by).cloned().collect();
             }
             if contested.is_empty() { Verdict::Note } else { Verdict::Held(Held::ContestedName(contested)) }
         })
@@ -126,8 +148,18 @@ fn at_home(known: &Known, claim: &Claim) -> Option<Verdict> {
     }
 }
 
-fn is_first_look(known: &Known, rule: &Rule) -> bool {
-    !known.looked.contains_key(&rule.id)
+/// What was held at an earlier look of any rule comes late to every other.
+fn is_first_look(known: &Known, claim: &Claim) -> bool {
+    !known.looked.contains_key(&claim.rule.id) && held_before(known, claim).is_none()
+}
+
+/// Whether it was held for one of the names that it has.
+fn held_before<'a>(known: &Known<'a>, claim: &Claim) -> Option<&'a Contest> {
+    let contest = known.contests.get(claim.place)?;
+    let mut index = NameIndex::default();
+    index.add(claim.place, &claim.holds.names);
+    let other = CertName(String::new());
+    (!index.sharing(&contest.names, &other).is_empty()).then_some(contest)
 }
 
 /// Every home, declared places among them.
@@ -145,7 +177,7 @@ fn lasting<'a>(known: &Known<'a>) -> NameIndex<'a> {
 /// The other homes of its names. At the first look of its rule these are only the homes that stood before and that the
 /// configuration still names, so that the rest of the look is adopted together.
 fn others(known: &Known, lasting: &NameIndex, claim: &Claim) -> Vec<CertName> {
-    let first = is_first_look(known, claim.rule);
+    let first = is_first_look(known, claim);
     let counts = |place: &CertName| match known.homes.get(place) {
         None => true,
         Some(home) => {
@@ -155,36 +187,6 @@ fn others(known: &Known, lasting: &NameIndex, claim: &Claim) -> Vec<CertName> {
     };
     let sharing = lasting.sharing(&claim.holds.names, claim.place);
     sharing.into_iter().filter(counts).take(MOST_NAMED).collect()
-}
-
-/// Says why a place waits for a person and what to do; `None` where something else holds it.
-pub fn problem(held: &Held) -> Option<Problem> {
-    let (kind, message) = match held {
-        Held::ContestedName(homes) => {
-            let homes = homes.iter().map(|home| home.0.as_str()).collect::<Vec<_>>().join(", ");
-            let why = format!(
-                "a name of this certificate belongs to another place, so it is not renewed: {homes}; if both may have \
-                 it, run `certd adopt` for this place, else delete it here"
-            );
-            (ProblemKind::ContestedName, why)
-        }
-        Held::OtherNames(names) => {
-            let why = format!(
-                "somebody stored a certificate with other names here, so it is not renewed: this place was adopted for \
-                 {}; if that is right, run `certd adopt` for it",
-                names.join(", ")
-            );
-            (ProblemKind::OtherNames, why)
-        }
-        Held::NotAgreed => {
-            let why = "its rule has adopt = \"ask\", so it is not renewed: run `certd adopt` for it, or delete it";
-            (ProblemKind::NotAgreed, why.to_string())
-        }
-        Held::Obstacle(_) | Held::ActIsOff | Held::ClockDoubtful(_) | Held::JournalGone(_) => return None,
-        Held::Paused { .. } | Held::TwoRules(_) | Held::UnsupportedKey(_) | Held::SeveralCertificates => return None,
-        Held::Unwritable(_) | Held::NotObserved => return None,
-    };
-    Some(Problem::warning(kind, message))
 }
 
 /// Returns the names that several of these places have or cover, by places.
@@ -254,6 +256,7 @@ mod tests {
         looked: Vec<&'static str>,
         declared: Vec<Managed>,
         gone: Vec<&'static str>,
+        contests: Contests,
         rule: Rule,
     }
 
@@ -262,7 +265,8 @@ mod tests {
         fn new() -> Self {
             let rule = Rule { id: "r".into(), ..crate::domain::sample::rule() };
             let homes = [("web".into(), home(&["web.example.org"], "r"))].into();
-            Self { homes, looked: vec!["r"], declared: Vec::new(), gone: Vec::new(), rule }
+            let (declared, gone, contests) = (Vec::new(), Vec::new(), Contests::new());
+            Self { homes, looked: vec!["r"], declared, gone, contests, rule }
         }
 
         fn change(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -282,8 +286,13 @@ mod tests {
                 claims.map(|(place, (_, names))| Claim { place, rule: &self.rule, holds: holds(names), is_own });
             let looked = self.looked.iter().map(|rule| (rule.to_string(), NOW)).collect();
             let is_covered = |place: &CertName| !self.gone.contains(&place.0.as_str());
-            let known =
-                Known { homes: &self.homes, looked: &looked, declared: &self.declared, is_covered: &is_covered };
+            let known = Known {
+                homes: &self.homes,
+                looked: &looked,
+                contests: &self.contests,
+                declared: &self.declared,
+                is_covered: &is_covered,
+            };
             judge(&known, &claims.collect::<Vec<_>>())
         }
     }
@@ -344,6 +353,40 @@ mod tests {
         assert_eq!(gone.judge(&[("late", &["web.example.org"])]), [contested(&["web"])]);
         let first = gone.change(|scene| scene.rule.id = "renamed".into());
         assert_eq!(first.judge(&[("late", &["web.example.org"])]), [Verdict::Note]);
+    }
+
+    #[test]
+    fn what_an_earlier_look_held_no_new_first_look_adopts_whoever_else_is_gone() {
+        let contest = |names: &[&str], by: &[&str]| Contest {
+            names: texts(names),
+            by: by.iter().map(|place| CertName::from(*place)).collect(),
+        };
+        let new = |contests: Contests| {
+            Scene::new().change(|scene| (scene.rule.id, scene.contests) = ("renamed".into(), contests))
+        };
+        let both: [(&str, &[&str]); 2] = [("a", &["x.example.org"]), ("b", &["x.example.org"])];
+        let contests: Contests =
+            [("a".into(), contest(&["x.example.org"], &["b"])), ("b".into(), contest(&["x.example.org"], &["a"]))]
+                .into();
+        assert_eq!(new(contests.clone()).judge(&both), [contested(&["b"]), contested(&["a"])]);
+        assert_eq!(new(contests.clone()).judge(&both[..1]), [contested(&["b"])], "the other is gone");
+        assert_eq!(new(contests.clone()).judge(&[("c", &["x.example.org"])]), [Verdict::Note], "it was never held");
+        assert_eq!(new(contests.clone()).judge(&[("a", &["y.example.org"])]), [Verdict::Note], "other names");
+        assert_eq!(new(contests.clone()).judge(&[("a", &["*.example.org"])]), [contested(&["web"])]);
+        assert_eq!(new(contests).judge_with(&both, A, true), [Verdict::Note, Verdict::Note], "its own");
+        let gone = new([("late".into(), contest(&["web.example.org"], &["web"]))].into());
+        let gone = gone.change(|scene| scene.gone = vec!["web"]);
+        assert_eq!(gone.judge(&[("late", &["web.example.org"])]), [contested(&["web"])]);
+    }
+
+    #[test]
+    fn a_contest_is_noted_when_it_begins_and_when_it_changes() {
+        let (names, by) = (texts(&["a"]), [CertName::from("web")]);
+        let noted = Contest::noted(None, &names, &by).unwrap();
+        assert_eq!(noted, Contest { names: names.clone(), by: by.clone().into() });
+        assert_eq!(Contest::noted(Some(&noted), &names, &by), None);
+        assert!(Contest::noted(Some(&noted), &texts(&["b"]), &by).is_some());
+        assert!(Contest::noted(Some(&noted), &names, &["api".into()]).is_some());
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod shared_key;
 pub mod snapshot;
 pub mod text;
 pub mod time;
+pub mod waiting;
 pub mod waits;
 
 #[cfg(test)]

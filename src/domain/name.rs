@@ -63,6 +63,11 @@ fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
+/// Whether a folder of this name has names of its own.
+fn binds(segment: &str) -> bool {
+    is_label(segment) && !segment.bytes().any(|b| b.is_ascii_uppercase())
+}
+
 /// What is left of a pattern without its `{n}`; `None` where braces hold anything else.
 fn without_segments(text: &str) -> Option<String> {
     let mut parts = text.split('{');
@@ -101,7 +106,7 @@ impl Serialize for San {
 
 /// Which names an adopt rule may ask a CA for: `www.example.org`, `*.example.org` (one label,
 /// or the wildcard itself), `**.example.org` (any depth), an IP address, or `*@example.org`. `{n}` stands for the n-th
-/// folder or name below the first segment of the secret's path, where that is a label.
+/// folder or name below the first segment of the secret's path, where that is a label in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern(String);
 
@@ -122,7 +127,8 @@ impl NamePattern {
         self.0.split('{').skip(1).filter_map(|rest| rest.split('}').next()?.parse().ok()).collect()
     }
 
-    /// The pattern for a secret with these segments; `None` where one is missing or no label.
+    /// Returns the pattern for a secret with these segments; `None` where one is missing or no label in lower case. Paths
+    /// distinguish case and names do not, so two folders that differ in case alone would have one set of names.
     pub fn bound_to(&self, segments: &[&str]) -> Option<Cow<'_, Self>> {
         let numbers = self.segments();
         if numbers.is_empty() {
@@ -130,8 +136,8 @@ impl NamePattern {
         }
         let mut text = self.0.clone();
         for number in numbers {
-            let segment = segments.get(number - 1).filter(|segment| is_label(segment))?;
-            text = text.replace(&format!("{{{number}}}"), &segment.to_ascii_lowercase());
+            let segment = segments.get(number - 1).filter(|segment| binds(segment))?;
+            text = text.replace(&format!("{{{number}}}"), segment);
         }
         Some(Cow::Owned(Self(text)))
     }
@@ -274,8 +280,11 @@ mod tests {
         let bound = NamePattern::new("*.{2}.{1}.example.org").unwrap();
         assert_eq!(bound.segments(), [2, 1]);
         let at = |segments: &[&str]| bound.bound_to(segments).map(|pattern| pattern.to_string());
-        assert_eq!(at(&["tls", "Blue", "web"]), Some("*.blue.tls.example.org".to_string()));
+        assert_eq!(at(&["tls", "blue", "web"]), Some("*.blue.tls.example.org".to_string()));
         assert_eq!([at(&["tls"]), at(&["tls", "a.b"]), at(&["tls", "*"]), at(&["tls", ""])], [const { None }; 4]);
+        for folder in ["Blue", "BLUE", "bluE", "blu\u{e9}", "blu\u{212a}e", "blue ", "blue.", "bl%75e"] {
+            assert_eq!(at(&["tls", folder]), None, "{folder:?}");
+        }
         assert!(!bound.allows(&San::Dns("a.{2}.{1}.example.org".into())));
         let plain = NamePattern::new("*.example.org").unwrap();
         assert_eq!((plain.segments(), plain.bound_to(&[]).as_deref()), (vec![], Some(&plain)));

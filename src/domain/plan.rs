@@ -196,6 +196,8 @@ pub enum Held {
     SeveralCertificates,
     /// Writing there would lose something or open the key to others, as a look or the last attempt found.
     Unwritable(String),
+    /// Nobody can say whether its issuer revoked it, and certd did not store it.
+    RevocationUnknown(String),
     /// These places had a name of it first.
     ContestedName(Vec<CertName>),
     /// Somebody stored a certificate here for other names than these, for which the place was adopted.

@@ -9,7 +9,7 @@ use super::advice::Advice;
 use super::breaker::IssuerRecord;
 use super::cap;
 use super::cert::{Certificate, Fingerprint};
-use super::homes::Homes;
+use super::homes::{Contests, Homes};
 use super::name::{CertName, IssuerName};
 use super::plan::Reason;
 use super::time::Timestamp;
@@ -188,6 +188,9 @@ pub struct JournalView {
     /// When the first look of each rule was over, by `Rule::id`.
     #[serde(default)]
     pub looked: BTreeMap<String, Timestamp>,
+    /// The places that were held for names of others.
+    #[serde(default)]
+    pub contests: Contests,
     /// What was lost with a damaged journal, until somebody acknowledges it.
     #[serde(default)]
     pub set_aside: Option<String>,

@@ -454,6 +454,7 @@ impl State {
             revoked: self.revoked.clone(),
             homes: self.places.homes.clone(),
             looked: self.places.looked.clone(),
+            contests: self.places.contests.clone(),
             // No events.
             waits: Waits::default(),
             last_noted: self.last_noted,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Entry, Event};
-use crate::domain::homes::{Agreed, Home, Homes, Lodging};
+use crate::domain::homes::{Agreed, Contests, Home, Homes, Lodging};
 use crate::domain::name::CertName;
 use crate::domain::time::Timestamp;
 
@@ -17,6 +17,8 @@ pub enum Placed {
     Homes { rule: String, places: BTreeMap<CertName, Lodging> },
     /// The first look of a rule is over: a place that comes later is judged by the homes that there are.
     Looked { rule: String },
+    /// They have names of other places, and are held until a person agrees.
+    Contested { places: Contests },
     /// A person agreed that the place is a home of these names, with this certificate.
     Agreed { holds: Lodging, by: String },
     /// A person released the names of the place.
@@ -31,6 +33,8 @@ pub(super) struct Places {
     /// By `Rule::id`.
     #[serde(default)]
     pub looked: BTreeMap<String, Timestamp>,
+    #[serde(default)]
+    pub contests: Contests,
 }
 
 impl Places {
@@ -46,6 +50,7 @@ impl Places {
             (None, Event::Place(Placed::Looked { rule })) => {
                 self.looked.entry(rule).or_insert(at);
             }
+            (None, Event::Place(Placed::Contested { places })) => self.contests.extend(places),
             (Some(place), Event::Place(Placed::Agreed { holds, by })) => {
                 let agreed = Some(Agreed { by, fingerprint: holds.fingerprint });
                 let home = self.settle(at, place, holds, "");
@@ -53,15 +58,23 @@ impl Places {
             }
             (Some(place), Event::Place(Placed::Forgotten { .. })) => {
                 self.homes.remove(&place);
+                self.release(&place);
             }
             (certificate, event) => return Some(Entry { at, certificate, event }),
         }
         None
     }
 
+    /// Nobody is held for a place whose names a person released.
+    fn release(&mut self, place: &CertName) {
+        self.contests.remove(place);
+        self.contests.retain(|_, contest| !contest.by.remove(place) || !contest.by.is_empty());
+    }
+
     /// A place keeps its age and its rule as long as it keeps its names.
     fn settle(&mut self, at: Timestamp, place: CertName, holds: Lodging, rule: &str) -> &mut Home {
         let Lodging { names, fingerprint } = holds;
+        self.contests.remove(&place);
         let before = self.homes.remove(&place).filter(|before| before.names == names);
         let home = match before {
             Some(before) => Home { fingerprint, ..before },
@@ -75,6 +88,7 @@ impl Places {
 mod tests {
     use super::*;
     use crate::domain::cert::Fingerprint;
+    use crate::domain::homes::Contest;
     use crate::journal::event::State;
 
     const A: Fingerprint = Fingerprint([1; 32]);
@@ -139,6 +153,28 @@ mod tests {
         let forgotten = (Some("web".into()), Event::Place(Placed::Forgotten { by: "root".into() }));
         let view = folded(vec![looked(), homes("r", "web", holds(&["a"], A)), looked(), forgotten]).view();
         assert_eq!((view.homes, view.looked), ([].into(), [("r".to_string(), Timestamp(0))].into()));
+    }
+
+    #[test]
+    fn a_contest_lasts_until_a_person_agrees_or_releases_what_it_is_about() {
+        let contest = |by: &[&str]| Contest {
+            names: vec!["a".into()],
+            by: by.iter().map(|place| CertName::from(*place)).collect(),
+        };
+        let held = || {
+            let places = [("one".into(), contest(&["web"])), ("two".into(), contest(&["web", "api"]))].into();
+            (None, Event::Place(Placed::Contested { places }))
+        };
+        let looked = (None, Event::Place(Placed::Looked { rule: "renamed".into() }));
+        let view = folded(vec![held(), looked]).view();
+        assert_eq!(view.contests, [("one".into(), contest(&["web"])), ("two".into(), contest(&["web", "api"]))].into());
+
+        let forgotten = (Some("web".into()), Event::Place(Placed::Forgotten { by: "root".into() }));
+        let view = folded(vec![held(), forgotten]).view();
+        assert_eq!(view.contests, [("two".into(), contest(&["api"]))].into());
+
+        let view = folded(vec![held(), agreed("one", holds(&["a"], A)), homes("r", "two", holds(&["b"], A))]).view();
+        assert_eq!(view.contests, [].into());
     }
 
     #[test]

@@ -174,7 +174,7 @@ fn on_hold(held: &Held) -> Option<String> {
     match held {
         Held::Obstacle(_) => None,
         // Problems of their own.
-        Held::ContestedName(_) | Held::OtherNames(_) | Held::NotAgreed => None,
+        Held::RevocationUnknown(_) | Held::ContestedName(_) | Held::OtherNames(_) | Held::NotAgreed => None,
         Held::ClockDoubtful(why) => Some(message(why)),
         Held::ActIsOff => Some("act = false".to_string()),
         Held::Paused { until } => Some(format!("paused until {until}")),

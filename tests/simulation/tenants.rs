@@ -268,7 +268,7 @@ impl Tenants {
             rule: self.rule.id.clone(),
             agreed: None,
         };
-        match adopt::adopt(self.now, &self.rule, seen, Past { record: None, home: Some(&home) }) {
+        match adopt::adopt(self.now, &self.rule, seen, Past { home: Some(&home), ..Past::default() }) {
             Adoption::Adopted(managed) => Some(*managed),
             Adoption::Refused(_) | Adoption::Nothing => None,
         }

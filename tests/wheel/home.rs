@@ -71,7 +71,15 @@ impl Home {
     /// With a token that may read and write secrets below `tls/` and have the role sign: never `pki/issue`.
     pub async fn new(config: &str) -> Self {
         let home = Self { house: House::new().await, old: OldCa::new(), directory: tempfile::tempdir().unwrap() };
-        let policy = format!(
+        home.give_token(&home.house.admin.token(&home.policy()).await);
+        fs::write(home.path("roots.pem"), format!("{}{}", home.old.pem, home.house.ca.ca_pem)).unwrap();
+        home.configure(config);
+        home
+    }
+
+    /// What its token may, a line for each path.
+    pub fn policy(&self) -> String {
+        format!(
             r#"path "{kv}/data/tls/*" {{ capabilities = ["create", "read", "update"] }}
                path "{kv}/metadata/tls/*" {{ capabilities = ["list", "read", "patch"] }}
                path "{kv}/delete/tls/*" {{ capabilities = ["update"] }}
@@ -80,13 +88,21 @@ impl Home {
                path "{pki}/certs" {{ capabilities = ["list"] }}
                path "{pki}/certs/revoked" {{ capabilities = ["list"] }}
                path "{pki}/sign/*" {{ capabilities = ["create", "update"] }}"#,
-            kv = home.house.kv,
-            pki = home.house.ca.mount,
-        );
-        home.give_token(&home.house.admin.token(&policy).await);
-        fs::write(home.path("roots.pem"), format!("{}{}", home.old.pem, home.house.ca.ca_pem)).unwrap();
-        home.configure(config);
-        home
+            kv = self.house.kv,
+            pki = self.house.ca.mount,
+        )
+    }
+
+    /// Takes from its token what it may do at the paths that contain this.
+    pub async fn take_rights(&self, path: &str) {
+        let policy = self.policy();
+        let left: Vec<&str> = policy.lines().filter(|line| !line.contains(path)).collect();
+        assert!(left.len() < policy.lines().count(), "{path}");
+        self.give_token(&self.house.admin.token(&left.join("\n")).await);
+    }
+
+    pub async fn give_rights_back(&self) {
+        self.give_token(&self.house.admin.token(&self.policy()).await);
     }
 
     pub fn configure(&self, config: &str) {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::home::{ADOPT, Home, Ran, declared, rows};
+use crate::house::{certified, fields};
 use crate::leaves::Leaf;
 
 /// What stands in a place, to be planted in another.
@@ -37,6 +38,17 @@ async fn problems(home: &Home, path: &str) -> String {
 
 async fn adopt(home: &Home, path: &str) -> Ran {
     home.certd(&["adopt", &home.location(path)]).await
+}
+
+/// With the serial number of what is there.
+async fn adopt_serial(home: &Home, path: &str, serial: &str) -> Ran {
+    home.certd(&["adopt", &home.location(path), "--serial", serial]).await
+}
+
+/// A certificate of the CA that the rule asks.
+async fn put_signed(home: &Home, path: &str, name: &str) {
+    let secret = fields(&certified(&home.house.issuer, &[name]).await);
+    home.house.admin.put(&home.house.kv, path, secret).await;
 }
 
 /// One turn, in a process of its own.
@@ -84,8 +96,9 @@ async fn an_expired_pair_is_no_claim_whoever_put_it_there_until_a_person_agrees(
     assert_eq!((home.plan().await, home.signed().await), (rows(&[("tls/victim/web", "keep")]), 1));
 
     let adopted = adopt(&home, "tls/tenant/old").await;
-    let line = format!("adopted: {}, for old.example.org\n", home.location("tls/tenant/old"));
-    assert_eq!((adopted.code, adopted.out.as_str()), (0, line.as_str()), "{adopted:?}");
+    let line = format!("adopted: {}, for old.example.org (serial ", home.location("tls/tenant/old"));
+    assert!(adopted.code == 0 && adopted.out.starts_with(&line), "{adopted:?}");
+    assert!(adopted.out.contains(", issued by ") && adopted.out.contains(", valid until 20"), "{adopted:?}");
     turn(&home).await;
     assert_eq!((home.version("tls/tenant/old").await, home.version("tls/tenant/loot").await), (2, 1));
 }
@@ -118,7 +131,26 @@ async fn a_live_copy_that_comes_later_is_contested_until_a_person_says_so() {
     assert!(forced.out.contains(&home.location("tls/victim/web")), "{forced:?}");
     assert_eq!(home.version("tls/tenant/copy").await, 1);
 
-    let adopted = adopt(&home, "tls/tenant/copy").await;
+    let copied = serial(&home, "tls/tenant/copy").await;
+    let why = format!(
+        "; it has web.example.org; if both may have that, run `certd adopt '{}' --serial {copied}`, else delete it here",
+        home.location("tls/tenant/copy")
+    );
+    let explained = home.certd(&["explain", &home.location("tls/tenant/copy")]).await;
+    assert!(explained.out.contains(&why), "{explained:?}");
+    let unnamed = adopt(&home, "tls/tenant/copy").await;
+    let described = format!("nothing was adopted: for web.example.org (serial {copied}, issued by ");
+    assert!(unnamed.code == 1 && unnamed.out.starts_with(&described), "{unnamed:?}");
+    assert!(unnamed.out.contains(&format!("; it shares them with {}", home.location("tls/victim/web"))), "{unnamed:?}");
+    let other = adopt_serial(&home, "tls/tenant/copy", "0badc0de").await;
+    assert!(
+        other.code == 1 && other.out.contains("another certificate than the one of that serial number"),
+        "{other:?}"
+    );
+    let other = home.certd(&["adopt", &home.location("tls/tenant/copy"), "--names", "new.example.org"]).await;
+    assert!(other.code == 1 && other.out.contains("a certificate with other names than these"), "{other:?}");
+    assert_eq!(problems(&home, "tls/tenant/copy").await, "warning contested_name", "nobody agreed yet");
+    let adopted = adopt_serial(&home, "tls/tenant/copy", &colons(&copied)).await;
     let shares = format!("; it shares them with {}\n", home.location("tls/victim/web"));
     assert!(adopted.code == 0 && adopted.out.ends_with(&shares), "{adopted:?}");
     let planned = home.certd(&["plan"]).await.out;
@@ -148,7 +180,9 @@ async fn a_place_that_is_overwritten_with_other_names_is_held_and_a_daemon_hears
 
     home.put("tls/tenant/own", Leaf::due("other.example.org")).await;
     assert_eq!(home.plan().await, rows(&held), "whoever has that name");
-    assert_eq!(adopt(&home, "tls/tenant/own").await.code, 0);
+    assert_eq!(adopt(&home, "tls/tenant/own").await.code, 1);
+    let named = home.certd(&["adopt", &home.location("tls/tenant/own"), "--names", "Other.example.org."]).await;
+    assert_eq!(named.code, 0, "{named:?}");
     daemon.until("adopted by a person");
     daemon.until("renewed, stored and read back");
     assert_eq!(home.version("tls/tenant/own").await, 5);
@@ -200,6 +234,80 @@ async fn a_changed_rule_looks_for_the_first_time_and_what_was_contested_stays_so
 }
 
 #[tokio::test]
+async fn two_places_that_were_held_for_each_other_stay_so_whatever_becomes_of_the_rule() {
+    let home = with_victim().await;
+    home.put("tls/red/x", Leaf::due("x.example.org")).await;
+    home.put("tls/blue/x", Leaf::due("x.example.org")).await;
+    turn(&home).await;
+    let held = rows(&[
+        ("tls/blue/x", "hold contested_name"),
+        ("tls/red/x", "hold contested_name"),
+        ("tls/victim/web", "keep"),
+    ]);
+    assert_eq!(home.plan().await, held);
+    let wider = ADOPT.replace("KV/tls/**", "KV/tls/**\", \"KV/more/**");
+    let narrower = ADOPT.replace("KV/tls/**\"", "KV/tls/red/*\", \"KV/tls/blue/*\", \"KV/tls/victim/*\"");
+    for changed in [wider, narrower, ADOPT.replace("\"apps\"", "\"renamed\"")] {
+        home.configure(&changed);
+        assert_eq!(home.plan().await, held, "{changed}");
+        turn(&home).await;
+        assert_eq!(home.plan().await, held, "{changed}");
+    }
+    home.configure("");
+    turn(&home).await;
+    home.configure(&ADOPT.replace("\"apps\"", "\"once-more\""));
+    assert_eq!(home.plan().await, held, "deleted and added again");
+    home.delete("tls/blue/x").await;
+    assert_eq!(home.plan().await[0], ("tls/red/x".to_string(), "hold contested_name".to_string()), "the other is gone");
+    assert_eq!(home.signed().await, 1);
+
+    let red = serial(&home, "tls/red/x").await;
+    let adopted = adopt_serial(&home, "tls/red/x", &red).await;
+    assert_eq!(adopted.code, 0, "{adopted:?}");
+    turn(&home).await;
+    assert_eq!((home.version("tls/red/x").await, home.signed().await), (2, 2));
+}
+
+#[tokio::test]
+async fn what_may_have_been_revoked_waits_until_its_issuer_can_be_asked() {
+    let home = with_victim().await;
+    put_signed(&home, "tls/tenant/loot", "loot.example.org").await;
+    put_signed(&home, "tls/tenant/good", "good.example.org").await;
+    let (loot, good) = (serial(&home, "tls/tenant/loot").await, serial(&home, "tls/tenant/good").await);
+    revoke(&home, &loot).await;
+    home.put("tls/old", Leaf::due("old.example.org")).await;
+    home.take_rights("/certs/revoked").await;
+    let unknown = [
+        ("tls/old", "renew due"),
+        ("tls/tenant/good", "hold revocation_unknown"),
+        ("tls/tenant/loot", "hold revocation_unknown"),
+        ("tls/victim/web", "keep"),
+    ];
+    assert_eq!(home.plan().await, rows(&unknown), "what certd stored, and a CA of which there is no list, go on");
+    let force = ["renew", &home.location("tls/tenant/loot"), "--force"];
+    let forced = home.certd(&force).await;
+    assert!(forced.code == 1 && forced.out.contains("whether it was revoked is unknown"), "{forced:?}");
+    assert_eq!(problems(&home, "tls/tenant/loot").await, "warning revocation_unknown");
+    let explained = home.certd(&["explain", &home.location("tls/tenant/good")]).await;
+    let what = format!("or run `certd adopt '{}' --serial {good}`", home.location("tls/tenant/good"));
+    assert!(explained.out.contains(&what) && explained.out.contains("certs/revoked"), "{explained:?}");
+    turn(&home).await;
+    let versions = (home.version("tls/tenant/loot").await, home.version("tls/tenant/good").await);
+    assert_eq!((versions, home.version("tls/old").await), ((1, 1), 2));
+
+    home.give_rights_back().await;
+    turn(&home).await;
+    assert_eq!(problems(&home, "tls/tenant/loot").await, "critical revoked abandoned");
+    let known = rows(&[("tls/old", "keep"), ("tls/tenant/good", "keep"), ("tls/victim/web", "keep")]);
+    assert_eq!(home.plan().await, known);
+
+    home.take_rights("/certs/revoked").await;
+    assert_eq!(home.plan().await[1], ("tls/tenant/good".to_string(), "hold revocation_unknown".to_string()));
+    assert_eq!(adopt_serial(&home, "tls/tenant/good", &good).await.code, 0);
+    assert_eq!(home.plan().await[1], ("tls/tenant/good".to_string(), "keep".to_string()), "a person knows it");
+}
+
+#[tokio::test]
 async fn a_declared_certificate_has_its_names_from_the_beginning() {
     let home = Home::new(&format!("{ADOPT}{}", declared("web"))).await;
     home.put("tls/tenant/copy", Leaf::due("web.example.org")).await;
@@ -235,7 +343,12 @@ async fn names_that_are_bound_to_the_folder_are_not_to_be_had_from_another() {
     assert!(checked.code == 0 && !checked.out.contains("several folders"), "{checked:?}");
     home.put("tls/blue/web", Leaf::due("web.blue.example.org")).await;
     home.put("tls/red/web", Leaf::due("web2.blue.example.org")).await;
+    home.put("tls/BLUE/web", Leaf::due("web3.blue.example.org")).await;
     assert_eq!(home.plan().await, rows(&[("tls/blue/web", "renew due")]));
+    assert_eq!(problems(&home, "tls/BLUE/web").await, "warning expiring foreign");
+    let planned = home.certd(&["plan"]).await.out;
+    let why = "a folder of this path is missing or no label of a name in lower case";
+    assert!(planned.contains(&home.location("tls/BLUE/web")) && planned.contains(why), "{planned}");
     assert_eq!(problems(&home, "tls/red/web").await, "warning expiring foreign");
 }
 
