@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use certd::cli::{self, Arguments};
+use certd::cli::{self, Arguments, door};
 use certd::domain::text;
 use certd::domain::time::Timestamp;
 use certd::hardening;
@@ -26,6 +26,9 @@ fn main() -> ExitCode {
     }
     // It changes the environment, which no other thread may read meanwhile: there is none yet.
     sockets();
+    if let Some(why) = door::refused_argument(std::env::args_os().skip(1)) {
+        return refused(&why);
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -38,14 +41,19 @@ fn main() -> ExitCode {
             return ExitCode::from(if asked { 0 } else { UNKNOWN });
         }
     };
+    if let Some(why) = door::refused_variable(|name| std::env::var_os(name)) {
+        return refused(&why);
+    }
     match start(arguments) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            // The exit code says it all the same where nobody can be told.
-            let _ = writeln!(std::io::stderr(), "certd: {}", cli::words::one_line(&error));
-            ExitCode::from(UNKNOWN)
-        }
+        Err(error) => refused(&cli::words::one_line(&error)),
     }
+}
+
+/// The exit code says it all the same where nobody can be told.
+fn refused(why: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "certd: {why}");
+    ExitCode::from(UNKNOWN)
 }
 
 /// One that would steer the terminal where it is quoted: a shell may have put the name of a file where an option is

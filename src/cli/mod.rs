@@ -5,6 +5,7 @@ mod adopt;
 pub mod check;
 mod config_check;
 pub mod diff;
+pub mod door;
 pub mod explain;
 pub mod history;
 mod journal;

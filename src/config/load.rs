@@ -5,8 +5,11 @@ use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+use serde::Deserialize;
 use toml::Spanned;
+use toml::de::{DeTable, Deserializer};
 
+use super::door;
 use super::error::{ConfigError, ConfigErrors, line_and_column};
 use super::file::{Check, File, HostAddresses, Listen, Log, Turn};
 use super::strict;
@@ -125,48 +128,49 @@ impl From<ConfigError> for ConfigErrors {
 }
 
 fn parse_all(files: &[ReadFile]) -> Result<Vec<File>, ConfigErrors> {
-    all(files.iter().map(|file| {
-        toml::from_str(&file.text).map_err(|error: toml::de::Error| {
-            let what = plainer(error.message());
-            match error.span() {
-                Some(span) => ConfigError::at(&file.path, &file.text, span, what, None),
-                None => ConfigError::whole(&file.path, what, None),
-            }
-        })
+    let mut mistakes = Vec::new();
+    let parsed = all(files.iter().map(|file| {
+        let table = DeTable::parse(&file.text).map_err(|error| not_parsed(file, &error, without_secrets))?;
+        mistakes.extend(door::judge(file, table.get_ref()));
+        Ok(table)
+    }));
+    if !mistakes.is_empty() {
+        return Err(ConfigErrors(mistakes));
+    }
+    let tables = parsed?.into_iter().zip(files);
+    all(tables.map(|(table, file)| {
+        // What it quotes has passed the door.
+        File::deserialize(Deserializer::from(table)).map_err(|error| not_parsed(file, &error, str::to_string))
     }))
 }
 
-/// toml's words for a table that must name one kind say nothing to an operator; some messages have two lines. The
-/// messages quote values and names, and somebody may have put a key or a token in their place.
+fn not_parsed(file: &ReadFile, error: &toml::de::Error, told: fn(&str) -> String) -> ConfigError {
+    let what = told(&plainer(error.message()));
+    match error.span() {
+        Some(span) => ConfigError::at(&file.path, &file.text, span, what, None),
+        None => ConfigError::whole(&file.path, what, None),
+    }
+}
+
+/// toml's words for a table that must name one kind say nothing to an operator; some messages have two lines.
 fn plainer(message: &str) -> String {
     match message.strip_prefix("wanted exactly 1 element, ") {
         Some(_) => "exactly one kind belongs here, as in [source.NAME.tls] or store.vault_kv = {…}".to_string(),
-        None => without_secrets(&message.replace('\n', ", ")),
+        None => message.replace('\n', ", "),
     }
 }
 
-/// As many letters of base64 hold 12 bytes.
-const RUN_OF_SECRET: usize = 16;
-
-/// Longer words without a digit are names of settings.
-const LONGEST_WORD: usize = 40;
-
-/// Replaces each run that could be a piece of base64 or hexadecimal.
+/// What toml quotes of a file that it cannot parse stands between backquotes; its own signs are short.
 fn without_secrets(message: &str) -> String {
-    let is_of_run = |c: char| c.is_ascii_alphanumeric() || "+/=_".contains(c);
-    let mut plain = String::with_capacity(message.len());
-    let mut rest = message;
-    while let Some(start) = rest.find(is_of_run) {
-        let run = &rest[start..];
-        let run = &run[..run.find(|c| !is_of_run(c)).unwrap_or(run.len())];
-        let has_digit = run.contains(|c: char| c.is_ascii_digit());
-        let is_secret = run.len() >= RUN_OF_SECRET && (has_digit || run.len() > LONGEST_WORD);
-        plain.push_str(&rest[..start]);
-        plain.push_str(if is_secret { "…" } else { run });
-        rest = &rest[start + run.len()..];
-    }
-    plain + rest
+    let quoted = |(nth, part): (usize, &str)| match nth % 2 == 1 && part.len() > LONGEST_SIGN {
+        true => "…".to_string(),
+        false => part.to_string(),
+    };
+    message.split('`').enumerate().map(quoted).collect::<Vec<_>>().join("`")
 }
+
+/// In bytes: `false` is the longest that toml expects.
+const LONGEST_SIGN: usize = 5;
 
 /// Every value, or every error.
 fn all<T>(results: impl Iterator<Item = Result<T, ConfigError>>) -> Result<Vec<T>, ConfigErrors> {

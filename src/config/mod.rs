@@ -3,6 +3,7 @@
 mod acme;
 mod auth;
 pub mod build;
+mod door;
 mod error;
 mod file;
 pub mod folders;

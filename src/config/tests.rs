@@ -517,8 +517,41 @@ fn a_vault_that_would_send_its_token_in_the_clear_is_refused() {
     );
     check(
         "[vault.a]\naddress = 'https://u:pw@v'\ntoken_file = 't'",
-        &["2:11: a user or a password in the address of a Vault — remove it; certd logs in by token_file or auth"],
+        &["2:11: vault.a.address looks like an address with a user or a password (14 characters, not shown) — \
+           remove what stands before the @: certd takes passwords from files only"],
     );
+}
+
+#[test]
+fn a_secret_in_place_of_a_value_or_a_name_is_refused_with_its_place_and_not_repeated() {
+    let token = "hvs.CAESIJ1zQeU5Yb0x3pLkq2v8";
+    let looks = "looks like a token (28 characters, not shown)";
+    let elsewhere = "secrets are never written here: put it into a file of its own, and replace it if others may read \
+                     this file";
+    let path = "write the path of the file that holds it; a path of one long word begins with ./";
+    check(
+        &format!("[vault.a]\naddress = ['https://v', '{token}']\ntoken_file = '{token}'\nno_setting = 3"),
+        &[
+            &format!("2:25: vault.a.address {looks} — {elsewhere}"),
+            &format!("3:14: vault.a.token_file {looks} — {path}"),
+        ],
+    );
+    check(
+        &format!("[source.\"{token}\".tls]\ntargets = ['{token}']"),
+        &[
+            &format!("1:9: a name in source {looks} — {elsewhere}"),
+            &format!("2:12: source.….tls.targets {looks} — {elsewhere}"),
+        ],
+    );
+    check(&format!("\"{token}\" = 1"), &[&format!("1:1: a name in the file {looks} — {elsewhere}")]);
+    let eab = |id: &str| {
+        let challenge = "challenge.http_01 = { listen = ['127.0.0.1:1'] }";
+        format!(
+            "[issuer.a.acme]\ndirectory = 'https://acme.example.org/d'\neab = {{ key_id = '{id}', hmac_file = 'h' }}\n{challenge}"
+        )
+    };
+    check(&eab("9f86d081884c7d659a2feaa0c55ad015"), &[]);
+    check(&eab(token), &[&format!("3:18: issuer.a.acme.eab.key_id {looks} — {elsewhere}")]);
 }
 
 #[test]

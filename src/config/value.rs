@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use toml::Spanned;
 
+use crate::domain::hidden::path_lookalike;
 use crate::domain::policy::{Share, Threshold};
 
 /// A length of time as in `"14d"`, `"90m"` or `"1h30m"`; a day is 24 hours.
@@ -135,23 +136,15 @@ impl<'de> Deserialize<'de> for FilePath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let read = |text: &str| match text {
             "" => Err("a path cannot be empty".to_string()),
-            text if could_be_secret(text) => {
-                Err("the path of a file belongs here, not a key or token: put it into a file of its own".to_string())
+            text if path_lookalike(text).is_some() || text.contains(char::is_control) => {
+                Err("the path of a file belongs here, not a key or token: put it into a file of its own, and begin \
+                     a path of one long word with ./"
+                    .to_string())
             }
             text => Ok(Self::from(text)),
         };
         deserializer.deserialize_str(Text { expected: "a path", read })
     }
-}
-
-/// In bytes, of base64 or hexadecimal: 32 bytes of a key take 43, and a relative path so long has a point or a dash.
-const LONGEST_WORD: usize = 40;
-
-/// Messages tell paths, so that a key in place of one would be told.
-fn could_be_secret(text: &str) -> bool {
-    let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=_".contains(c);
-    let is_word = text.len() >= LONGEST_WORD && !text.starts_with('/') && text.chars().all(is_base64);
-    is_word || text.contains("-----BEGIN ") || text.contains(char::is_control)
 }
 
 impl<'de> Deserialize<'de> for Roots {

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod crl;
 pub mod drift;
 pub mod fallback;
+pub mod hidden;
 pub mod homes;
 pub mod inventory;
 pub mod issued;

@@ -89,9 +89,12 @@ fn a_key_in_the_place_of_a_list_or_of_a_configuration_is_not_printed() {
     let body = key.lines().nth(1).unwrap();
     place.write("key.pem", &key);
     place.write("body.txt", format!("a.pem\n{body}\n"));
-    for (name, line) in [("key.pem", 1), ("body.txt", 2)] {
+    for (name, looks) in [
+        ("key.pem", "line 1 looks like a text in PEM (27 characters, not shown)"),
+        ("body.txt", "line 2 looks like a key or a password (64 characters, not shown)"),
+    ] {
         let refusal = place.check(&["--targets-file", name]).refusal().to_string();
-        let why = format!("line {line} could be of a private key: name a list of targets, one a line");
+        let why = format!("{looks}: name a list of targets, one a line");
         assert_eq!(refusal, format!("could not read the targets: {name}: {why}"));
     }
     for config in [

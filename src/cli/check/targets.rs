@@ -26,7 +26,7 @@ use crate::source::vault_kv::{CONCURRENCY, VaultKvSource};
 use crate::vault::{Vault, VaultError};
 
 use super::CheckArguments;
-use crate::cli::{secret, words};
+use crate::cli::{door, secret, words};
 
 /// In bytes. Half a million targets fit; more is a wrong file.
 const LARGEST_LIST: u64 = 16 * 1024 * 1024;
@@ -51,7 +51,9 @@ fn listed(path: &Path) -> anyhow::Result<Vec<CheckTarget>> {
         false => regular::open(path).map_err(Into::into).and_then(|(file, _)| read_list(file)),
     };
     let list = list.with_context(|| format!("could not read the targets: {}", path.display()))?;
-    insist_on_no_key(&list).with_context(|| format!("could not read the targets: {}", path.display()))?;
+    if let Some(why) = door::refused_line(&list) {
+        bail!("could not read the targets: {}: {why}", path.display());
+    }
     let mut targets = Vec::new();
     // Editors of Windows begin a file with a mark that shows nowhere.
     for (i, line) in list.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -64,22 +66,6 @@ fn listed(path: &Path) -> anyhow::Result<Vec<CheckTarget>> {
         true => bail!("there is no target in the list: {}", path.display()),
         false => Ok(targets),
     }
-}
-
-/// Its lines would be told as files that are missing.
-fn insist_on_no_key(list: &str) -> anyhow::Result<()> {
-    let is_of_key = |line: &str| line.contains("-----BEGIN ") || (line.len() >= LINE_OF_KEY && is_base64(line));
-    match list.lines().position(|line| is_of_key(line.trim())) {
-        Some(at) => bail!("line {} could be of a private key: name a list of targets, one a line", at + 1),
-        None => Ok(()),
-    }
-}
-
-/// In bytes: the shortest line of a private key in base64 or hexadecimal, that of an Ed25519 seed.
-const LINE_OF_KEY: usize = 40;
-
-fn is_base64(line: &str) -> bool {
-    line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
 }
 
 fn read_list(from: impl Read) -> anyhow::Result<String> {
