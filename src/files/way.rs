@@ -157,9 +157,11 @@ impl Walk {
             Owners::Trusted => is_ours,
             Owners::AnyoneInTurn => !(is_theirs && is_passed) || owner == above.found.uid(),
         };
-        match is_admitted {
-            true => Ok(()),
-            false => Err(WayError::Owner { path: next.path.clone(), owner }),
+        // Our own directory in one of somebody else is not at fault: its owner may put another in its place.
+        match (is_admitted, is_ours) {
+            (true, _) => Ok(()),
+            (false, true) => Err(WayError::Owner { path: above.path.clone(), owner: above.found.uid() }),
+            (false, false) => Err(WayError::Owner { path: next.path.clone(), owner }),
         }
     }
 }

@@ -122,3 +122,25 @@ fn a_store_that_others_may_change_is_held_and_told_long_before_it_is_due() {
         plan.stdout
     );
 }
+
+/// Its message named the directory below, which is as it should be.
+#[test]
+fn a_directory_of_somebody_else_above_ones_own_is_named_itself() {
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return;
+    }
+    let place = Place::new();
+    let managed = MANAGED.replace("bundle = \"a.pem\"", "bundle = \"theirs/ours/a.pem\"");
+    place.write("certd.toml", format!("state_dir = \"state\"\n{managed}"));
+    std::fs::create_dir_all(place.path().join("theirs/ours")).unwrap();
+    place.write("theirs/ours/a.pem", identity("a.example", -1, 89).pem());
+    let theirs = place.path().join("theirs");
+    std::os::unix::fs::chown(&theirs, Some(1234), None).unwrap();
+    let (code, told) = place.report(&["--config", "certd.toml"]);
+    let why = format!(
+        "no private key is written there: {0} belongs to user 1234, who is neither root nor the user that certd runs as: \
+         run chown root {0}",
+        theirs.display()
+    );
+    assert_eq!((code, told["certificates"][0]["problems"][0]["message"].as_str()), (2, Some(why.as_str())));
+}
