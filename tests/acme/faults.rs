@@ -1,5 +1,10 @@
 //! The network between certd and the CA fails at each request of an issuance, in each way, and the next certd goes on.
 
+use std::net::TcpListener;
+
+use certd::issuer::acme::http::{AcmeError, Http};
+use url::Url;
+
 use crate::home::{HTTP, scripted};
 use crate::support::acme_server::{Fault, Kind, Nth, Script};
 
@@ -59,4 +64,18 @@ async fn whatever_fails_once_the_next_certd_has_the_certificate_by_one_account_a
     }
     println!("{tried} faults at requests to the CA: {failed} failed the first certd, {unmet} met no request");
     assert!(tried >= 17 && unmet * 3 <= tried, "{unmet} of {tried} met no request");
+}
+
+/// A directory that sends one byte a second cost each turn the time of several answers.
+#[tokio::test]
+async fn what_did_not_answer_in_time_is_not_asked_again_in_the_same_turn() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let address = format!("https://{}/directory", silent.local_addr().unwrap());
+    let http = Http::new(&[Url::parse(&address).unwrap()], None).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(http.read(&address).await, Err(AcmeError::Timeout)));
+    }
+    let asked = std::iter::from_fn(|| silent.accept().ok()).count();
+    assert_eq!(asked, 1);
 }

@@ -18,6 +18,9 @@ use crate::domain::text::printable;
 /// For one request, connection and answer together. Busy CAs take some seconds to finalize.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// A renewal is tried again after a minute at the earliest.
+const UNANSWERED: Duration = Duration::from_secs(30);
+
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A chain of four RSA-4096 certificates is about 8 KiB, an order for 100 names about 20.
@@ -50,6 +53,8 @@ struct Shared {
     hearer: OnceLock<Hearer>,
     /// Of the last resource that was made.
     location: Mutex<Option<String>>,
+    /// By address: when it was read last and did not answer in time.
+    unanswered: Mutex<HashMap<String, Instant>>,
 }
 
 /// One that is a success, or that a signature's nonce was refused.
@@ -67,8 +72,8 @@ pub enum AcmeError {
     /// Nothing was sent: of this alone.
     #[error("the CA is at work on it, and wants it looked at again in {} s", wait.as_secs())]
     NotYet { wait: Duration },
-    #[error("the CA's server cannot be asked at {0}: an address of ACME begins with https://")]
-    Address(String),
+    #[error("the CA names {0}: an address of ACME is such as https://acme.example.org/new-order")]
+    Address(&'static str),
     /// Nothing was sent.
     #[error(
         "the CA names an address at {0}, which is not where its directory is: write it in `also` if it is the CA's"
@@ -180,11 +185,21 @@ impl Http {
             not_before: Mutex::default(),
             hearer: OnceLock::new(),
             location: Mutex::default(),
+            unanswered: Mutex::default(),
         })))
     }
 
+    /// What did not answer in time is not asked again within [`UNANSWERED`]: one turn reads a directory several times.
     pub async fn read(&self, url: &str) -> Result<Answer, AcmeError> {
-        self.send(reqwest::Method::GET, url, Bytes::new()).await
+        locked(&self.0.unanswered).retain(|_, since| since.elapsed() < UNANSWERED);
+        if locked(&self.0.unanswered).contains_key(url) {
+            return Err(AcmeError::Timeout);
+        }
+        let read = self.send(reqwest::Method::GET, url, Bytes::new()).await;
+        if matches!(read, Err(AcmeError::Timeout)) {
+            locked(&self.0.unanswered).insert(url.to_string(), Instant::now());
+        }
+        read
     }
 
     pub async fn head(&self, url: &str) -> Result<Answer, AcmeError> {
@@ -237,8 +252,7 @@ impl Http {
         }
         self.wait_for(url).await?;
         let address = url;
-        let url = Url::parse(url).ok().filter(|url| url.scheme() == "https");
-        let url = url.ok_or_else(|| AcmeError::Address("an address without TLS".to_string()))?;
+        let url = secured(url).map_err(AcmeError::Address)?;
         if !self.0.origins.contains(&url.origin()) {
             return Err(AcmeError::OtherOrigin(printable(&url.origin().ascii_serialization())));
         }
@@ -317,6 +331,16 @@ impl Http {
     }
 }
 
+fn secured(address: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(address).map_err(|_| "what is no address")?;
+    match url.scheme() {
+        "https" if url.username().is_empty() && url.password().is_none() => Ok(url),
+        // A browser would show what stands before the @, and go to what stands behind it.
+        "https" => Err("an address with a user or a password before its host"),
+        _ => Err("an address without TLS"),
+    }
+}
+
 pub async fn sleep(wait: Duration) {
     let until = Instant::now() + wait;
     while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
@@ -353,5 +377,24 @@ impl HttpClient for Http {
             *response.headers_mut() = headers;
             Ok(BytesResponse { parts: response.into_parts().0, body: Box::new(body) })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_acme_is_https_with_nobody_before_its_host_and_else_the_true_reason_is_told() {
+        for (address, why) in [
+            ("http://127.0.0.1/order", Some("an address without TLS")),
+            ("https://127.0.0.1:443.example.org/", Some("what is no address")),
+            ("https://127.0.0.1:443@example.org/", Some("an address with a user or a password before its host")),
+            ("https://acme@example.org/", Some("an address with a user or a password before its host")),
+            ("/order", Some("what is no address")),
+            ("https://127.0.0.1:443/order", None),
+        ] {
+            assert_eq!(secured(address).err(), why, "{address}");
+        }
     }
 }

@@ -371,7 +371,7 @@ pub async fn fetch(account: &Account, url: &str, preferred: Option<&str>) -> Res
 async fn alternate(account: &Account, url: &str, link: &str) -> Result<Vec<Vec<u8>>, AcmeError> {
     // It may be written from where the certificate is (RFC 8288, section 3.1).
     let url = Url::parse(url).and_then(|url| url.join(link));
-    let url = url.map_err(|_| AcmeError::Address("a link that is none".to_string()))?;
+    let url = url.map_err(|_| AcmeError::Address("a link that is no address"))?;
     chain(&account.session().post(url.as_str(), None).await?.body)
 }
 
