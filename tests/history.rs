@@ -374,6 +374,81 @@ async fn a_place_that_was_gone_back_to_is_held_until_a_person_releases_it() {
 }
 
 /// In a PKCS#12 file under `hunter2`, as `openssl` makes it.
+/// Ed25519 in PKCS#8, SEC1, PKCS#8 and PKCS#1.
+const CANARIES: &str = include_str!("properties/canaries.pem");
+
+/// Ways in which people and scripts damage PEM.
+const DAMAGE: [(&str, fn(&str) -> String); 13] = [
+    ("double", |key| key.replace('\n', "\n\n")),
+    ("one line", |key| key.replace('\n', " ")),
+    ("glued", |key| key.replace('\n', "")),
+    ("escaped", |key| key.replace('\n', "\\n")),
+    ("returns", |key| key.replace('\n', "\r")),
+    ("a dash", |key| key.replacen("-----BEGIN", "----BEGIN", 1)),
+    ("behind", |key| key.replace("\n-----END", "-----END")),
+    ("no end", |key| key.split("-----END").next().unwrap().to_string()),
+    ("body", |key| body(key) + "\n"),
+    ("label", |key| format!("-----BEGIN {0}-----\nAAAA\n-----END {0}-----\n", body(key))),
+    ("half", |key| key[..key.len() / 2].to_string()),
+    ("certificate", |key| key.replace("EC PRIVATE KEY", "CERTIFICATE").replace("PRIVATE KEY", "CERTIFICATE")),
+    ("indented", |key| key.replace('\n', "\n    ")),
+];
+
+fn body(key: &str) -> String {
+    key.lines().filter(|line| !line.contains("-----")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_command_repeats_a_damaged_key_of_any_version() {
+    let scene = Scene::new().await;
+    let (secret, pair) = (scene.at("tls/web"), web());
+    let blocks = CANARIES.split_inclusive("KEY-----\n").collect::<Vec<_>>();
+    let keys = [0, 1].map(|nth| blocks[2 * nth..2 * nth + 2].concat());
+    let (mut outputs, mut versions) = (0, 1);
+    scene.vault.admin("POST", &format!("{}/config", scene.mount), json!({ "max_versions": 200 })).await;
+    scene.put(fields(&pair)).await;
+    for key in &keys {
+        let secret_part = body(key);
+        for (how, damage) in DAMAGE {
+            let damaged = damage(key);
+            for fields in [
+                json!({ "certificate": pair.leaf, "private_key": damaged }),
+                json!({ "certificate": damaged, "private_key": pair.leaf }),
+                json!({ "pem": format!("{damaged}{}", pair.leaf) }),
+                json!({ "keystore": damaged, "password": damaged }),
+            ] {
+                scene.put(fields).await;
+                versions += 1;
+                let number = versions.to_string();
+                let diff = format!("{secret}@1..{number}");
+                for arguments in [
+                    &["diff", &diff][..],
+                    &["rollback", &secret, "--to", "1", "--dry-run"],
+                    &["rollback", &secret, "--to", &number, "--dry-run"],
+                ] {
+                    let run = scene.certd(arguments);
+                    is_not_repeated(&run, &secret_part, how);
+                    outputs += 1;
+                }
+            }
+        }
+    }
+    for format in ["table", "json"] {
+        let run = scene.certd(&["history", &secret, "--format", format]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        keys.iter().for_each(|key| is_not_repeated(&run, &body(key), format));
+        outputs += 1;
+    }
+    println!("{versions} versions, {outputs} outputs");
+    assert_eq!((versions, outputs), (1 + 2 * 13 * 4, 2 * 13 * 4 * 3 + 2));
+}
+
+fn is_not_repeated(run: &Run, secret: &str, about: &str) {
+    let said = format!("{}{}", run.stdout, run.stderr);
+    let found = secret.as_bytes().windows(12).any(|piece| said.contains(std::str::from_utf8(piece).unwrap()));
+    assert!(!found, "{about}: {said}");
+}
+
 fn p12(pair: &Pair) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pair.pem");
