@@ -1,12 +1,15 @@
 //! The daemon's 0600 socket in the state directory: what `renew`, `revoke`, `adopt`, `pause`, `account` and `plan` ask of a certd
 //! that runs, because one process alone writes the journal. JSON over HTTP/1.1.
 
+pub mod acts;
+mod by;
+mod client;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,7 +18,11 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinError;
 
+use crate::audit::record::{Draft, Kind};
+use crate::audit::{AuditError, Begun, Outcome};
+use crate::domain::actor::Actor;
 use crate::domain::homes::Lodging;
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::{Demand, JournalView};
@@ -26,8 +33,8 @@ use crate::journal::places::Placed;
 use crate::journal::{Journal, JournalError};
 use crate::revoke::Wanted;
 
-/// A renewal waits for its whole turn, and a turn for its slowest endpoint.
-const LONGEST_ANSWER: Duration = Duration::from_secs(600);
+use by::{By, Peer};
+pub use client::{Client, ControlError};
 
 pub fn socket(state_dir: &Path) -> PathBuf {
     state_dir.join("control.sock")
@@ -39,6 +46,7 @@ pub enum Command {
     Revoke(RevokeCommand),
     RollOver(RollOverCommand),
     LeaveAlone(LeaveAloneCommand),
+    Reload(ReloadCommand),
 }
 
 /// Asks for a revocation, which goes on beside the turns.
@@ -50,6 +58,11 @@ pub struct RevokeCommand {
 /// Asks for another key for the account of an issuer, beside the turns, too.
 pub struct RollOverCommand {
     pub issuer: IssuerName,
+    pub answer: oneshot::Sender<Ended>,
+}
+
+/// Asks for the configuration to be read again.
+pub struct ReloadCommand {
     pub answer: oneshot::Sender<Ended>,
 }
 
@@ -108,7 +121,6 @@ pub struct AdoptBody {
     pub place: CertName,
     /// What the person saw there; `None` releases the names of the place.
     pub holds: Option<Lodging>,
-    pub by: String,
 }
 
 /// An issuer that asks for it.
@@ -157,10 +169,13 @@ pub fn serve(
         .route("/renew", post(renew))
         .route("/revoke", post(revoke))
         .route("/roll-over", post(roll_over))
+        .route("/reload", post(reload))
+        .route("/rollback/begin", post(rollback_begins))
+        .route("/rollback/end", post(rollback_ended))
         .route("/left-alone", post(left_alone))
         .with_state(Shared { journal, commands, now });
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        if let Err(error) = axum::serve(listener, router.into_make_service_with_connect_info::<Peer>()).await {
             tracing::error!("the control socket ended: {error}");
         }
     });
@@ -203,16 +218,25 @@ async fn last(
     shared.journal.last(body.most, body.certificate.as_ref()).map(Json).map_err(|error| failed(&error))
 }
 
-async fn acknowledge(State(shared): State<Shared>) -> Result<(), (StatusCode, String)> {
-    shared.journal.append((shared.now)(), None, Event::Acknowledged).map_err(|error| failed(&error))
+async fn acknowledge(State(shared): State<Shared>, By(by): By) -> Result<(), (StatusCode, String)> {
+    write_acknowledged(&shared.journal, (shared.now)(), &by).map_err(|error| failed(&error))
+}
+
+/// Notes that a person knows of a journal that was set aside.
+pub fn write_acknowledged(journal: &Journal, now: Timestamp, by: &Actor) -> Result<(), JournalError> {
+    journal.audit.perform(now, by, Draft::new(Kind::Acknowledge), || journal.append(now, None, Event::Acknowledged))
 }
 
 fn failed(error: &dyn std::error::Error) -> (StatusCode, String) {
     (StatusCode::INTERNAL_SERVER_ERROR, with_causes(error))
 }
 
-async fn pause(State(shared): State<Shared>, Json(body): Json<PauseBody>) -> Result<(), (StatusCode, String)> {
-    write_pause(&shared.journal, (shared.now)(), &body).map_err(|error| failed(&error))?;
+async fn pause(
+    State(shared): State<Shared>,
+    By(by): By,
+    Json(body): Json<PauseBody>,
+) -> Result<(), (StatusCode, String)> {
+    write_pause(&shared.journal, (shared.now)(), &by, &body).map_err(|error| failed(&error))?;
     turn_soon(&shared);
     Ok(())
 }
@@ -224,61 +248,128 @@ fn turn_soon(shared: &Shared) {
     let _ = shared.commands.try_send(Command::Renew(nothing));
 }
 
-async fn adopt(State(shared): State<Shared>, Json(body): Json<AdoptBody>) -> Result<(), (StatusCode, String)> {
-    write_adopted(&shared.journal, (shared.now)(), &body).map_err(|error| failed(&error))?;
+async fn adopt(
+    State(shared): State<Shared>,
+    By(by): By,
+    Json(body): Json<AdoptBody>,
+) -> Result<(), (StatusCode, String)> {
+    write_adopted(&shared.journal, (shared.now)(), &by, &body).map_err(|error| failed(&error))?;
     turn_soon(&shared);
     Ok(())
 }
 
 /// Notes that a person agreed to a place, or released its names.
-pub fn write_adopted(journal: &Journal, now: Timestamp, body: &AdoptBody) -> Result<(), JournalError> {
-    let by = body.by.clone();
+pub fn write_adopted(journal: &Journal, now: Timestamp, actor: &Actor, body: &AdoptBody) -> Result<(), JournalError> {
+    let by = format!("uid {}", actor.uid);
+    let what = if body.holds.is_some() { "adopted by a person" } else { "its names were released by a person" };
+    tracing::info!(cert = %body.place, by, "{what}");
     let event = match &body.holds {
         Some(holds) => Event::Place(Placed::Agreed { holds: holds.clone(), by }),
         None => Event::Place(Placed::Forgotten { by }),
     };
-    let what = if body.holds.is_some() { "adopted by a person" } else { "its names were released by a person" };
-    tracing::info!(cert = %body.place, by = %body.by, "{what}");
-    journal.append(now, Some(&body.place), event)
+    journal.audit.perform(now, actor, acts::adopt(body), || journal.append(now, Some(&body.place), event))
 }
 
 /// The pause as an event, whoever writes it.
-pub fn write_pause(journal: &Journal, now: Timestamp, body: &PauseBody) -> Result<(), JournalError> {
+pub fn write_pause(journal: &Journal, now: Timestamp, by: &Actor, body: &PauseBody) -> Result<(), JournalError> {
     let event = body.until.map_or(Event::Resumed, |until| Event::Paused { until });
     let what = body.certificate.as_ref().map_or("all acting", |name| name.0.as_str());
     match body.until {
         Some(until) => tracing::info!(until = %until, "paused: {what}"),
         None => tracing::info!("resumed: {what}"),
     }
-    journal.append(now, body.certificate.as_ref(), event)
+    journal.audit.perform(now, by, acts::pause(body), || journal.append(now, body.certificate.as_ref(), event))
+}
+
+/// Carries out an act between its two records, also where whoever asked is gone before it ends.
+async fn recorded<T: Send + 'static>(
+    shared: &Shared,
+    by: &Actor,
+    act: Draft,
+    work: impl Future<Output = Result<T, (StatusCode, String)>> + Send + 'static,
+    outcome: fn(&T) -> Outcome,
+) -> Result<T, (StatusCode, String)> {
+    let (journal, now) = (shared.journal.clone(), shared.now);
+    let begun = journal.audit.begin(now(), by, act).map_err(|error| refused(&error))?;
+    let task = tokio::spawn(async move {
+        let ended = work.await;
+        let outcome = ended.as_ref().map_or_else(|(_, why)| Outcome::Failed(why.clone()), outcome);
+        journal.audit.end(now(), &begun, &outcome);
+        ended
+    });
+    task.await.map_err(|_: JoinError| broken())?
+}
+
+fn refused(error: &AuditError) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("nothing is done without a record of it: {}", with_causes(error)))
 }
 
 async fn renew(
     State(shared): State<Shared>,
+    By(by): By,
     Json(body): Json<RenewBody>,
 ) -> Result<Json<Vec<Answer>>, (StatusCode, String)> {
     let (answer, answered) = oneshot::channel();
+    let act = acts::renew(&body.requested);
     let command = Command::Renew(RenewCommand { requested: body.requested, answer });
-    shared.commands.send(command).await.map_err(|_| stopping())?;
-    let broken = |_| (StatusCode::INTERNAL_SERVER_ERROR, "the turn ended before its time: see the log".to_string());
-    answered.await.map(Json).map_err(broken)
+    let commands = shared.commands.clone();
+    let work = async move {
+        commands.send(command).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| broken())
+    };
+    recorded(&shared, &by, act, work, |answers| acts::renewed(answers)).await.map(Json)
 }
 
-async fn revoke(State(shared): State<Shared>, Json(wanted): Json<Wanted>) -> Result<Json<Ended>, (StatusCode, String)> {
-    let (answer, answered) = oneshot::channel();
-    let command = Command::Revoke(RevokeCommand { wanted, answer });
-    shared.commands.send(command).await.map_err(|_| stopping())?;
-    answered.await.map(Json).map_err(|_| stopping())
+async fn revoke(
+    State(shared): State<Shared>,
+    By(by): By,
+    Json(wanted): Json<Wanted>,
+) -> Result<Json<Ended>, (StatusCode, String)> {
+    let act = acts::revoke(&wanted);
+    asked(&shared, &by, act, |answer| Command::Revoke(RevokeCommand { wanted, answer })).await
 }
 
 async fn roll_over(
     State(shared): State<Shared>,
+    By(by): By,
     Json(issuer): Json<IssuerName>,
 ) -> Result<Json<Ended>, (StatusCode, String)> {
+    let act = acts::roll_over(&issuer);
+    asked(&shared, &by, act, |answer| Command::RollOver(RollOverCommand { issuer, answer })).await
+}
+
+async fn reload(State(shared): State<Shared>, By(by): By) -> Result<Json<Ended>, (StatusCode, String)> {
+    asked(&shared, &by, Draft::new(Kind::Reload), |answer| Command::Reload(ReloadCommand { answer })).await
+}
+
+/// Asks the daemon's loop for what ends in a line.
+async fn asked(
+    shared: &Shared,
+    by: &Actor,
+    act: Draft,
+    command: impl FnOnce(oneshot::Sender<Ended>) -> Command,
+) -> Result<Json<Ended>, (StatusCode, String)> {
     let (answer, answered) = oneshot::channel();
-    let command = Command::RollOver(RollOverCommand { issuer, answer });
-    shared.commands.send(command).await.map_err(|_| stopping())?;
-    answered.await.map(Json).map_err(|_| stopping())
+    let (command, commands) = (command(answer), shared.commands.clone());
+    let work = async move {
+        commands.send(command).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())
+    };
+    recorded(shared, by, act, work, |ended| ended.into()).await.map(Json)
+}
+
+/// A rollback is carried out by the command itself.
+async fn rollback_begins(
+    State(shared): State<Shared>,
+    By(by): By,
+    Json(act): Json<Draft>,
+) -> Result<Json<Begun>, (StatusCode, String)> {
+    let act = Draft { event: Kind::Rollback, ..act };
+    shared.journal.audit.begin((shared.now)(), &by, act).map(Json).map_err(|error| refused(&error))
+}
+
+async fn rollback_ended(State(shared): State<Shared>, Json((begun, outcome)): Json<(Begun, Outcome)>) {
+    shared.journal.audit.end((shared.now)(), &begun, &outcome);
 }
 
 async fn left_alone(
@@ -296,91 +387,10 @@ pub fn write_left_alone(journal: &Journal, now: Timestamp, waits: Vec<LeftAlone>
     events.try_for_each(|event| journal.append(now, None, event))
 }
 
+fn broken() -> (StatusCode, String) {
+    (StatusCode::INTERNAL_SERVER_ERROR, "the turn ended before its time: see the log".to_string())
+}
+
 fn stopping() -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_string())
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    #[error("could not ask the running certd by {}", socket.display())]
-    Unreachable {
-        socket: PathBuf,
-        #[source]
-        source: reqwest::Error,
-    },
-    #[error("the running certd refused: {0}")]
-    Refused(String),
-}
-
-/// The other end of the socket.
-pub struct Client {
-    http: reqwest::Client,
-    socket: PathBuf,
-}
-
-impl Client {
-    pub fn new(state_dir: &Path) -> Result<Self, ControlError> {
-        let socket = socket(state_dir);
-        let unreachable = |source| ControlError::Unreachable { socket: socket.clone(), source };
-        let http = reqwest::Client::builder()
-            .unix_socket(socket.as_path())
-            // Nothing here is encrypted, and a host without a CA bundle must be able to do this.
-            .tls_certs_only(Vec::new())
-            .timeout(LONGEST_ANSWER)
-            .build()
-            .map_err(unreachable)?;
-        Ok(Self { http, socket })
-    }
-
-    pub async fn journal(&self) -> Result<JournalView, ControlError> {
-        self.answer(self.http.get("http://certd/journal")).await?.json().await.map_err(|e| self.unreachable(e))
-    }
-
-    pub async fn last(&self, most: usize, certificate: Option<CertName>) -> Result<Vec<Entry>, ControlError> {
-        let request = self.http.post("http://certd/journal/last").json(&LastBody { most, certificate });
-        self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
-    }
-
-    pub async fn acknowledge(&self) -> Result<(), ControlError> {
-        self.answer(self.http.post("http://certd/journal/acknowledge")).await.map(|_| ())
-    }
-
-    pub async fn pause(&self, body: &PauseBody) -> Result<(), ControlError> {
-        self.answer(self.http.post("http://certd/pause").json(body)).await.map(|_| ())
-    }
-
-    pub async fn adopt(&self, body: &AdoptBody) -> Result<(), ControlError> {
-        self.answer(self.http.post("http://certd/adopt").json(body)).await.map(|_| ())
-    }
-
-    pub async fn renew(&self, requested: BTreeMap<CertName, Demand>) -> Result<Vec<Answer>, ControlError> {
-        let request = self.http.post("http://certd/renew").json(&RenewBody { requested });
-        self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
-    }
-
-    pub async fn revoke(&self, wanted: &Wanted) -> Result<Ended, ControlError> {
-        let request = self.http.post("http://certd/revoke").json(wanted);
-        self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
-    }
-
-    pub async fn roll_over(&self, issuer: &IssuerName) -> Result<Ended, ControlError> {
-        let request = self.http.post("http://certd/roll-over").json(issuer);
-        self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
-    }
-
-    pub async fn left_alone(&self, waits: &[LeftAlone]) -> Result<(), ControlError> {
-        self.answer(self.http.post("http://certd/left-alone").json(waits)).await.map(|_| ())
-    }
-
-    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ControlError> {
-        let answer = request.send().await.map_err(|e| self.unreachable(e))?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        Err(ControlError::Refused(answer.text().await.unwrap_or_default()))
-    }
-
-    fn unreachable(&self, source: reqwest::Error) -> ControlError {
-        ControlError::Unreachable { socket: self.socket.clone(), source }
-    }
 }

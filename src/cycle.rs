@@ -343,6 +343,7 @@ impl Cycle {
             clock_doubt: sweep.clock_doubt,
             journal_lost: journal.set_aside.clone(),
             journal_gone: journal.gone.clone(),
+            unaudited: journal.unaudited.clone(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! the clock or a turn that overran neither loses a turn nor runs two at once.
 
 mod announce;
+mod answer;
+mod audit_head;
 mod schedule;
 mod standing;
 mod systemd;
@@ -19,16 +21,14 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_cron_scheduler::JobSchedulerError;
 
 use crate::cli::account;
-use crate::cli::words::did_you_mean;
 use crate::config::{self, Config, ConfigErrors};
 use crate::control::{
-    self, Answer, Command, Ended, LeaveAloneCommand, RenewCommand, RevokeCommand, RollOverCommand, Upshot,
+    self, Answer, Command, Ended, LeaveAloneCommand, ReloadCommand, RenewCommand, RevokeCommand, RollOverCommand,
 };
 use crate::cycle::setup::Setup;
 use crate::cycle::{Cycle, Turn};
 use crate::domain::name::CertName;
-use crate::domain::plan::{Action, Demand};
-use crate::domain::snapshot::Snapshot;
+use crate::domain::plan::Demand;
 use crate::domain::text::with_causes;
 use crate::domain::time::Timestamp;
 use crate::hardening::BrokenOff;
@@ -43,6 +43,8 @@ use crate::renew;
 use crate::report::Summary;
 use crate::revoke;
 
+pub use answer::answer;
+use audit_head::AuditHead;
 use schedule::Schedule;
 use standing::Standing;
 
@@ -71,6 +73,8 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
     let signals = Signals::new()?;
     let setup = Arc::new(config::build::build(&config)?);
     let journal = Arc::new(Journal::open(&config.state_dir)?);
+    journal.audit.rotate_at(config.audit.rotate_at());
+    audit_head::started(&journal.audit, now(), &config.hash);
     setup.keep_waits(&journal, now);
     let own = Arc::new(OwnMetrics::new(now()));
     let page = Arc::new(Page::new(own.clone(), setup.interval));
@@ -96,6 +100,7 @@ pub async fn run(path: &Path, config: Config, now: fn() -> Timestamp) -> Result<
         waiting: Vec::new(),
         standing: Standing::default(),
         schedule: Schedule::new(now()),
+        audit_head: AuditHead::default(),
     };
     daemon.run(signals, commands).await
 }
@@ -160,6 +165,7 @@ struct Daemon {
     waiting: Vec<Waiting>,
     standing: Standing,
     schedule: Schedule,
+    audit_head: AuditHead,
 }
 
 /// A turn under way, and who waits for it.
@@ -189,14 +195,19 @@ impl Daemon {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
                 _ = signals.hangup.recv() => {
-                    let former = self.reload();
+                    let (former, ended) = self.reload();
+                    audit_head::reloaded(&self.journal.audit, (self.now)(), &ended);
                     if worker.is_none() {
                         self.retire(former);
                     }
                 }
-                Some(command) = commands.recv() => self.take(command),
+                Some(command) = commands.recv() => {
+                    if let (Some(former), None) = (self.take(command), &worker) {
+                        self.retire(former);
+                    }
+                }
                 Some(()) = ticks.recv() => {}
-                _ = second.tick() => {}
+                _ = second.tick() => self.tend_audit().await,
                 ended = finished(&mut worker) => self.finish(ended),
                 _ = watchdog.tick() => systemd::feed_watchdog(worker.is_some()),
             }
@@ -214,13 +225,21 @@ impl Daemon {
         Ok(())
     }
 
-    fn take(&mut self, command: Command) {
+    /// Returns the setup that was in force before, where that was asked for.
+    fn take(&mut self, command: Command) -> Option<Arc<Setup>> {
         match command {
             Command::Renew(command) => self.note(command),
             Command::Revoke(command) => self.revoke(command),
             Command::RollOver(command) => self.roll_over(command),
             Command::LeaveAlone(command) => self.leave_alone(command),
+            Command::Reload(ReloadCommand { answer }) => {
+                let (former, ended) = self.reload();
+                // Who asked may have gone meanwhile.
+                let _ = answer.send(ended);
+                return Some(former);
+            }
         }
+        None
     }
 
     /// Beside the turns, so that none waits for what a person looks for.
@@ -351,17 +370,23 @@ impl Daemon {
         self.listener_trouble = trouble;
     }
 
+    async fn tend_audit(&mut self) {
+        let is_well = self.audit_head.tend(&self.setup.audit_head, &self.journal.audit).await;
+        self.own.audit_is_well(is_well);
+    }
+
     /// A bad new configuration is refused and the old one stays.
-    /// Returns what was in force before.
-    fn reload(&mut self) -> Arc<Setup> {
+    /// Returns what was in force before, and how it ended.
+    fn reload(&mut self) -> (Arc<Setup>, Ended) {
         let former = self.setup.clone();
         systemd::reloading();
-        match config::load(&self.path).and_then(|config| Ok((config::build::build(&config)?, config))) {
+        let ended = match config::load(&self.path).and_then(|config| Ok((config::build::build(&config)?, config))) {
             Ok((setup, config)) => {
                 let tolerated = config.tolerated.iter();
                 tolerated.for_each(|it| tracing::warn!("strict_modes = false lets this pass: {it}"));
                 self.setup = Arc::new(setup);
                 self.setup.keep_waits(&self.journal, self.now);
+                self.journal.audit.rotate_at(config.audit.rotate_at());
                 self.tending = self.setup.tend();
                 self.page.depends_on(self.setup.vaults.values().cloned().collect());
                 self.schedule.at_once((self.now)());
@@ -369,14 +394,17 @@ impl Daemon {
                     hash = config.hash,
                     "reloaded; `listen`, `log` and `state_dir` change with a restart only"
                 );
+                Ended::Done(format!("reloaded: configuration {}", config.hash))
             }
             Err(ConfigErrors(mistakes)) => {
                 tracing::error!("the new configuration is refused and the old one stays");
                 mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
+                let first = mistakes.first().map(|mistake| format!(": {mistake}")).unwrap_or_default();
+                Ended::Refused(format!("the new configuration is refused and the old one stays{first}"))
             }
-        }
+        };
         systemd::ready();
-        former
+        (former, ended)
     }
 
     async fn wind_down(self, worker: Option<Worker>) {
@@ -388,6 +416,7 @@ impl Daemon {
                 listener.shut_down().await;
             }
         });
+        self.audit_head.stopped(&self.setup.audit_head, &self.journal.audit, (self.now)()).await;
         self.setup.close().await;
     }
 }
@@ -405,48 +434,6 @@ async fn finished(worker: &mut Option<Worker>) -> (Worker, Result<Option<Turn>, 
     let Some(running) = worker else { return std::future::pending().await };
     let ended = (&mut running.task).await;
     (worker.take().expect("it ended just now"), ended)
-}
-
-/// What came of one requested renewal.
-pub fn answer(name: &CertName, turn: &Turn) -> Answer {
-    let attempt = turn.attempts.iter().find(|attempt| attempt.certificate == *name);
-    let (upshot, message) = match attempt.map(|attempt| &attempt.ended) {
-        Some(Ok(renew::Outcome::Renewed { not_after, issuer, .. })) => {
-            (Upshot::Done, format!("renewed by {issuer}, ends on {not_after}"))
-        }
-        Some(Ok(renew::Outcome::Superseded { why })) => (Upshot::Done, format!("not renewed: {why}")),
-        Some(Err(failure)) => (Upshot::Failed, failure.message.clone()),
-        None => not_tried(name, turn),
-    };
-    Answer { certificate: name.clone(), upshot, message }
-}
-
-fn not_tried(name: &CertName, turn: &Turn) -> (Upshot, String) {
-    let mut managed = turn.snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
-    let Some(managed) = managed.find(|managed| managed.decision.certificate == *name) else {
-        return (Upshot::NotManaged, unmanaged(name, &turn.snapshot));
-    };
-    let action = &managed.decision.action;
-    let upshot = match action {
-        Action::Keep { .. } => Upshot::NotDue,
-        Action::Renew { .. } | Action::Defer { .. } | Action::Hold { .. } => Upshot::Waiting,
-    };
-    (upshot, crate::cli::words::action(action))
-}
-
-/// Why certd does not renew what is not its own.
-fn unmanaged(name: &CertName, snapshot: &Snapshot) -> String {
-    match snapshot.entries.iter().find(|entry| entry.observation.location.to_string() == name.0) {
-        Some(entry) => {
-            let why: Vec<&str> = entry.problems.iter().map(|problem| problem.message.as_str()).collect();
-            format!("certd only watches it{}{}", if why.is_empty() { "" } else { ": " }, why.join(", "))
-        }
-        None => {
-            let managed = snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
-            let names = managed.map(|managed| &managed.decision.certificate.0);
-            format!("certd manages no such certificate{}", did_you_mean(&name.0, names))
-        }
-    }
 }
 
 pub fn about(setup: &Setup) -> About {
@@ -482,6 +469,7 @@ mod tests {
             waiting: Vec::new(),
             standing: Standing::default(),
             schedule: Schedule::new(now()),
+            audit_head: AuditHead::default(),
         }
     }
 

@@ -56,6 +56,7 @@
 //! | [`hardening`] | no core dumps, no new privileges, panics without the words of what was read |
 //! | [`http`] | what every HTTP client of certd has in common |
 //! | [`files`] | files of this host: bounded reads, the way to a file, and who may change it |
+//! | [`audit`] | who did what: append-only, chained by hashes, never folded; its head noted elsewhere |
 //! | [`failpoint`] | where tests end the process; nothing in a release |
 //! | [`doctor`] | whether a Vault grants it, and whatever else would hinder certd there |
 //! | [`pki`] | bytes to domain types: certificates, bundles, keys, keystores, CSRs, revocation lists, trust |
@@ -83,7 +84,9 @@
 //! - A token goes to the addresses of the configuration and to no other host. A write whose answer was lost is not
 //!   made again: it is looked for.
 //! - A write names what it is based on, and is refused when that is no longer there.
-//! - One process writes the journal. While a daemon runs, everybody else asks it by the socket.
+//! - An act of a person is in the audit log before it is carried out, with who asked; where it cannot be, the act is
+//!   refused. Renewals go on without a record, told and counted: an outage by expiry is worse.
+//! - One process writes the journal and the audit log. While a daemon runs, everybody else asks it by the socket.
 //! - The spread of renewals comes from the leaf's fingerprint: no dice, the same plan after every restart.
 //! - A claim is not a right: a rule renews what lives, proves its key and has no other home, or what certd stored there
 //!   itself (`domain::adopt`, `domain::homes`). What may have been revoked is no claim while nobody can say.
@@ -109,6 +112,7 @@
 //! - A journal that cannot be understood whole is set aside, and said to be lost until a person acknowledges it: what is
 //!   due by what the stores show is still renewed, since an outage by expiry is worse than a pause forgotten and told.
 
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -3,14 +3,15 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::{ConfigFile, JournalAccess};
+use super::{ConfigFile, JournalAccess, Reason};
 use crate::config::{self, Config};
-use crate::control::Ended;
+use crate::control::{Ended, acts};
 use crate::cycle::setup::Setup;
 use crate::domain::name::IssuerName;
 use crate::domain::text::{message, with_causes};
 use crate::domain::time::Timestamp;
 use crate::issuer::acme::Acme;
+use crate::journal::JournalError;
 
 #[derive(Debug, Args)]
 pub struct AccountArguments {
@@ -19,6 +20,8 @@ pub struct AccountArguments {
     /// Give the account another key at the CA, and keep that
     #[arg(long)]
     roll_over: bool,
+    #[command(flatten)]
+    why: Reason,
     #[command(flatten)]
     file: ConfigFile,
 }
@@ -29,7 +32,7 @@ pub async fn run(arguments: AccountArguments, now: fn() -> Timestamp) -> anyhow:
     let name = IssuerName(arguments.issuer);
     let Some(acme) = setup.acme(&name) else { bail!("{}", unknown(&name)) };
     let shown = match arguments.roll_over {
-        true => roll_over(&config, &setup, &name, now).await.and_then(super::ended),
+        true => roll_over(&config, &setup, &name, arguments.why.reason, now).await.and_then(super::ended),
         false => shown(acme).await.and_then(|text| super::print(&text)).map(|()| 0),
     };
     setup.close().await;
@@ -37,12 +40,23 @@ pub async fn run(arguments: AccountArguments, now: fn() -> Timestamp) -> anyhow:
 }
 
 /// By the daemon where one runs, which uses the account meanwhile.
-async fn roll_over(config: &Config, setup: &Setup, name: &IssuerName, now: fn() -> Timestamp) -> anyhow::Result<Ended> {
-    match JournalAccess::open(config)? {
+async fn roll_over(
+    config: &Config,
+    setup: &Setup,
+    name: &IssuerName,
+    reason: Option<String>,
+    now: fn() -> Timestamp,
+) -> anyhow::Result<Ended> {
+    let access = JournalAccess::open_to_act(config, reason)?;
+    match &access {
         JournalAccess::Daemon(client) => Ok(client.roll_over(name).await?),
-        JournalAccess::Ours(journal) => {
-            setup.keep_waits(&journal, now);
-            Ok(rolled_over(setup, name).await)
+        JournalAccess::Ours { journal, by } => {
+            setup.keep_waits(journal, now);
+            let begun = journal.audit.begin(now(), by, acts::roll_over(name)).map_err(JournalError::from)?;
+            let ended = rolled_over(setup, name).await;
+            journal.audit.end(now(), &begun, &(&ended).into());
+            access.note_audit_head(config).await;
+            Ok(ended)
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::domain::text::{one_line, printable};
 use crate::domain::time::Timestamp;
 use crate::domain::waiting;
 
-use super::{ConfigFile, JournalAccess, note_waits, words};
+use super::{ConfigFile, JournalAccess, Reason, note_waits, words};
 
 #[derive(Debug, Args)]
 pub struct AdoptArguments {
@@ -33,6 +33,8 @@ pub struct AdoptArguments {
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     names: Vec<String>,
     #[command(flatten)]
+    why: Reason,
+    #[command(flatten)]
     file: ConfigFile,
 }
 
@@ -42,6 +44,8 @@ pub struct ForgetArguments {
     #[arg(value_name = "LOCATION")]
     location: String,
     #[command(flatten)]
+    why: Reason,
+    #[command(flatten)]
     file: ConfigFile,
 }
 
@@ -49,7 +53,7 @@ pub struct ForgetArguments {
 pub async fn adopt(arguments: AdoptArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
-    let journal = JournalAccess::open(&config)?;
+    let journal = JournalAccess::open_to_act(&config, arguments.why.reason)?;
     let view = journal.view().await?;
     let (snapshot, managed) = Cycle::new(setup.clone(), now).look_with_managed(&view, &|_| {}).await;
     note_waits(&config, &setup, &view, now()).await;
@@ -57,7 +61,8 @@ pub async fn adopt(arguments: AdoptArguments, now: fn() -> Timestamp) -> anyhow:
     super::ended(match claim(&snapshot, &managed, &view, &arguments) {
         Ok(Claimed::Settled(line)) => Ended::Done(line),
         Ok(Claimed::Agreed(place, holds, line)) => {
-            journal.adopt(now(), &AdoptBody { place, holds: Some(holds), by: who() }).await?;
+            journal.adopt(now(), &AdoptBody { place, holds: Some(holds) }).await?;
+            journal.note_audit_head(&config).await;
             Ended::Done(line)
         }
         Err(why) => Ended::Refused(format!("nothing was adopted: {why}")),
@@ -67,7 +72,7 @@ pub async fn adopt(arguments: AdoptArguments, now: fn() -> Timestamp) -> anyhow:
 /// Releases the names of a place that is gone or that nobody wants any more.
 pub async fn forget(arguments: ForgetArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(&arguments.file.config)?;
-    let journal = JournalAccess::open(&config)?;
+    let journal = JournalAccess::open_to_act(&config, arguments.why.reason)?;
     let homes = journal.view().await?.homes;
     let place = CertName(arguments.location);
     let Some(home) = homes.get(&place) else {
@@ -76,13 +81,9 @@ pub async fn forget(arguments: ForgetArguments, now: fn() -> Timestamp) -> anyho
         return super::ended(Ended::Refused(format!("nothing was forgotten: it is no home: {place}{meant}")));
     };
     let line = format!("forgotten: {place}; its names are free: {}", home.names.join(", "));
-    journal.adopt(now(), &AdoptBody { place, holds: None, by: who() }).await?;
+    journal.adopt(now(), &AdoptBody { place, holds: None }).await?;
+    journal.note_audit_head(&config).await;
     super::ended(Ended::Done(line))
-}
-
-/// The account that the command runs under.
-fn who() -> String {
-    format!("uid {}", rustix::process::getuid().as_raw())
 }
 
 enum Claimed {

@@ -13,7 +13,7 @@ use crate::journal::event::{Entry, Event};
 use crate::journal::places::Placed;
 use crate::report::json;
 
-use super::{ConfigFile, JournalAccess};
+use super::{ConfigFile, JournalAccess, Reason};
 
 #[derive(Debug, Args)]
 pub struct JournalArguments {
@@ -29,6 +29,8 @@ pub struct JournalArguments {
     /// Say that you know of a journal that was damaged and set aside
     #[arg(long)]
     acknowledge: bool,
+    #[command(flatten)]
+    why: Reason,
     #[command(flatten)]
     file: ConfigFile,
 }
@@ -57,9 +59,10 @@ pub async fn run(arguments: JournalArguments, now: fn() -> Timestamp) -> anyhow:
         super::print("there is no journal yet: certd has done nothing with this configuration\n")?;
         return Ok(0);
     }
-    let journal = JournalAccess::open(&config)?;
+    let journal = JournalAccess::open_to_act(&config, arguments.why.reason)?;
     if arguments.acknowledge {
         journal.acknowledge(now()).await?;
+        journal.note_audit_head(&config).await;
     }
     let certificate = arguments.certificate.map(CertName);
     let mut view = journal.view().await.context("could not learn what was attempted so far")?;

@@ -1,7 +1,9 @@
 //! One file per command.
 
+mod access;
 pub mod account;
 mod adopt;
+mod audit;
 pub mod check;
 mod config_check;
 pub mod diff;
@@ -12,6 +14,7 @@ mod journal;
 mod log;
 pub mod pause;
 pub mod plan;
+mod reload;
 pub mod renew;
 mod revoke;
 pub mod rollback;
@@ -21,21 +24,20 @@ pub mod words;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigErrors};
-use crate::control::{self, AdoptBody, Client, Ended, LeftAlone, PauseBody};
+use crate::control::Ended;
 use crate::cycle::setup::Setup;
-use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
 use crate::domain::text;
 use crate::domain::time::Timestamp;
-use crate::journal::event::{Entry, Event};
-use crate::journal::{Journal, JournalError};
+use crate::journal::Journal;
 use crate::report::table::Look;
+
+use access::JournalAccess;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,6 +78,11 @@ enum Command {
     Resume(pause::ResumeArguments),
     /// What is in flight, and what was done last
     Journal(journal::JournalArguments),
+    /// Have the running certd read its configuration again: exit 0 done, 1 refused
+    Reload(reload::ReloadArguments),
+    /// The audit log: who did what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// The versions of a secret in a Vault's KV version 2 store, newest first
     History(history::HistoryArguments),
     /// What changed between two versions of a secret; shows no key and no other value
@@ -105,6 +112,14 @@ pub struct ConfigFile {
     config: PathBuf,
 }
 
+/// Why an act is asked for.
+#[derive(Debug, Args)]
+pub struct Reason {
+    /// Why, for the audit log: a sentence or the number of a ticket
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
 pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     match arguments.command {
         Command::Check(arguments) => check::run(arguments, now).await,
@@ -119,6 +134,8 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
         Command::Pause(arguments) => pause::pause(arguments, now).await,
         Command::Resume(arguments) => pause::resume(arguments, now).await,
         Command::Journal(arguments) => journal::run(arguments, now).await,
+        Command::Reload(arguments) => reload::run(arguments).await,
+        Command::Audit(command) => audit::run(command),
         Command::History(arguments) => history::run(arguments, now).await,
         Command::Diff(arguments) => diff::run(arguments).await,
         Command::Rollback(arguments) => rollback::run(arguments, now).await,
@@ -181,68 +198,6 @@ fn ended(ended: Ended) -> anyhow::Result<u8> {
     };
     print(&(line + "\n"))?;
     Ok(code)
-}
-
-/// The journal of this host: in our hands, or in those of a certd that runs.
-enum JournalAccess {
-    Ours(Arc<Journal>),
-    Daemon(Client),
-}
-
-impl JournalAccess {
-    fn open(config: &Config) -> anyhow::Result<Self> {
-        match Journal::open(&config.state_dir) {
-            Ok(journal) => Ok(Self::Ours(Arc::new(journal))),
-            Err(JournalError::InUse(_)) => Ok(Self::Daemon(Client::new(&config.state_dir)?)),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn pause(&self, now: Timestamp, body: &PauseBody) -> anyhow::Result<()> {
-        match self {
-            Self::Ours(journal) => control::write_pause(journal, now, body)?,
-            Self::Daemon(client) => client.pause(body).await?,
-        }
-        Ok(())
-    }
-
-    async fn adopt(&self, now: Timestamp, body: &AdoptBody) -> anyhow::Result<()> {
-        match self {
-            Self::Ours(journal) => control::write_adopted(journal, now, body)?,
-            Self::Daemon(client) => client.adopt(body).await?,
-        }
-        Ok(())
-    }
-
-    async fn last(&self, most: usize, certificate: Option<CertName>) -> anyhow::Result<Vec<Entry>> {
-        match self {
-            Self::Ours(journal) => Ok(journal.last(most, certificate.as_ref())?),
-            Self::Daemon(client) => Ok(client.last(most, certificate).await?),
-        }
-    }
-
-    async fn acknowledge(&self, now: Timestamp) -> anyhow::Result<()> {
-        match self {
-            Self::Ours(journal) => journal.append(now, None, Event::Acknowledged)?,
-            Self::Daemon(client) => client.acknowledge().await?,
-        }
-        Ok(())
-    }
-
-    async fn note_waits(&self, now: Timestamp, waits: Vec<LeftAlone>) -> anyhow::Result<()> {
-        match self {
-            Self::Ours(journal) => control::write_left_alone(journal, now, waits)?,
-            Self::Daemon(client) => client.left_alone(&waits).await?,
-        }
-        Ok(())
-    }
-
-    async fn view(&self) -> anyhow::Result<JournalView> {
-        match self {
-            Self::Ours(journal) => Ok(journal.view()),
-            Self::Daemon(client) => Ok(client.journal().await?),
-        }
-    }
 }
 
 /// For commands that change nothing: a journal that was never begun is not begun by looking.

@@ -11,7 +11,7 @@ use crate::domain::snapshot::Snapshot;
 use crate::domain::text::one_line;
 use crate::domain::time::Timestamp;
 
-use super::{ConfigFile, JournalAccess, words};
+use super::{ConfigFile, JournalAccess, Reason, words};
 
 #[derive(Debug, Args)]
 pub struct PauseArguments {
@@ -21,6 +21,8 @@ pub struct PauseArguments {
     #[arg(long, value_name = "T")]
     until: String,
     #[command(flatten)]
+    why: Reason,
+    #[command(flatten)]
     file: ConfigFile,
 }
 
@@ -28,6 +30,8 @@ pub struct PauseArguments {
 pub struct ResumeArguments {
     /// The certificate; the pause of all without one
     name: Option<String>,
+    #[command(flatten)]
+    why: Reason,
     #[command(flatten)]
     file: ConfigFile,
 }
@@ -39,15 +43,16 @@ pub async fn pause(arguments: PauseArguments, now: fn() -> Timestamp) -> anyhow:
         must_be_managed(&config, name)?;
     }
     let what = arguments.name.clone().unwrap_or_else(|| "all acting".to_string());
-    let journal = JournalAccess::open(&config)?;
+    let journal = JournalAccess::open_to_act(&config, arguments.why.reason)?;
     write(&journal, arguments.name, Some(until), now).await?;
+    journal.note_audit_head(&config).await;
     super::print(&format!("paused until {until}: {what}\n"))?;
     Ok(0)
 }
 
 pub async fn resume(arguments: ResumeArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = super::load(&arguments.file.config)?;
-    let journal = JournalAccess::open(&config)?;
+    let journal = JournalAccess::open_to_act(&config, arguments.why.reason)?;
     let view = journal.view().await?;
     let what = arguments.name.clone().unwrap_or_else(|| "all acting".to_string());
     let paused = paused(&view, now());
@@ -65,6 +70,7 @@ pub async fn resume(arguments: ResumeArguments, now: fn() -> Timestamp) -> anyho
             super::print(&format!("resumed: {what}\n"))?;
         }
     }
+    journal.note_audit_head(&config).await;
     Ok(0)
 }
 

@@ -8,17 +8,18 @@ use clap::Args;
 use tokio::sync::watch;
 
 use crate::config::{self, Config, Level, LogFormat};
-use crate::control::{Answer, Upshot};
+use crate::control::{Answer, Upshot, acts};
 use crate::cycle::Cycle;
 use crate::cycle::setup::Setup;
 use crate::daemon;
+use crate::domain::actor::Actor;
 use crate::domain::name::CertName;
 use crate::domain::plan::Demand;
 use crate::domain::text::{self, one_line};
 use crate::domain::time::Timestamp;
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError};
 
-use super::{ConfigFile, JournalAccess, note_waits};
+use super::{ConfigFile, JournalAccess, Reason, note_waits};
 
 #[derive(Debug, Args)]
 pub struct RenewArguments {
@@ -33,6 +34,8 @@ pub struct RenewArguments {
     /// Whatever its age, and beyond its weekly limit; the journal records it
     #[arg(long, requires = "names", conflicts_with = "due")]
     over_the_cap: bool,
+    #[command(flatten)]
+    why: Reason,
     #[command(flatten)]
     file: ConfigFile,
 }
@@ -49,7 +52,7 @@ pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::R
         (false, true) => Demand::IfDue,
         (false, false) => Demand::Force,
     };
-    let answers = ask(&config, &setup, arguments.names, demand, now).await;
+    let answers = ask(&config, &setup, arguments.names, demand, arguments.why.reason, now).await;
     setup.close().await;
     let answers = answers?;
     for Answer { certificate, message, .. } in answers.iter().filter(|answer| !all || answer.upshot != Upshot::NotDue) {
@@ -68,9 +71,11 @@ async fn ask(
     setup: &Arc<Setup>,
     names: Vec<String>,
     demand: Demand,
+    reason: Option<String>,
     now: fn() -> Timestamp,
 ) -> anyhow::Result<Vec<Answer>> {
-    match JournalAccess::open(config)? {
+    let access = JournalAccess::open_to_act(config, reason)?;
+    match &access {
         JournalAccess::Daemon(client) => {
             let names = match names.is_empty() {
                 true => {
@@ -83,7 +88,11 @@ async fn ask(
             };
             Ok(client.renew(requested(names, demand)).await?)
         }
-        JournalAccess::Ours(journal) => by_ourselves(config, setup.clone(), &journal, names, demand, now).await,
+        JournalAccess::Ours { journal, by } => {
+            let answers = by_ourselves(config, setup.clone(), journal, by, names, demand, now).await;
+            access.note_audit_head(config).await;
+            answers
+        }
     }
 }
 
@@ -105,6 +114,7 @@ async fn by_ourselves(
     config: &Config,
     setup: Arc<Setup>,
     journal: &Arc<Journal>,
+    by: &Actor,
     names: Vec<String>,
     demand: Demand,
     now: fn() -> Timestamp,
@@ -120,10 +130,13 @@ async fn by_ourselves(
     };
     let requested = requested(names, demand);
     let only = requested.keys().cloned().collect();
+    let begun = journal.audit.begin(now(), by, acts::renew(&requested)).map_err(JournalError::from)?;
     let (_keep, stop) = watch::channel(false);
     let turn = Cycle::new(setup, now).only(only).turn(journal, &requested, stop).await;
     let Some(turn) = turn else { bail!("it was stopped") };
-    Ok(requested.keys().map(|name| daemon::answer(name, &turn)).collect())
+    let answers: Vec<Answer> = requested.keys().map(|name| daemon::answer(name, &turn)).collect();
+    journal.audit.end(now(), &begun, &acts::renewed(&answers));
+    Ok(answers)
 }
 
 /// The names of everything that certd manages now, adopted ones among them.

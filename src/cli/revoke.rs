@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::{ConfigFile, JournalAccess};
 use crate::config;
-use crate::control::Ended;
+use crate::control::{Ended, acts};
 use crate::domain::revocation::RevocationReason;
 use crate::domain::time::Timestamp;
+use crate::journal::JournalError;
 use crate::revoke::{Wanted, revoke};
 
 #[derive(Debug, Args)]
@@ -22,6 +23,9 @@ pub struct RevokeArguments {
     /// Although an endpoint still serves it, or cannot be looked at
     #[arg(long)]
     force: bool,
+    /// Why, for the audit log: a sentence or the number of a ticket
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
     #[command(flatten)]
     file: ConfigFile,
 }
@@ -30,11 +34,16 @@ pub async fn run(arguments: RevokeArguments, now: fn() -> Timestamp) -> anyhow::
     let config = super::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
     let wanted = Wanted { what: arguments.what, reason: arguments.reason, force: arguments.force };
-    let ended = match JournalAccess::open(&config)? {
+    let access = JournalAccess::open_to_act(&config, arguments.why)?;
+    let ended = match &access {
         JournalAccess::Daemon(client) => client.revoke(&wanted).await?,
-        JournalAccess::Ours(journal) => {
-            setup.keep_waits(&journal, now);
-            Ended::from(revoke(setup.clone(), &journal, &wanted, now).await)
+        JournalAccess::Ours { journal, by } => {
+            setup.keep_waits(journal, now);
+            let begun = journal.audit.begin(now(), by, acts::revoke(&wanted)).map_err(JournalError::from)?;
+            let ended = Ended::from(revoke(setup.clone(), journal, &wanted, now).await);
+            journal.audit.end(now(), &begun, &(&ended).into());
+            access.note_audit_head(&config).await;
+            ended
         }
     };
     setup.close().await;

@@ -5,17 +5,19 @@ use std::io::Write;
 
 use clap::Args;
 
+use crate::audit::Outcome;
+use crate::audit::record::{Draft, Kind};
 use crate::config::{self, Config};
 use crate::control::PauseBody;
 use crate::domain::inventory::Location;
 use crate::domain::name::CertName;
-use crate::domain::text::printable;
+use crate::domain::text::{printable, with_causes};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::restore::{Holds, Restore, RestoreError};
 
 use super::secret::{Secret, VaultArguments};
-use super::{JournalAccess, diff, words};
+use super::{JournalAccess, Reason, diff, words};
 
 /// 9999-12-31T23:59:59Z, the last instant that X.509 can say: a person ends this pause, not a clock.
 const FOR_EVER: Timestamp = Timestamp(253_402_300_799);
@@ -34,6 +36,8 @@ pub struct RollbackArguments {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    why: Reason,
     #[command(flatten)]
     vault: VaultArguments,
 }
@@ -59,18 +63,61 @@ async fn go_back(arguments: &RollbackArguments, secret: &Secret, now: fn() -> Ti
         super::print("nothing is written: --dry-run\n")?;
         return Ok(0);
     }
-    let hold = match arguments.vault.config {
-        Some(_) => Hold::take(secret, now).await?,
-        None => None,
+    let Some(_) = arguments.vault.config else {
+        let (code, _) = carry_out(arguments, &restore, None, now).await?;
+        return Ok(code);
     };
+    let journal = JournalAccess::open_to_act(&secret.config, arguments.why.reason.clone())?;
+    let begun = journal.rollback_begins(now(), act(arguments, secret)?).await?;
+    let ended = held_and_carried_out(arguments, secret, &restore, &journal, now).await;
+    let outcome = match &ended {
+        Ok((_, outcome)) => outcome.clone(),
+        Err(error) => Outcome::Failed(words::one_line(error)),
+    };
+    journal.rollback_ended(now(), &begun, &outcome).await?;
+    journal.note_audit_head(&secret.config).await;
+    ended.map(|(code, _)| code)
+}
+
+fn act(arguments: &RollbackArguments, secret: &Secret) -> anyhow::Result<Draft> {
+    let location = secret.location();
+    let name = managed(&secret.config, &location)?.unwrap_or_else(|| CertName(location.to_string()));
+    Ok(Draft::of(Kind::Rollback, Some(&name)).with("location", location).with("to_version", arguments.to))
+}
+
+async fn held_and_carried_out(
+    arguments: &RollbackArguments,
+    secret: &Secret,
+    restore: &Restore,
+    journal: &JournalAccess,
+    now: fn() -> Timestamp,
+) -> anyhow::Result<(u8, Outcome)> {
+    let hold = Hold::take(secret, journal, now).await?;
+    carry_out(arguments, restore, hold, now).await
+}
+
+/// The exit code, and what the audit log is told.
+async fn carry_out(
+    arguments: &RollbackArguments,
+    restore: &Restore,
+    hold: Option<Hold<'_>>,
+    now: fn() -> Timestamp,
+) -> anyhow::Result<(u8, Outcome)> {
+    let mut outcome = Outcome::Done("nothing was to be written".to_string());
     if !restore.changes_nothing() {
         match restore.carry_out().await {
-            Ok(version) => super::print(&format!("written as version {version} and read back\n"))?,
-            Err(error) => return failed(error, hold, now).await,
+            Ok(version) => {
+                super::print(&format!("written as version {version} and read back\n"))?;
+                outcome = Outcome::Done(format!("written as version {version} and read back"));
+            }
+            Err(error) => {
+                let outcome = Outcome::Failed(with_causes(&error));
+                return Ok((failed(error, hold, now).await?, outcome));
+            }
         }
     }
     super::print(&released_by(arguments, hold.as_ref()))?;
-    Ok(0)
+    Ok((0, outcome))
 }
 
 fn told(code: u8, error: anyhow::Error) -> u8 {
@@ -80,7 +127,7 @@ fn told(code: u8, error: anyhow::Error) -> u8 {
 }
 
 /// What was not written needs no holding.
-async fn failed(error: RestoreError, hold: Option<Hold>, now: fn() -> Timestamp) -> anyhow::Result<u8> {
+async fn failed(error: RestoreError, hold: Option<Hold<'_>>, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     match (&error, hold) {
         (RestoreError::NotWritten(_), Some(hold)) => hold.give_back(now).await?,
         (RestoreError::Unproven(_), Some(hold)) => super::print(&format!("{}\n", hold.said()))?,
@@ -117,7 +164,7 @@ fn plan(location: &Location, restore: &Restore) -> String {
     out
 }
 
-fn released_by(arguments: &RollbackArguments, hold: Option<&Hold>) -> String {
+fn released_by(arguments: &RollbackArguments, hold: Option<&Hold<'_>>) -> String {
     match (&arguments.vault.config, hold) {
         (_, Some(hold)) => format!("{}\n", hold.said()),
         (Some(config), None) => format!("no certificate of {} is kept there, so none is held\n", config.display()),
@@ -129,17 +176,16 @@ fn released_by(arguments: &RollbackArguments, hold: Option<&Hold>) -> String {
 }
 
 /// The pause that keeps certd from renewing over what a person went back to.
-struct Hold {
+struct Hold<'a> {
     name: CertName,
-    journal: JournalAccess,
+    journal: &'a JournalAccess,
     before: Option<Timestamp>,
 }
 
-impl Hold {
+impl<'a> Hold<'a> {
     /// Before anything is written, so that no turn comes in between. `None` where certd manages nothing.
-    async fn take(secret: &Secret, now: fn() -> Timestamp) -> anyhow::Result<Option<Self>> {
+    async fn take(secret: &Secret, journal: &'a JournalAccess, now: fn() -> Timestamp) -> anyhow::Result<Option<Self>> {
         let Some(name) = managed(&secret.config, &secret.location())? else { return Ok(None) };
-        let journal = JournalAccess::open(&secret.config)?;
         let before = journal.view().await?.records.get(&name).and_then(|record| record.paused_until);
         let hold = Self { name, journal, before };
         hold.pause(Some(FOR_EVER), now).await?;

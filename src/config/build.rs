@@ -1,6 +1,7 @@
 //! Names become things, once: what the file declares is built here or refused with its line.
 
 mod acme;
+mod audit;
 mod own;
 
 use std::collections::{BTreeMap, HashMap};
@@ -56,6 +57,7 @@ pub fn build(config: &Config) -> Result<Setup, ConfigErrors> {
     if !build.mistakes.is_empty() {
         return Err(ConfigErrors(build.mistakes));
     }
+    let audit_head = build.audit_head();
     Ok(Setup {
         act: config.act,
         interval: config.turn.interval.get_ref().0,
@@ -68,6 +70,7 @@ pub fn build(config: &Config) -> Result<Setup, ConfigErrors> {
         declared,
         places,
         issuers,
+        audit_head,
         vaults: build.vaults,
         hash: config.hash.clone(),
     })

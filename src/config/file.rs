@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::acme::AcmeIssuer;
+use super::audit::Audit;
 use super::auth::Auth;
 use super::value::{FilePath, Period, Roots, one_or_many};
 use crate::domain::inventory::secret_and_object;
@@ -27,6 +28,7 @@ pub(super) struct File {
     pub log: Option<Spanned<Log>>,
     pub listen: Option<Spanned<Listen>>,
     pub check: Option<Spanned<Check>>,
+    pub audit: Option<Spanned<Audit>>,
     /// By host.
     pub addresses: BTreeMap<Spanned<String>, HostAddresses>,
     pub vault: BTreeMap<Spanned<String>, Vault>,

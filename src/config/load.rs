@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 
+use super::audit::Audit;
 use super::door;
 use super::error::{ConfigError, ConfigErrors, line_and_column};
 use super::file::{Check, File, HostAddresses, Listen, Log, Turn};
@@ -56,6 +57,7 @@ pub fn minimal() -> Config {
         log: Log::default(),
         listen: unwritten(Listen::default()),
         check: unwritten(Check::default()),
+        audit: unwritten(Audit::default()),
         addresses: BTreeMap::new(),
         vaults: BTreeMap::new(),
         sources: BTreeMap::new(),
@@ -213,6 +215,9 @@ fn merge(config: &mut Config, parsed: Vec<File>) -> Merge {
     if let Some(check) = merged.check {
         config.check = check;
     }
+    if let Some(audit) = merged.audit {
+        config.audit = audit;
+    }
     if let Some(listen) = merged.listen {
         config.listen = listen;
     }
@@ -238,6 +243,7 @@ struct Merged {
     log: Option<Declared<Log>>,
     listen: Option<Declared<Listen>>,
     check: Option<Declared<Check>>,
+    audit: Option<Declared<Audit>>,
     addresses: BTreeMap<String, Declared<HostAddresses>>,
     vaults: BTreeMap<String, Declared<super::Vault>>,
     sources: BTreeMap<String, Declared<super::Source>>,
@@ -257,6 +263,7 @@ impl Merged {
         once(&mut self.log, nth, file.log, "[log]", twice);
         once(&mut self.listen, nth, file.listen, "[listen]", twice);
         once(&mut self.check, nth, file.check, "[check]", twice);
+        once(&mut self.audit, nth, file.audit, "[audit]", twice);
         each_once(&mut self.addresses, nth, file.addresses, "addresses", twice);
         each_once(&mut self.vaults, nth, file.vault, "vault", twice);
         each_once(&mut self.sources, nth, file.source, "source", twice);

@@ -1,6 +1,7 @@
 //! The file as the user writes it, and build(): names become things, once.
 
 mod acme;
+mod audit;
 mod auth;
 pub mod build;
 mod door;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use crate::source::tls::Addresses;
 
+pub use audit::{Audit, Head, HeadVaultKv};
 pub use auth::{Approle, Auth, Cert, Jwt, Kubernetes, Userpass};
 pub use error::{ConfigError, ConfigErrors};
 pub use file::{
@@ -49,6 +51,7 @@ pub struct Config {
     pub log: Log,
     pub listen: Declared<Listen>,
     pub check: Declared<Check>,
+    pub audit: Declared<Audit>,
     /// By host: where it is looked at, in place of what DNS says.
     pub addresses: BTreeMap<String, Declared<HostAddresses>>,
     pub vaults: BTreeMap<String, Declared<Vault>>,

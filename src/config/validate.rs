@@ -1,6 +1,7 @@
 //! The rules over the whole configuration. All mistakes are found, not only the first.
 
 mod acme;
+mod audit;
 mod vaults;
 
 use std::collections::{BTreeMap, HashMap};
@@ -36,6 +37,7 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     m.thresholds();
     m.same_key();
     m.listen(&config.listen);
+    m.audit(&config.audit);
     m.vaults();
     m.addresses();
     config.sources.iter().for_each(|(name, source)| m.source(name, source));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::task::JoinSet;
 
+use crate::audit::head::HeadExport;
 use crate::domain::adopt::Rule;
 use crate::domain::inventory::{Location, Part};
 use crate::domain::name::{CertName, IssuerName, VaultName};
@@ -45,6 +46,8 @@ pub struct Setup {
     pub places: BTreeMap<CertName, Place>,
     pub issuers: BTreeMap<IssuerName, Arc<Issuer>>,
     pub vaults: BTreeMap<VaultName, Arc<Vault>>,
+    /// Where the head of the audit log is noted.
+    pub audit_head: HeadExport,
     /// Of the configuration, for `certd_config_hash_info`.
     pub hash: String,
 }

@@ -1,5 +1,6 @@
 //! The rules. Pure: no clock, no randomness, no async, no I/O.
 
+pub mod actor;
 pub mod admit;
 pub mod adopt;
 pub mod advice;

@@ -197,6 +197,9 @@ pub struct JournalView {
     /// Why nothing can be written down, and so nothing may be done.
     #[serde(default)]
     pub gone: Option<String>,
+    /// Why nothing can be written to the audit log; renewals go on.
+    #[serde(default)]
+    pub unaudited: Option<String>,
     /// The time of the last event.
     #[serde(default)]
     pub last_noted: Option<Timestamp>,

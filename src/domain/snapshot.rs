@@ -174,6 +174,8 @@ pub struct Snapshot {
     pub journal_lost: Option<String>,
     /// The journal was removed under this process, so that nothing is acted on.
     pub journal_gone: Option<String>,
+    /// The audit log cannot be written, so that acts of people are refused.
+    pub unaudited: Option<String>,
 }
 
 impl Snapshot {
@@ -264,6 +266,7 @@ mod tests {
                 clock_doubt: None,
                 journal_lost: None,
                 journal_gone: None,
+                unaudited: None,
             }
             .worst()
         };

@@ -460,6 +460,7 @@ impl State {
             last_noted: self.last_noted,
             set_aside: self.set_aside.clone(),
             gone: None,
+            unaudited: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What was intended and attempted; survives kill -9. Append-only events in one crash-safe file;
 //! everything else is a fold over them. One process writes it, and keys never enter it.
 
+mod audited;
 mod base64_ders;
 pub mod claims;
 mod damage;
@@ -18,6 +19,7 @@ use std::sync::Mutex;
 
 use redb::{Database, DatabaseError};
 
+use crate::audit::{Audit, AuditError};
 use crate::domain::cert::Fingerprint;
 use crate::domain::name::{CertName, IssuerName};
 use crate::domain::plan::JournalView;
@@ -46,6 +48,8 @@ pub enum JournalError {
     Newer { path: PathBuf, found: u64 },
     #[error("the journal was removed or replaced while certd runs: {}: put the state directory back and restart certd", .0.display())]
     Gone(PathBuf),
+    #[error("nothing is done without a record of it")]
+    Unaudited(#[from] AuditError),
     #[error("could not {doing} the journal: {}", path.display())]
     Failed {
         doing: &'static str,
@@ -66,6 +70,8 @@ pub struct Journal {
     waits: Mutex<Waits>,
     pub keys: PendingKeys,
     pub claims: Claims,
+    /// Written by whoever holds the lock of the journal.
+    pub audit: Audit,
 }
 
 impl Journal {
@@ -100,13 +106,18 @@ impl Journal {
         let claims =
             Claims::open(state_dir).map_err(|e| failed("read or make the name of this instance beside")(e.into()))?;
         let opened = identity(&path).map_err(|e| failed("look at")(e.into()))?;
-        Ok(Self { database, lock, path, opened, state: Mutex::new(state), waits: Mutex::new(waits), keys, claims })
+        let (state, waits, audit) = (Mutex::new(state), Mutex::new(waits), Audit::new(state_dir.to_path_buf()));
+        Ok(Self { database, lock, path, opened, state, waits, keys, claims, audit })
     }
 
-    /// Durable when it returns.
+    /// Durable when it returns, in the audit log before it is in the journal: a crash between leaves a record twice, and
+    /// none is missing.
     pub fn append(&self, at: Timestamp, certificate: Option<&CertName>, event: Event) -> Result<(), JournalError> {
         let entry = Entry { at, certificate: certificate.cloned(), event };
         self.insist_on_its_file()?;
+        if let Some(draft) = audited::draft(&entry) {
+            self.audit.note(at, draft);
+        }
         failpoint::reached("before_commit");
         table::write(&self.database, &entry, MOST_EVENTS).map_err(failure(&self.path, "write"))?;
         failpoint::reached("after_commit");
@@ -172,7 +183,7 @@ impl Journal {
     pub fn view(&self) -> JournalView {
         let waits = self.waits.lock().expect("noting a wait does not panic").clone();
         let gone = self.insist_on_its_file().err().map(|error| error.to_string());
-        JournalView { waits, gone, ..self.locked().view() }
+        JournalView { waits, gone, unaudited: self.audit.trouble(), ..self.locked().view() }
     }
 
     /// The renewal of this certificate that was begun and not closed.

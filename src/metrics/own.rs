@@ -41,6 +41,7 @@ pub struct OwnMetrics {
     renewal_attempts: IntCounterVec,
     phase_durations: HistogramVec,
     start_time: IntGauge,
+    audit: IntGauge,
 }
 
 impl OwnMetrics {
@@ -60,16 +61,21 @@ impl OwnMetrics {
             &["phase"],
         );
         let start_time = IntGauge::new(START_TIME, "Start time of the process since unix epoch in seconds.");
+        let help = "Whether the audit log can be written, and its head be noted where the configuration says.";
+        let audit = IntGauge::new("certd_audit_ok", help).expect("its name is valid");
+        audit.set(1);
         let own = Self {
+            audit,
             registry: Registry::new(),
             renewal_attempts: renewal_attempts.expect("its name and labels are valid"),
             phase_durations: phase_durations.expect("its name and labels are valid"),
             start_time: start_time.expect("its name is valid"),
         };
         own.start_time.set(started_at.0);
-        let collectors: [Box<dyn Collector>; 3] = [
+        let collectors: [Box<dyn Collector>; 4] = [
             Box::new(own.renewal_attempts.clone()),
             Box::new(own.phase_durations.clone()),
+            Box::new(own.audit.clone()),
             Box::new(ProcessCollector::for_self()),
         ];
         for collector in collectors {
@@ -82,6 +88,10 @@ impl OwnMetrics {
     pub fn renewal_attempted(&self, issuer: Option<&IssuerName>, result: Ending, reason: Reason) {
         let issuer = issuer.map_or("", |issuer| issuer.0.as_str());
         self.renewal_attempts.with_label_values(&[issuer, result.as_str(), reason.as_str()]).inc();
+    }
+
+    pub fn audit_is_well(&self, is_well: bool) {
+        self.audit.set(i64::from(is_well));
     }
 
     pub fn phase_took(&self, phase: Phase, took: Duration) {

@@ -55,6 +55,9 @@ fn stopped(snapshot: &Snapshot) -> String {
     if let Some(gone) = &snapshot.journal_gone {
         out.push_str(&format!("{}; nothing is renewed until then\n", message(gone)));
     }
+    if let Some(why) = &snapshot.unaudited {
+        out.push_str(&format!("{}; acts of people are refused, and renewals go on without a record\n", message(why)));
+    }
     if let Some(lost) = &snapshot.journal_lost {
         out.push_str(&format!("{}; pauses and attempts are forgotten: certd journal\n", message(lost)));
     }

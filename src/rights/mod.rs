@@ -47,7 +47,8 @@ pub enum Weight {
 pub fn paths(setup: &Setup, vault: &VaultName) -> BTreeSet<String> {
     let begins = |glob: &PathGlob| glob.literal().map_or_else(|| glob.folder(), str::to_string);
     let found = sources(setup, vault).flat_map(|source| source.paths.iter().map(begins));
-    found.chain(kept(setup, vault).map(str::to_string)).collect()
+    let head = audit_head(setup, vault).map(str::to_string);
+    found.chain(kept(setup, vault).map(str::to_string)).chain(head).collect()
 }
 
 /// Paths that certd may write: secrets as they are, and globs.
@@ -91,6 +92,9 @@ pub fn needs(setup: &Setup, vault: &Vault, mounts: &Mounts) -> Vec<Need> {
     }
     for (name, path) in accounts(setup, &vault.name) {
         list.account(name, path);
+    }
+    if let Some(path) = audit_head(setup, &vault.name) {
+        list.audit_head(path);
     }
     list.all
 }
@@ -154,6 +158,12 @@ fn accounts<'a>(setup: &'a Setup, vault: &'a VaultName) -> impl Iterator<Item = 
         Issuer::Acme(acme) => acme.keeper.path_in(vault).map(|path| (name, path)),
         Issuer::VaultPki { .. } | Issuer::LocalCa(_) => None,
     })
+}
+
+/// The secret whose metadata has the head of the audit log.
+fn audit_head<'a>(setup: &'a Setup, vault: &VaultName) -> Option<&'a str> {
+    let (keeps, path) = setup.audit_head.vault.as_ref()?;
+    (keeps.name == *vault).then_some(path.as_str())
 }
 
 /// The issuers that some certificate or rule names.
@@ -263,6 +273,13 @@ impl Needs<'_> {
     fn notes(&mut self, metadata: String, who: &str) {
         let why = format!("{who} has its versions read, and noted who wrote them");
         self.useful(metadata, [Read, Patch], why);
+    }
+
+    fn audit_head(&mut self, path: &str) {
+        let place = self.mounts.place(path);
+        let (_, metadata) = apis(place.mount, place.has_versions);
+        let why = "certd notes the head of its audit log there";
+        self.required(format!("{metadata}/{}", place.below), [Create, Read, Update, Patch], why);
     }
 
     fn mount(&mut self, mount: &str, has_versions: bool) {

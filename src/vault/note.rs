@@ -22,6 +22,22 @@ impl Vault {
         let notes: Notes = notes.iter().map(|(name, text)| (note_name(name, object), text.clone())).collect();
         let (mount, below) = self.versioned(path).await?;
         self.kv(Operation::Note, PatchMetadata { mount, path: below, custom_metadata: notes.clone() }).await?;
+        self.read_back_notes(path, &notes).await
+    }
+
+    /// Does as [`Vault::note`] does of a whole secret, and makes one without a version where there is none
+    /// (`POST /:mount/metadata/:path`).
+    pub async fn note_at_any(&self, path: &str, notes: &Notes) -> Result<(), VaultError> {
+        let (mount, below) = self.versioned(path).await?;
+        let endpoint = PatchMetadata { mount: mount.clone(), path: below.clone(), custom_metadata: notes.clone() };
+        if !self.kv(Operation::Note, endpoint).await?.found {
+            let endpoint = MakeMetadata { mount, path: below, custom_metadata: notes.clone() };
+            self.kv(Operation::Note, endpoint).await?;
+        }
+        self.read_back_notes(path, notes).await
+    }
+
+    async fn read_back_notes(&self, path: &str, notes: &Notes) -> Result<(), VaultError> {
         let noted = self.history(path).await?.map(|history| history.custom_metadata).unwrap_or_default();
         match notes.iter().all(|(name, text)| noted.get(name) == Some(text)) {
             true => Ok(()),
@@ -56,6 +72,16 @@ struct DestroyVersions {
 #[derive(Endpoint)]
 #[endpoint(path = "{self.mount}/metadata/{self.path}", method = "PATCH")]
 struct PatchMetadata {
+    #[endpoint(skip)]
+    mount: String,
+    #[endpoint(skip)]
+    path: String,
+    custom_metadata: Notes,
+}
+
+#[derive(Endpoint)]
+#[endpoint(path = "{self.mount}/metadata/{self.path}", method = "POST")]
+struct MakeMetadata {
     #[endpoint(skip)]
     mount: String,
     #[endpoint(skip)]

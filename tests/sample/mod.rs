@@ -110,6 +110,7 @@ pub fn snapshot(entries: Vec<Entry>) -> Snapshot {
         clock_doubt: None,
         journal_lost: None,
         journal_gone: None,
+        unaudited: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::audit::head::HeadExport;
 use crate::config::Config;
 use crate::cycle::setup::Setup;
 use crate::domain::check::{Problem, ProblemKind, State};
@@ -120,6 +121,7 @@ pub fn setup(arguments: &CheckArguments, config: &Config, named: &[CheckTarget])
         places: BTreeMap::new(),
         issuers: BTreeMap::new(),
         vaults,
+        audit_head: HeadExport::default(),
         hash: config.hash.clone(),
     };
     Ok((setup, looks))

@@ -1,0 +1,242 @@
+//! Who did what, and what came of it: an append-only log whose lines are chained by their hashes. It is never folded.
+//!
+//! The process that has the journal writes it, so that no two processes interleave lines. An act of a person is recorded
+//! before it is carried out, and refused where that is not possible. What certd does by itself goes on without a record:
+//! an expired certificate is worse than a gap that is counted and told.
+
+pub mod chain;
+pub mod export;
+mod file;
+pub mod head;
+pub mod peer;
+pub mod record;
+pub mod verify;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::actor::Actor;
+use crate::domain::name::CertName;
+use crate::domain::text::with_causes;
+use crate::domain::time::Timestamp;
+
+use chain::Head;
+pub use file::files;
+use file::{LogFile, Torn};
+use record::{Draft, Kind, Record};
+
+/// In bytes: about 150,000 records.
+pub const ROTATE_AT: u64 = 64 * 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    #[error("could not {doing} the audit log: {}", path.display())]
+    Failed {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the end of the audit log holds no record: {}: find out who changed it, and move it out of its folder", .0.display())]
+    NotUnderstood(PathBuf),
+}
+
+impl AuditError {
+    fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        move |source| Self::Failed { doing, path: path.clone(), source }
+    }
+}
+
+/// An act that was recorded and has no outcome yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    sequence: u64,
+    certificate: Option<CertName>,
+}
+
+/// What came of an act, in a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Done(String),
+    Refused(String),
+    Failed(String),
+}
+
+/// The log of one state directory.
+pub struct Audit {
+    directory: PathBuf,
+    largest: AtomicU64,
+    writer: Mutex<Writer>,
+}
+
+#[derive(Default)]
+struct Writer {
+    /// Opened by the first record, and again after a failure.
+    log: Option<LogFile>,
+    /// The head that this process wrote last.
+    known: Option<Head>,
+    /// Records that could not be written since the last one that was.
+    missed: u64,
+    trouble: Option<String>,
+}
+
+impl Audit {
+    /// Touches no file: looking begins no log.
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory, largest: AtomicU64::new(ROTATE_AT), writer: Mutex::default() }
+    }
+
+    /// Sets the size in bytes at which a file is set aside and another one begun.
+    pub fn rotate_at(&self, bytes: u64) {
+        self.largest.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Records what certd does by itself. A failure is counted, and told by [`Audit::trouble`].
+    pub fn note(&self, at: Timestamp, draft: Draft) {
+        // Told where it is met.
+        let _ = self.write(at, draft, None, None);
+    }
+
+    /// Records an act that is about to be carried out. Durable when it returns.
+    ///
+    /// # Errors
+    /// Where it cannot be recorded; then the act must not be carried out.
+    pub fn begin(&self, at: Timestamp, by: &Actor, act: Draft) -> Result<Begun, AuditError> {
+        let certificate = act.certificate.clone();
+        let sequence = self.write(at, act, Some(by), None)?;
+        Ok(Begun { sequence, certificate })
+    }
+
+    /// Records what came of an act.
+    pub fn end(&self, at: Timestamp, begun: &Begun, outcome: &Outcome) {
+        let (kind, message) = match outcome {
+            Outcome::Done(message) => (Kind::Done, message),
+            Outcome::Refused(message) => (Kind::Refused, message),
+            Outcome::Failed(message) => (Kind::Failed, message),
+        };
+        let draft = Draft::of(kind, begun.certificate.as_ref());
+        let draft = if message.is_empty() { draft } else { draft.with("message", message) };
+        // Told where it is met.
+        let _ = self.write(at, draft, None, Some(begun.sequence));
+    }
+
+    /// Carries out an act between its two records.
+    pub fn perform<E: From<AuditError> + std::error::Error>(
+        &self,
+        now: Timestamp,
+        by: &Actor,
+        act: Draft,
+        carry_out: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let begun = self.begin(now, by, act)?;
+        let ended = carry_out();
+        let outcome = match &ended {
+            Ok(()) => Outcome::Done(String::new()),
+            Err(error) => Outcome::Failed(with_causes(error)),
+        };
+        self.end(now, &begun, &outcome);
+        ended
+    }
+
+    /// Why the last record could not be written; `None` while all is well.
+    pub fn trouble(&self) -> Option<String> {
+        self.locked().trouble.clone()
+    }
+
+    /// The head that this process wrote last.
+    pub fn head(&self) -> Option<Head> {
+        self.locked().known.clone()
+    }
+
+    fn write(&self, at: Timestamp, draft: Draft, by: Option<&Actor>, act: Option<u64>) -> Result<u64, AuditError> {
+        let largest = self.largest.load(Ordering::Relaxed);
+        let mut writer = self.locked();
+        let written = writer.write(&self.directory, largest, at, draft, by, act);
+        match &written {
+            Ok(_) => {
+                if writer.trouble.take().is_some() {
+                    tracing::info!("the audit log is written again");
+                }
+            }
+            Err(error) => {
+                let trouble = with_causes(error);
+                if writer.trouble.as_ref() != Some(&trouble) {
+                    tracing::error!("{trouble}: acts of people are refused, and renewals go on without a record");
+                }
+                writer.trouble = Some(trouble);
+            }
+        }
+        written
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().expect("writing a record does not panic")
+    }
+}
+
+impl Writer {
+    fn write(
+        &mut self,
+        directory: &Path,
+        largest: u64,
+        at: Timestamp,
+        draft: Draft,
+        by: Option<&Actor>,
+        act: Option<u64>,
+    ) -> Result<u64, AuditError> {
+        // What fails halfway is looked at anew before the next record.
+        let opened = match self.log.take().filter(LogFile::is_there) {
+            Some(log) => Ok(log),
+            None => self.open(directory),
+        };
+        let appended = opened.and_then(|log| log.rotated_at(largest)).and_then(|mut log| {
+            self.tell(&mut log, at)?;
+            let record = Record { by: by.cloned(), act, ..Record::behind(&log.head, at, draft) };
+            log.append(&record)?;
+            Ok(log)
+        });
+        match appended {
+            Ok(log) => {
+                let sequence = log.head.sequence;
+                (self.missed, self.known, self.log) = (0, Some(log.head.clone()), Some(log));
+                Ok(sequence)
+            }
+            Err(error) => {
+                self.missed += 1;
+                Err(error)
+            }
+        }
+    }
+
+    /// Records that this process wrote and that are gone leave a gap that shows: their numbers are not given again.
+    fn open(&self, directory: &Path) -> Result<LogFile, AuditError> {
+        let mut log = LogFile::open(directory)?;
+        if let Some(known) = self.known.as_ref().filter(|known| known.sequence > log.head.sequence) {
+            log.head = known.clone();
+        }
+        Ok(log)
+    }
+
+    /// Puts on record what is missing or broken before the next record.
+    fn tell(&self, log: &mut LogFile, at: Timestamp) -> Result<(), AuditError> {
+        if let Some(Torn { bytes, hash }) = log.torn.clone() {
+            let draft = Draft::new(Kind::TornLine).with("bytes", bytes).with("sha256", hash);
+            log.append(&Record::behind(&log.head, at, draft))?;
+            log.torn = None;
+        }
+        if self.missed > 0 {
+            let draft = Draft::new(Kind::Missed).with("records", self.missed);
+            log.append(&Record::behind(&log.head, at, draft))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

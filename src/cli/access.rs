@@ -1,0 +1,116 @@
+//! The journal of this host: in our hands, or in those of a certd that runs.
+
+use std::sync::Arc;
+
+use crate::audit::record::Draft;
+use crate::audit::{Begun, Outcome, peer};
+use crate::config::{self, Config};
+use crate::control::{self, AdoptBody, Client, LeftAlone, PauseBody};
+use crate::domain::actor::Actor;
+use crate::domain::name::CertName;
+use crate::domain::plan::JournalView;
+use crate::domain::text::{message, with_causes};
+use crate::domain::time::Timestamp;
+use crate::journal::event::Entry;
+use crate::journal::{Journal, JournalError};
+
+pub enum JournalAccess {
+    Ours { journal: Arc<Journal>, by: Actor },
+    Daemon(Client),
+}
+
+impl JournalAccess {
+    /// For commands that carry out no act.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        Self::open_to_act(config, None)
+    }
+
+    /// `reason` is for the audit log.
+    pub fn open_to_act(config: &Config, reason: Option<String>) -> anyhow::Result<Self> {
+        let said = peer::said(reason);
+        match Journal::open(&config.state_dir) {
+            Ok(journal) => {
+                journal.audit.rotate_at(config.audit.rotate_at());
+                Ok(Self::Ours { journal: Arc::new(journal), by: peer::this_process(said) })
+            }
+            Err(JournalError::InUse(_)) => Ok(Self::Daemon(Client::new(&config.state_dir, said)?)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub async fn pause(&self, now: Timestamp, body: &PauseBody) -> anyhow::Result<()> {
+        match self {
+            Self::Ours { journal, by } => control::write_pause(journal, now, by, body)?,
+            Self::Daemon(client) => client.pause(body).await?,
+        }
+        Ok(())
+    }
+
+    pub async fn adopt(&self, now: Timestamp, body: &AdoptBody) -> anyhow::Result<()> {
+        match self {
+            Self::Ours { journal, by } => control::write_adopted(journal, now, by, body)?,
+            Self::Daemon(client) => client.adopt(body).await?,
+        }
+        Ok(())
+    }
+
+    /// Records a rollback that this command is about to carry out.
+    pub async fn rollback_begins(&self, now: Timestamp, act: Draft) -> anyhow::Result<Begun> {
+        match self {
+            Self::Ours { journal, by } => Ok(journal.audit.begin(now, by, act).map_err(JournalError::from)?),
+            Self::Daemon(client) => Ok(client.rollback_begins(&act).await?),
+        }
+    }
+
+    pub async fn rollback_ended(&self, now: Timestamp, begun: &Begun, outcome: &Outcome) -> anyhow::Result<()> {
+        match self {
+            Self::Ours { journal, .. } => journal.audit.end(now, begun, outcome),
+            Self::Daemon(client) => client.rollback_ended(begun, outcome).await?,
+        }
+        Ok(())
+    }
+
+    pub async fn last(&self, most: usize, certificate: Option<CertName>) -> anyhow::Result<Vec<Entry>> {
+        match self {
+            Self::Ours { journal, .. } => Ok(journal.last(most, certificate.as_ref())?),
+            Self::Daemon(client) => Ok(client.last(most, certificate).await?),
+        }
+    }
+
+    pub async fn acknowledge(&self, now: Timestamp) -> anyhow::Result<()> {
+        match self {
+            Self::Ours { journal, by } => control::write_acknowledged(journal, now, by)?,
+            Self::Daemon(client) => client.acknowledge().await?,
+        }
+        Ok(())
+    }
+
+    pub async fn note_waits(&self, now: Timestamp, waits: Vec<LeftAlone>) -> anyhow::Result<()> {
+        match self {
+            Self::Ours { journal, .. } => control::write_left_alone(journal, now, waits)?,
+            Self::Daemon(client) => client.left_alone(&waits).await?,
+        }
+        Ok(())
+    }
+
+    pub async fn view(&self) -> anyhow::Result<JournalView> {
+        match self {
+            Self::Ours { journal, .. } => Ok(journal.view()),
+            Self::Daemon(client) => Ok(client.journal().await?),
+        }
+    }
+
+    /// Notes the head of the audit log where the configuration says, after what this command recorded. A certd that runs
+    /// does so itself.
+    pub async fn note_audit_head(&self, config: &Config) {
+        let Self::Ours { journal, .. } = self else { return };
+        let is_wanted = config.audit.head.vault_kv.is_some() || config.audit.head.syslog.is_some();
+        let Some(head) = journal.audit.head().filter(|_| is_wanted) else { return };
+        // The command could not have come so far with a configuration that is not valid.
+        let Ok(setup) = config::build::build(config) else { return };
+        if let Err(error) = setup.audit_head.publish(&head, &peer::host()).await {
+            eprintln!("certd: {}", message(&with_causes(&error)));
+        }
+        setup.close().await;
+    }
+}

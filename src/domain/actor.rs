@@ -1,0 +1,78 @@
+//! Who asks for an act: the account, the host, the command and the reason.
+
+use serde::{Deserialize, Serialize};
+
+use super::text::one_line;
+
+/// In characters. A command names a handful of certificates; a reason is a sentence or a ticket.
+const LONGEST_COMMAND: usize = 1_000;
+const LONGEST_REASON: usize = 500;
+
+/// The person or program that asks for an act.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The account of the process that asked, as the kernel has it.
+    pub uid: u32,
+    /// The name of that account; `None` where `/etc/passwd` has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The account that logged in, which `sudo` and `su` do not change (`/proc/PID/loginuid`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+    pub host: String,
+    #[serde(flatten)]
+    pub said: Said,
+}
+
+/// The account of a login session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    pub uid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// What the command says of itself. The kernel vouches for none of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// Empty where an older certd asked.
+    #[serde(default)]
+    pub command: String,
+    /// The text of `--reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Said {
+    /// Returns it in one line each, and not longer than a record takes.
+    pub fn bounded(&self) -> Self {
+        let reason = self.reason.as_deref().map(|reason| shortened(&one_line(reason), LONGEST_REASON));
+        Self { command: shortened(&one_line(&self.command), LONGEST_COMMAND), reason }
+    }
+}
+
+/// Returns the text, cut off after so many characters.
+pub fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_off_between_characters() {
+        assert_eq!(shortened("äöü", 3), "äöü");
+        assert_eq!(shortened("äöü", 2), "äö…");
+    }
+
+    #[test]
+    fn what_a_command_says_of_itself_is_one_line_and_bounded() {
+        let said = Said { command: "certd\nrenew".into(), reason: Some("x".repeat(501)) }.bounded();
+        assert_eq!(said.command, "certd\\u{a}renew");
+        assert_eq!(said.reason.unwrap().chars().count(), 501);
+    }
+}
