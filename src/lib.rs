@@ -57,6 +57,7 @@
 //! | [`http`] | what every HTTP client of certd has in common |
 //! | [`files`] | files of this host: bounded reads, the way to a file, and who may change it |
 //! | [`audit`] | who did what: append-only, chained by hashes, never folded; its head noted elsewhere |
+//! | [`seats`] | who may be connected to a listener at a time |
 //! | [`failpoint`] | where tests end the process; nothing in a release |
 //! | [`doctor`] | whether a Vault grants it, and whatever else would hinder certd there |
 //! | [`pki`] | bytes to domain types: certificates, bundles, keys, keystores, CSRs, revocation lists, trust |
@@ -133,6 +134,7 @@ pub mod renew;
 pub mod report;
 pub mod revoke;
 pub mod rights;
+pub mod seats;
 pub mod source;
 pub mod staging;
 pub mod store;

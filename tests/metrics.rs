@@ -1,5 +1,7 @@
 //! The page as Prometheus reads it, and the listener as a scraper meets it.
 
+#[path = "support/crowd.rs"]
+mod crowd;
 mod sample;
 
 use std::collections::BTreeMap;
@@ -419,11 +421,11 @@ async fn serves_its_certificate_once_there_is_one_and_the_renewed_one_after_a_re
     assert_eq!(trusts(&second).await, Some(200), "a pair that does not match must not replace one that does");
 }
 
-/// As many connections as there are places, each having said `text`, and read nothing since.
-async fn take_every_place(listener: &Listener, text: &[u8]) -> Vec<tokio::net::TcpStream> {
+/// As many connections as one address has seats, each having said `text`, and read nothing since.
+async fn take_every_seat(listener: &Listener, text: &[u8]) -> Vec<tokio::net::TcpStream> {
     use tokio::io::AsyncWriteExt;
     let mut taken = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..16 {
         let mut connection = tokio::net::TcpStream::connect(listener.address()).await.unwrap();
         connection.write_all(text).await.unwrap();
         taken.push(connection);
@@ -434,30 +436,54 @@ async fn take_every_place(listener: &Listener, text: &[u8]) -> Vec<tokio::net::T
 async fn turned_away_then_served_again(listener: &Listener) {
     let url = format!("http://{}/healthz", listener.address());
     let ask = async || client([]).get(&url).send().await.is_ok_and(|response| response.status() == StatusCode::OK);
-    assert!(!ask().await, "a connection more than there are places was served");
+    assert!(!ask().await, "a connection more than its address has seats was served");
     let again = async {
         while !ask().await {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), again).await.expect("the places were never given back");
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("the seats were never given back");
 }
 
 #[tokio::test]
-async fn who_takes_every_place_and_asks_nothing_loses_them() {
+async fn who_takes_every_seat_of_an_address_and_asks_nothing_loses_them() {
     let listener = Listener::bind(plain(), page()).unwrap();
-    let taken = take_every_place(&listener, b"GET /metrics HTTP/1.1\r\n").await;
+    let taken = take_every_seat(&listener, b"GET /metrics HTTP/1.1\r\n").await;
     turned_away_then_served_again(&listener).await;
     drop(taken);
 }
 
 #[tokio::test]
-async fn who_takes_every_place_and_reads_nothing_loses_them() {
+async fn who_takes_every_seat_of_an_address_and_reads_nothing_loses_them() {
     let page = page();
     // More than the kernel keeps for a client that does not read.
     page.publish("# much\n".repeat(4 << 20));
     let listener = Listener::bind(plain(), page).unwrap();
-    let taken = take_every_place(&listener, b"GET /metrics HTTP/1.1\r\nHost: certd\r\n\r\n").await;
+    let taken = take_every_seat(&listener, b"GET /metrics HTTP/1.1\r\nHost: certd\r\n\r\n").await;
     turned_away_then_served_again(&listener).await;
     drop(taken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_clients_of_one_address_do_not_delay_a_scrape_from_another() {
+    let page = page();
+    page.publish(page_of(&every_family()));
+    for count in [80, 500] {
+        let listener = Listener::bind(plain(), page.clone()).unwrap();
+        let crowd = crowd::slow(listener.address(), "127.0.0.2", count).await;
+        let mut slowest = Duration::ZERO;
+        for _ in 0..50 {
+            let began = std::time::Instant::now();
+            // A connection of its own each time, as after a scraper's restart.
+            let (status, text) = asked(&client([]), &listener, "/metrics").await;
+            assert_eq!(status, StatusCode::OK);
+            assert!(text.contains("certd_build_info"), "{text}");
+            slowest = slowest.max(began.elapsed());
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        println!("{count} slow clients: the slowest of 50 scrapes took {slowest:?}");
+        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        drop(crowd);
+        listener.shut_down().await;
+    }
 }

@@ -30,10 +30,10 @@ pub use super::served::{Reload, ReloadError, ServedCertificate, TlsFiles};
 use crate::domain::time::Timestamp;
 
 /// Nobody needs longer to say what they want, on loopback or across a data centre.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+const REQUEST_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A TLS handshake is two round trips.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A scrape that is under way may finish; the daemon has ten seconds to stop in all.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);

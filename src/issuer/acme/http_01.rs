@@ -7,13 +7,14 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tracing::debug;
 
@@ -23,6 +24,9 @@ use crate::domain::text::printable;
 
 /// What the CA reads goes below this path.
 const PREFIX: &str = "/.well-known/acme-challenge/";
+
+/// A CA says what it wants in one packet.
+const HEAD_DEADLINE: Duration = Duration::from_secs(2);
 
 /// In bytes. CAs send a few hundred, and hyper takes no smaller bound.
 const LARGEST_HEAD: usize = 8192;
@@ -82,7 +86,8 @@ async fn answer(stream: TcpStream, pending: Arc<Pending<String>>) {
         ready(Ok::<_, Infallible>(response))
     });
     let mut connection = http1::Builder::new();
-    connection.keep_alive(false).max_buf_size(LARGEST_HEAD).header_read_timeout(None);
+    connection.keep_alive(false).max_buf_size(LARGEST_HEAD);
+    connection.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
     if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
         debug!(error = &error as &dyn std::error::Error, "a connection to the challenges failed");
     }

@@ -5,23 +5,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::sockets::{Lease, SocketError, sockets};
+use crate::seats::{Bounds, Seats};
 
 /// A CA asks within a second or two of the order, from a handful of places.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Several orders at a CA that asks from a handful of places come to some dozens.
-const MOST_CONNECTIONS: usize = 64;
+/// Several orders at a CA that asks from a handful of places come to some dozens from each. A process commonly may open
+/// 1024 files.
+const BOUNDS: Bounds = Bounds { most: 384, share: 128, kept_for_loopback: 16 };
 
 /// The kernel keeps so many more waiting, and they wait for a deadline at most.
 const BACKLOG: i32 = 128;
@@ -91,14 +93,13 @@ pub struct Listening<A> {
     place: Place,
     pending: Arc<Pending<A>>,
     answering: Answering,
-    connections: Arc<Semaphore>,
+    seats: Seats,
     open: Mutex<Option<Open>>,
 }
 
 impl<A: Clone + PartialEq> Listening<A> {
     pub fn new(place: Place, pending: Arc<Pending<A>>, answering: Answering) -> Self {
-        let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        Self { place, pending, answering, connections, open: Mutex::default() }
+        Self { place, pending, answering, seats: Seats::new(BOUNDS), open: Mutex::default() }
     }
 
     /// Must be called within a tokio runtime. Each success wants one [`Listening::withdraw`], a failure none.
@@ -139,7 +140,7 @@ impl<A: Clone + PartialEq> Listening<A> {
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let mut acceptors = JoinSet::new();
         for listener in listeners {
-            acceptors.spawn(accept(listener, self.answering.clone(), self.connections.clone()));
+            acceptors.spawn(accept(listener, self.answering.clone(), self.seats.clone()));
         }
         Ok(Open { addresses, acceptors, _lease: lease })
     }
@@ -158,18 +159,24 @@ impl Open {
     }
 }
 
-async fn accept(listener: TcpListener, answering: Answering, connections: Arc<Semaphore>) {
+async fn accept(listener: TcpListener, answering: Answering, seats: Seats) {
     loop {
-        // What finds no place waits in the kernel: the CA may be among it.
-        let place = connections.clone().acquire_owned().await.expect("nobody closes the semaphore");
         match listener.accept().await {
             Ok((stream, peer)) => {
+                let Some(seat) = seats.take(peer.ip(), Instant::now()) else {
+                    debug!(%peer, "no seat is free for this address at the challenges");
+                    continue;
+                };
                 let answered = timeout(DEADLINE, answering(stream));
                 tokio::spawn(async move {
-                    if answered.await.is_err() {
-                        debug!(%peer, "a connection to the challenges took too long");
+                    tokio::select! {
+                        answered = answered => {
+                            if answered.is_err() {
+                                debug!(%peer, "a connection to the challenges took too long");
+                            }
+                        }
+                        () = seat.sent_away() => debug!(%peer, "an idle connection to the challenges left for others"),
                     }
-                    drop(place);
                 });
             }
             Err(error) => {
