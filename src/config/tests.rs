@@ -75,6 +75,20 @@ fn a_store_may_name_one_object_of_a_secret() {
 }
 
 #[test]
+fn the_head_of_the_audit_log_is_noted_in_a_vault_that_is_declared() {
+    check_below("audit.head.vault_kv = { vault = 'prod', path = 'secret/certd/audit' }", &[]);
+    check_below(
+        "audit.head.vault_kv = { vault = 'mian', path = 'secret/certd/audit' }",
+        &["1:34: no such vault: \"mian\" — did you mean \"main\"?"],
+    );
+    let sizes = "the size of a file of the audit log is out of bounds — from 1 to 1048576";
+    check_below("audit.rotate_at_mib = 0", &[&format!("1:23: {sizes}")]);
+    check_below("audit.rotate_at_mib = 1048577", &[&format!("1:23: {sizes}")]);
+    let config = load_files(&[("certd.toml", "")]).unwrap();
+    assert_eq!(config.audit.rotate_at(), crate::audit::ROTATE_AT);
+}
+
+#[test]
 fn an_empty_file_is_valid_and_acts_on_nothing() {
     let config = load_files(&[("certd.toml", "")]).unwrap();
     assert!(config.act && config.certificates.is_empty());
@@ -700,6 +714,7 @@ fn the_shipped_configurations_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let complete = load(&folder.join("certd.toml")).unwrap();
     assert_eq!(complete.sources.len(), 4);
+    assert_eq!(complete.audit.head.syslog, Some("/dev/log".into()));
     assert_eq!(complete.vaults["main"].requests_per_second.as_ref().map(|rate| *rate.get_ref()), Some(1000));
     assert_eq!(complete.check.thresholds().warning, Threshold::Share(Share::percent(20)));
     let quickstart = load(&folder.join("quickstart.toml")).unwrap();

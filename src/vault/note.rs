@@ -29,10 +29,16 @@ impl Vault {
     /// (`POST /:mount/metadata/:path`).
     pub async fn note_at_any(&self, path: &str, notes: &Notes) -> Result<(), VaultError> {
         let (mount, below) = self.versioned(path).await?;
-        let endpoint = PatchMetadata { mount: mount.clone(), path: below.clone(), custom_metadata: notes.clone() };
-        if !self.kv(Operation::Note, endpoint).await?.found {
-            let endpoint = MakeMetadata { mount, path: below, custom_metadata: notes.clone() };
-            self.kv(Operation::Note, endpoint).await?;
+        let custom_metadata = notes.clone();
+        match self.history(path).await? {
+            Some(_) => {
+                let endpoint = PatchMetadata { mount, path: below, custom_metadata };
+                self.kv(Operation::Note, endpoint).await?;
+            }
+            None => {
+                let endpoint = MakeMetadata { mount, path: below, custom_metadata };
+                self.kv(Operation::Note, endpoint).await?;
+            }
         }
         self.read_back_notes(path, notes).await
     }

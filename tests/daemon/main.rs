@@ -4,6 +4,7 @@
 mod support;
 
 mod alone;
+mod audit;
 mod clock;
 mod control;
 mod hardened;
