@@ -357,6 +357,11 @@ async fn a_place_that_was_gone_back_to_is_held_until_a_person_releases_it() {
         scene.put(fields(&web())).await;
         let run = scene.certd(&["rollback", &scene.at("tls/web"), "--to", "1", "--config", "certd.toml"]);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{name}");
+        let told = scene.certd(&["audit", "export", "--certificate", name, "--config", "certd.toml"]).stdout;
+        let events: Vec<&str> =
+            told.lines().map(|line| line.split("\"event\":\"").nth(1).unwrap().split('"').next().unwrap()).collect();
+        assert_eq!(events[events.len() - 4..], ["rollback", "pause", "done", "done"], "{told}");
+        assert!(told.contains(&format!("\"message\":\"written as version {version} and read back\"")), "{told}");
         let last = format!("{name} is held: certd renews it only after `certd resume {name}`\n");
         assert!(run.stdout.ends_with(&last), "{}", run.stdout);
         let renewed = scene.certd(&["renew", name, "--force", "--config", "certd.toml"]);

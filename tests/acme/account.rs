@@ -120,6 +120,10 @@ async fn an_account_gets_another_key_and_goes_on() {
     assert_ne!(after["private_key"], before["private_key"]);
     assert_eq!(after["next_private_key"], Value::Null);
     assert_eq!(world.home.certd(&["renew", "--force", "web"]).await.code, 0);
+    let audited = world.home.certd(&["audit", "export"]).await.out;
+    let told: Vec<&str> =
+        audited.lines().filter(|line| line.contains("\"roll_over\"") || line.contains("another key")).collect();
+    assert!(told.len() == 2 && told[1].contains("\"event\":\"done\","), "{audited}");
 }
 
 #[tokio::test]

@@ -260,7 +260,12 @@ impl<'a> Scene<'a> {
         if took > self.within {
             return Err(format!("it took {took:?} to converge"));
         }
-        self.holds(most_issued).await.map(|()| took)
+        self.holds(most_issued).await?;
+        let verified = self.command(&[], &["audit", "verify"]).output().await.unwrap();
+        match verified.status.success() {
+            true => Ok(took),
+            false => Err(format!("the audit log: {}", String::from_utf8_lossy(&verified.stdout))),
+        }
     }
 
     pub fn command(&self, program: &[&str], arguments: &[&str]) -> tokio::process::Command {

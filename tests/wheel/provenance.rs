@@ -161,6 +161,8 @@ async fn a_live_copy_that_comes_later_is_contested_until_a_person_says_so() {
     assert!(checked.contains(&listed), "{checked}");
     let told = home.certd(&["journal"]).await.out;
     assert!(told.contains("adopted for web.example.org by uid "), "{told}");
+    let audited = home.certd(&["audit", "export", "--certificate", &home.location("tls/tenant/copy")]).await.out;
+    assert!(audited.lines().any(|line| line.contains("\"event\":\"adopt\",") && line.contains("\"by\":{\"uid\":")));
     assert_eq!(home.certd(&["renew", &home.location("tls/tenant/copy"), "--force"]).await.code, 0);
     assert_eq!((home.version("tls/tenant/copy").await, home.signed().await), (2, 2));
 }
