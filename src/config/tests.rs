@@ -79,7 +79,7 @@ fn the_head_of_the_audit_log_is_noted_in_a_vault_that_is_declared() {
     check_below("audit.head.vault_kv = { vault = 'prod', path = 'secret/certd/audit' }", &[]);
     check_below(
         "audit.head.vault_kv = { vault = 'mian', path = 'secret/certd/audit' }",
-        &["1:34: no such vault: \"mian\" — did you mean \"main\"?"],
+        &["1:33: no such vault: \"mian\" — did you mean \"main\"?"],
     );
     let sizes = "the size of a file of the audit log is out of bounds — from 1 to 1048576";
     check_below("audit.rotate_at_mib = 0", &[&format!("1:23: {sizes}")]);
