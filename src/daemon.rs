@@ -371,7 +371,7 @@ impl Daemon {
     }
 
     async fn tend_audit(&mut self) {
-        let is_well = self.audit_head.tend(&self.setup.audit_head, &self.journal.audit).await;
+        let is_well = self.audit_head.tend(&self.setup.audit_head, &self.journal.audit, (self.now)()).await;
         self.own.audit_is_well(is_well);
     }
 
@@ -387,6 +387,7 @@ impl Daemon {
                 self.setup = Arc::new(setup);
                 self.setup.keep_waits(&self.journal, self.now);
                 self.journal.audit.rotate_at(config.audit.rotate_at());
+                self.audit_head.reloaded();
                 self.tending = self.setup.tend();
                 self.page.depends_on(self.setup.vaults.values().cloned().collect());
                 self.schedule.at_once((self.now)());

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::poll_fn;
 use futures_util::task::AtomicWaker;
+use rustix::process::{Resource, getrlimit};
 
 /// A client that is on the other side of the world has said what it wants by then; a younger one is never sent away.
 const YOUNG: Duration = Duration::from_millis(500);
@@ -20,8 +21,27 @@ pub struct Bounds {
     pub most: usize,
     /// For one address; of IPv6, for one /64.
     pub share: usize,
-    /// Of `most`, those that only loopback may take.
+    /// Of `most`, those that only loopback may take. One address of loopback may take as many: all that runs on this host
+    /// and asks comes from there.
     pub kept_for_loopback: usize,
+}
+
+/// A listener takes no more than one of so many of the files that the process may open.
+const PART_OF_FILES: u64 = 4;
+
+impl Bounds {
+    /// Fewer for loopback where the process may open few files (`RLIMIT_NOFILE`).
+    pub fn within_limits(self) -> Self {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / PART_OF_FILES;
+        let files = usize::try_from(files).unwrap_or(usize::MAX);
+        let for_all = self.most - self.kept_for_loopback;
+        let kept_for_loopback = self.kept_for_loopback.min(files.saturating_sub(for_all)).max(self.share);
+        Self { most: for_all + kept_for_loopback, kept_for_loopback, ..self }
+    }
+
+    fn share_of(&self, address: IpAddr) -> usize {
+        if address.is_loopback() { self.share.max(self.kept_for_loopback) } else { self.share }
+    }
 }
 
 /// The seats of one listener.
@@ -63,7 +83,7 @@ impl Seats {
         let address = group(peer);
         let mut table = locked(&self.table);
         let of = |guest: &Guest| guest.address == address;
-        if table.count(of) >= self.bounds.share {
+        if table.count(of) >= self.bounds.share_of(address) {
             table.send_away(now, of)?;
         }
         let is_remote = |guest: &Guest| !guest.address.is_loopback();
@@ -228,6 +248,18 @@ mod tests {
         drop(taken);
         assert!(seats.take(at("2001:db8::4"), now).is_some());
         assert_eq!(group(at("::ffff:192.0.2.1")), at("192.0.2.1"));
+    }
+
+    #[test]
+    fn the_clients_of_this_host_share_all_that_is_kept_for_it() {
+        let (seats, now) = (Seats::new(Bounds { most: 10, share: 2, kept_for_loopback: 6 }), Instant::now());
+        let taken: Vec<Seat> = (0..6).map(|_| seats.take(at("127.0.0.1"), now).unwrap()).collect();
+        assert!(seats.take(at("127.0.0.1"), now).is_none());
+        assert!(seats.take(at("127.0.0.2"), now).is_some(), "it is another address");
+        assert!(!taken.iter().any(is_away));
+        let files = usize::try_from(getrlimit(Resource::Nofile).current.unwrap() / PART_OF_FILES).unwrap();
+        let bounds = Bounds { most: usize::MAX, share: 2, kept_for_loopback: usize::MAX - 4 }.within_limits();
+        assert_eq!((bounds.most, bounds.kept_for_loopback), (files, files - 4));
     }
 
     #[tokio::test]

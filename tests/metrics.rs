@@ -421,11 +421,12 @@ async fn serves_its_certificate_once_there_is_one_and_the_renewed_one_after_a_re
     assert_eq!(trusts(&second).await, Some(200), "a pair that does not match must not replace one that does");
 }
 
-/// As many connections as one address has seats, each having said `text`, and read nothing since.
+/// As many connections as this host has seats, each having said `text`, and read nothing since.
 async fn take_every_seat(listener: &Listener, text: &[u8]) -> Vec<tokio::net::TcpStream> {
     use tokio::io::AsyncWriteExt;
+    crowd::may_open_many_files();
     let mut taken = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..512 {
         let mut connection = tokio::net::TcpStream::connect(listener.address()).await.unwrap();
         connection.write_all(text).await.unwrap();
         taken.push(connection);
@@ -433,57 +434,100 @@ async fn take_every_seat(listener: &Listener, text: &[u8]) -> Vec<tokio::net::Tc
     taken
 }
 
-async fn turned_away_then_served_again(listener: &Listener) {
+/// Where every seat is young or is being written to, who comes is turned away, and comes again.
+async fn is_served_within(listener: &Listener, within: Duration) {
     let url = format!("http://{}/healthz", listener.address());
     let ask = async || client([]).get(&url).send().await.is_ok_and(|response| response.status() == StatusCode::OK);
-    assert!(!ask().await, "a connection more than its address has seats was served");
-    let again = async {
+    let served = async {
         while !ask().await {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), again).await.expect("the seats were never given back");
+    tokio::time::timeout(within, served).await.expect("the seats were never given back");
 }
 
 #[tokio::test]
-async fn who_takes_every_seat_of_an_address_and_asks_nothing_loses_them() {
+async fn who_takes_every_seat_of_this_host_and_asks_nothing_leaves_for_who_does() {
     let listener = Listener::bind(plain(), page()).unwrap();
     let taken = take_every_seat(&listener, b"GET /metrics HTTP/1.1\r\n").await;
-    turned_away_then_served_again(&listener).await;
+    is_served_within(&listener, Duration::from_secs(2)).await;
     drop(taken);
 }
 
 #[tokio::test]
-async fn who_takes_every_seat_of_an_address_and_reads_nothing_loses_them() {
+async fn who_takes_every_seat_of_this_host_and_reads_nothing_loses_them() {
     let page = page();
     // More than the kernel keeps for a client that does not read.
-    page.publish("# much\n".repeat(4 << 20));
+    page.publish("# much\n".repeat(1 << 20));
     let listener = Listener::bind(plain(), page).unwrap();
     let taken = take_every_seat(&listener, b"GET /metrics HTTP/1.1\r\nHost: certd\r\n\r\n").await;
-    turned_away_then_served_again(&listener).await;
+    is_served_within(&listener, Duration::from_secs(20)).await;
     drop(taken);
 }
 
+/// It takes a little each time, so that no write stalls for long.
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_clients_of_one_address_do_not_delay_a_scrape_from_another() {
+async fn who_reads_a_page_drop_by_drop_is_cut_off() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let page = page();
-    page.publish(page_of(&every_family()));
-    for count in [80, 500] {
-        let listener = Listener::bind(plain(), page.clone()).unwrap();
-        let crowd = crowd::slow(listener.address(), "127.0.0.2", count).await;
-        let mut slowest = Duration::ZERO;
-        for _ in 0..50 {
-            let began = std::time::Instant::now();
-            // A connection of its own each time, as after a scraper's restart.
-            let (status, text) = asked(&client([]), &listener, "/metrics").await;
-            assert_eq!(status, StatusCode::OK);
-            assert!(text.contains("certd_build_info"), "{text}");
-            slowest = slowest.max(began.elapsed());
-            tokio::time::sleep(Duration::from_millis(40)).await;
+    page.publish("# much\n".repeat(4 << 20));
+    let listener = Listener::bind(plain(), page).unwrap();
+    let mut slow = tokio::net::TcpStream::connect(listener.address()).await.unwrap();
+    slow.write_all(b"GET /metrics HTTP/1.1\r\nHost: certd\r\n\r\n").await.unwrap();
+    let began = std::time::Instant::now();
+    let mut drop_by_drop = vec![0; 16 * 1024];
+    let read_until_cut_off = async {
+        while slow.read(&mut drop_by_drop).await.is_ok_and(|count| count > 0) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        println!("{count} slow clients: the slowest of 50 scrapes took {slowest:?}");
+    };
+    tokio::time::timeout(Duration::from_secs(60), read_until_cut_off).await.expect("it was never cut off");
+    println!("a client that takes 160 KB/s of 28 MB was cut off after {:?}", began.elapsed());
+}
+
+/// 80 and 500 of another address, and of the very address that scrapes: an agent on this host that hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_clients_do_not_delay_a_scrape() {
+    let page = page();
+    for (from, count) in [("127.0.0.2", 80), ("127.0.0.2", 500), ("127.0.0.1", 80), ("127.0.0.1", 500)] {
+        let listener = Listener::bind(plain(), page.clone()).unwrap();
+        let crowd = crowd::slow(listener.address(), from, count, b"G").await;
+        let slowest = slowest_scrape(&client([]), &listener).await;
+        println!("{count} slow clients from {from}: the slowest of 50 scrapes took {slowest:?}");
         assert!(slowest < Duration::from_secs(1), "{slowest:?}");
         drop(crowd);
         listener.shut_down().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_never_end_do_not_delay_a_scrape_by_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = TlsFiles { certificate: folder.path().join("cert.pem"), private_key: folder.path().join("key.pem") };
+    let root = issue(&files);
+    for (from, count) in [("127.0.0.2", 80), ("127.0.0.2", 500), ("127.0.0.1", 80)] {
+        let listener = Listener::bind(ListenSettings { tls: Some(files.clone()), ..plain() }, page()).unwrap();
+        // The head of a TLS record of 512 bytes, then one byte at a time.
+        let crowd = crowd::slow(listener.address(), from, count, b"\x16\x03\x01\x02\x00\x01\x00").await;
+        let slowest = slowest_scrape(&client([root.clone()]), &listener).await;
+        println!("{count} handshakes from {from} that never end: the slowest of 50 scrapes took {slowest:?}");
+        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        drop(crowd);
+        listener.shut_down().await;
+    }
+}
+
+async fn slowest_scrape(client: &Client, listener: &Listener) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for _ in 0..50 {
+        let began = std::time::Instant::now();
+        let url = format!("{}://{}/metrics", listener.scheme(), listener.address());
+        // A connection of its own each time, as after a scraper's restart.
+        let response = client.get(url).header("connection", "close").send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(response.text().await.unwrap().contains("certd_build_info"));
+        slowest = slowest.max(began.elapsed());
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    slowest
 }

@@ -29,7 +29,7 @@ pub struct Filter {
     pub certificate: Option<CertName>,
 }
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "sequence",
     "at",
     "event",
@@ -37,6 +37,7 @@ const COLUMNS: [&str; 13] = [
     "uid",
     "account",
     "login",
+    "sudo",
     "host",
     "command",
     "reason",
@@ -117,6 +118,7 @@ fn row(record: &Record) -> String {
         by(|by| Some(by.uid.to_string())),
         by(|by| by.name.clone()),
         by(login),
+        by(|by| by.said.sudo.clone()),
         by(|by| Some(by.host.clone())),
         by(|by| Some(by.said.command.clone())),
         by(|by| by.said.reason.clone()),
@@ -127,10 +129,13 @@ fn row(record: &Record) -> String {
     columns.map(|column| field(&column)).join(",")
 }
 
+/// How a formula begins, also in the full-width forms that some spreadsheets take for the same.
+const FORMULA: [char; 10] = ['=', '+', '-', '@', '|', '%', '＝', '＋', '－', '＠'];
+
 /// RFC 4180, in one line. What a spreadsheet would take for a formula has an apostrophe before it.
 fn field(text: &str) -> String {
     let text = one_line(text);
-    let begins_formula = text.trim_start().starts_with(['=', '+', '-', '@', '|', '%']);
+    let begins_formula = text.trim_start().starts_with(FORMULA);
     let text = if begins_formula { format!("'{text}") } else { text };
     match text.contains(['"', ',', ';', '\'', ' ']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
@@ -151,6 +156,7 @@ mod tests {
             ("-1", "\"'-1\""),
             ("@SUM(A1)", "\"'@SUM(A1)\""),
             (" =1", "\"' =1\""),
+            ("＝1", "\"'＝1\""),
             ("a,b", "\"a,b\""),
             ("a\r\n=1", "a\\u{d}\\u{a}=1"),
             ("\t=1", "\\u{9}=1"),

@@ -1,8 +1,8 @@
 //! The file of the audit log: appended to, synced, rotated by size, and continued after a write that a crash broke off.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::AuditError;
@@ -10,6 +10,9 @@ use super::chain::{Head, LineHash};
 use super::record::Record;
 
 pub const FILE: &str = "audit.log";
+
+/// The rights that nobody else may have. A log shipper's group may read it where an administrator says so.
+const OF_OTHERS: u32 = 0o037;
 
 /// In bytes. A record has bounds of its own, which come to less.
 const LONGEST_LINE: usize = 256 * 1024;
@@ -21,24 +24,33 @@ const TAIL: u64 = 4 * LONGEST_LINE as u64;
 pub fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = rotated(directory)?;
     let newest = directory.join(FILE);
-    if newest.try_exists()? {
-        files.push(newest);
+    match std::fs::symlink_metadata(&newest) {
+        Ok(_) => files.push(newest),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     Ok(files)
 }
 
 /// Named by their last record, so that their names are in order.
 fn rotated(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let is_rotated = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let number = name.strip_prefix("audit-").and_then(|name| name.strip_suffix(".log"));
-        number.is_some_and(|number| number.len() == 12 && number.bytes().all(|byte| byte.is_ascii_digit()))
-    };
     let listed: io::Result<Vec<PathBuf>> =
         std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect();
-    let mut files: Vec<PathBuf> = listed?.into_iter().filter(is_rotated).collect();
+    let mut files: Vec<PathBuf> = listed?.into_iter().filter(|path| last_record(path).is_some()).collect();
     files.sort();
     Ok(files)
+}
+
+/// Returns the number in the name of a file that was set aside.
+fn last_record(path: &Path) -> Option<u64> {
+    let number = path.file_name()?.to_str()?.strip_prefix("audit-")?.strip_suffix(".log")?;
+    let is_number = number.len() == 12 && number.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { number.parse().ok() } else { None }
+}
+
+/// Whether a file may hold this record, or one behind it.
+pub fn rotated_after(path: &Path, sequence: u64) -> bool {
+    last_record(path).is_none_or(|last| last >= sequence)
 }
 
 /// What a crash left behind the last whole record.
@@ -55,6 +67,8 @@ pub struct LogFile {
     pub head: Head,
     /// To be told by the next record.
     pub torn: Option<Torn>,
+    /// The last record that was found, where this process had written more: to be told by the next record.
+    pub cut_off_after: Option<u64>,
     bytes: u64,
 }
 
@@ -69,6 +83,10 @@ impl LogFile {
         if !found.is_file() {
             return Err(failed("open")(io::Error::other("it is no regular file")));
         }
+        if found.mode() & OF_OTHERS != 0 {
+            let owned = Permissions::from_mode(found.mode() & 0o7777 & !OF_OTHERS);
+            file.set_permissions(owned).map_err(failed("close to others"))?;
+        }
         if is_new {
             sync(directory).map_err(failed("make"))?;
         }
@@ -78,18 +96,20 @@ impl LogFile {
         };
         let (tail, is_whole) = tail(&mut file).map_err(failed("read"))?;
         let end = End::of(&tail, is_whole.then_some(before)).ok_or_else(|| AuditError::NotUnderstood(path.clone()))?;
-        let mut log = Self { file, path, head: end.head, torn: end.torn, bytes: found.len() };
+        let (head, torn, bytes) = (end.head, end.torn, found.len());
+        let mut log = Self { file, path, head, torn, cut_off_after: None, bytes };
         if end.lacks_newline {
             log.write(b"\n")?;
         }
         Ok(log)
     }
 
-    /// Whether what is under its name still is this file.
-    pub fn is_there(&self) -> bool {
-        let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+    /// Whether what is under its name still is this file, and ends where this process left it.
+    pub fn is_as_left(&self) -> bool {
+        let identity = |found: std::fs::Metadata| (found.dev(), found.ino(), found.len());
         let named = std::fs::symlink_metadata(&self.path).map(identity);
-        matches!((named, self.file.metadata().map(identity)), (Ok(named), Ok(opened)) if named == opened)
+        let opened = self.file.metadata().map(identity);
+        matches!((named, opened), (Ok(named), Ok(opened)) if named == opened && named.2 == self.bytes)
     }
 
     /// Durable when it returns.
@@ -136,6 +156,16 @@ fn opened(path: &Path) -> io::Result<File> {
     options.read(true).append(true).create(true).mode(0o600).custom_flags(flags).open(path)
 }
 
+/// Opens a file of the log for reading: a regular one, never a link, and without waiting for the other end of a pipe.
+pub fn readable(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
 fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
@@ -151,7 +181,7 @@ fn tail(file: &mut File) -> io::Result<(Vec<u8>, bool)> {
 
 fn last_head(path: &Path) -> Result<Head, AuditError> {
     let failed = |doing| AuditError::failed(doing, path);
-    let mut file = File::open(path).map_err(failed("open"))?;
+    let mut file = readable(path).map_err(failed("open"))?;
     let (tail, _) = tail(&mut file).map_err(failed("read"))?;
     match End::of(&tail, None) {
         Some(End { head, torn: None, .. }) => Ok(head),

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chain::Head;
+use super::noted::{Standing, standing};
+use super::verify::ReadError;
 use crate::vault::{Notes, Vault, VaultError};
 
 /// Facility `authpriv` (10), severity `informational` (6): RFC 5424, section 6.2.1.
@@ -28,6 +30,13 @@ pub enum HeadError {
         #[source]
         source: VaultError,
     },
+    #[error(
+        "the audit log does not hold the head that was noted in Vault: {path}: {why}: find out who changed the log, then \
+         remove {note} from the custom metadata there; each state directory needs a path of its own"
+    )]
+    NotHeld { path: String, note: String, why: String },
+    #[error("could not compare the audit log with its head in Vault")]
+    NotCompared(#[source] ReadError),
     #[error("could not send the head of the audit log to syslog: {}", path.display())]
     Syslog {
         path: PathBuf,
@@ -50,19 +59,41 @@ impl HeadExport {
         self.vault.is_some() || self.syslog.is_some()
     }
 
-    /// Notes the head in each place; where one fails, in the other all the same.
-    pub async fn publish(&self, head: &Head, host: &str) -> Result<(), HeadError> {
+    /// Notes the head in each place; where one fails, in the other all the same. `log` is the directory of the log where
+    /// this process noted no head yet: then what was noted before must be in the log, or its note stays.
+    pub async fn publish(&self, head: &Head, host: &str, log: Option<&Path>) -> Result<(), HeadError> {
         let logged = match &self.syslog {
-            Some(path) => log(path, head, host).await,
+            Some(path) => send(path, head, host).await,
             None => Ok(()),
         };
         if let Some((vault, path)) = &self.vault {
+            if let Some(directory) = log {
+                compare(vault, path, host, directory).await?;
+            }
             let notes = Notes::from([(note_name(host), head.to_string())]);
             let noted = vault.note_at_any(path, &notes).await;
             noted.map_err(|source| HeadError::Vault { path: path.clone(), source })?;
         }
         logged
     }
+}
+
+/// Else whoever removes the end of the log and restarts certd would have its note replaced as well.
+async fn compare(vault: &Vault, path: &str, host: &str, directory: &Path) -> Result<(), HeadError> {
+    let history = vault.history(path).await.map_err(|source| HeadError::Vault { path: path.to_string(), source })?;
+    let noted = history.and_then(|history| history.custom_metadata.get(&note_name(host))?.parse::<Head>().ok());
+    let Some(noted) = noted else { return Ok(()) };
+    let (directory, head) = (directory.to_path_buf(), noted.clone());
+    let standing = tokio::task::spawn_blocking(move || standing(&directory, &head)).await;
+    let standing = standing.unwrap_or_else(|_| Err(ReadError::of(Path::new(""), io::Error::other("it broke off"))));
+    let sequence = noted.sequence;
+    let why = match standing.map_err(HeadError::NotCompared)? {
+        Standing::Held => return Ok(()),
+        Standing::CutOff { last } => format!("it names record {sequence}, and the log ends with record {last}"),
+        Standing::Other => format!("record {sequence} is another one now"),
+        Standing::NotHere => format!("the file with record {sequence} is not in the state directory"),
+    };
+    Err(HeadError::NotHeld { path: path.to_string(), note: note_name(host), why })
 }
 
 /// Returns the name of the note in Vault's custom metadata.
@@ -72,7 +103,7 @@ pub fn note_name(host: &str) -> String {
 }
 
 /// One datagram in the form of `syslog(3)`, without a time: the daemon there has its own.
-async fn log(path: &Path, head: &Head, host: &str) -> Result<(), HeadError> {
+async fn send(path: &Path, head: &Head, host: &str) -> Result<(), HeadError> {
     let text = format!("<{PRIORITY}>certd[{}]: audit log of {host}: head {head}", std::process::id());
     let socket = path.to_path_buf();
     let sent = tokio::task::spawn_blocking(move || -> io::Result<()> {

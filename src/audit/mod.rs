@@ -8,6 +8,7 @@ pub mod chain;
 pub mod export;
 mod file;
 pub mod head;
+pub mod noted;
 pub mod peer;
 pub mod record;
 pub mod verify;
@@ -84,6 +85,8 @@ struct Writer {
     /// Records that could not be written since the last one that was.
     missed: u64,
     trouble: Option<String>,
+    /// What this process wrote and that is gone, until it ends.
+    lost: Option<String>,
 }
 
 impl Audit {
@@ -149,6 +152,28 @@ impl Audit {
         self.locked().trouble.clone()
     }
 
+    /// Which records of this process are gone; `None` while all are there.
+    pub fn lost(&self) -> Option<String> {
+        self.locked().lost.clone()
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Looks after the log between two records, for a daemon each second or so: once it can be written again it tells
+    /// what is missing, and what others did to it is told at once.
+    pub fn look_after(&self, now: Timestamp) {
+        let mut writer = self.locked();
+        let is_as_left = writer.log.as_ref().is_none_or(LogFile::is_as_left);
+        if is_as_left && writer.trouble.is_none() {
+            return;
+        }
+        let ready = writer.ready(&self.directory, self.largest.load(Ordering::Relaxed), now);
+        let ready = ready.map(|log| (writer.known, writer.log) = (Some(log.head.clone()), Some(log)));
+        writer.heed(ready.as_ref().err());
+    }
+
     /// The head that this process wrote last.
     pub fn head(&self) -> Option<Head> {
         self.locked().known.clone()
@@ -158,20 +183,7 @@ impl Audit {
         let largest = self.largest.load(Ordering::Relaxed);
         let mut writer = self.locked();
         let written = writer.write(&self.directory, largest, at, draft, by, act);
-        match &written {
-            Ok(_) => {
-                if writer.trouble.take().is_some() {
-                    tracing::info!("the audit log is written again");
-                }
-            }
-            Err(error) => {
-                let trouble = with_causes(error);
-                if writer.trouble.as_ref() != Some(&trouble) {
-                    tracing::error!("{trouble}: acts of people are refused, and renewals go on without a record");
-                }
-                writer.trouble = Some(trouble);
-            }
-        }
+        writer.heed(written.as_ref().err());
         written
     }
 
@@ -190,13 +202,7 @@ impl Writer {
         by: Option<&Actor>,
         act: Option<u64>,
     ) -> Result<u64, AuditError> {
-        // What fails halfway is looked at anew before the next record.
-        let opened = match self.log.take().filter(LogFile::is_there) {
-            Some(log) => Ok(log),
-            None => self.open(directory),
-        };
-        let appended = opened.and_then(|log| log.rotated_at(largest)).and_then(|mut log| {
-            self.tell(&mut log, at)?;
+        let appended = self.ready(directory, largest, at).and_then(|mut log| {
             let record = Record { by: by.cloned(), act, ..Record::behind(&log.head, at, draft) };
             log.append(&record)?;
             Ok(log)
@@ -204,7 +210,7 @@ impl Writer {
         match appended {
             Ok(log) => {
                 let sequence = log.head.sequence;
-                (self.missed, self.known, self.log) = (0, Some(log.head.clone()), Some(log));
+                (self.known, self.log) = (Some(log.head.clone()), Some(log));
                 Ok(sequence)
             }
             Err(error) => {
@@ -214,25 +220,65 @@ impl Writer {
         }
     }
 
+    /// Notes whether it went well, and logs what changed.
+    fn heed(&mut self, error: Option<&AuditError>) {
+        let trouble = error.map(|error| with_causes(error));
+        match &trouble {
+            Some(text) if trouble != self.trouble => {
+                tracing::error!("{text}: acts of people are refused, and renewals go on without a record");
+            }
+            None if self.trouble.is_some() => tracing::info!("the audit log is written again"),
+            Some(_) | None => {}
+        }
+        self.trouble = trouble;
+    }
+
+    /// The file that the next record belongs to, once all is told that is missing or broken before it.
+    fn ready(&mut self, directory: &Path, largest: u64, at: Timestamp) -> Result<LogFile, AuditError> {
+        // What fails halfway is looked at anew before the next record.
+        let opened = match self.log.take().filter(LogFile::is_as_left) {
+            Some(log) => Ok(log),
+            None => self.open(directory),
+        };
+        let mut log = opened?.rotated_at(largest)?;
+        self.tell(&mut log, at)?;
+        Ok(log)
+    }
+
     /// Records that this process wrote and that are gone leave a gap that shows: their numbers are not given again.
-    fn open(&self, directory: &Path) -> Result<LogFile, AuditError> {
+    fn open(&mut self, directory: &Path) -> Result<LogFile, AuditError> {
         let mut log = LogFile::open(directory)?;
-        if let Some(known) = self.known.as_ref().filter(|known| known.sequence > log.head.sequence) {
-            log.head = known.clone();
+        let Some(known) = &self.known else { return Ok(log) };
+        if known.sequence > log.head.sequence || known.sequence == log.head.sequence && *known != log.head {
+            let found = log.head.sequence;
+            let text = format!(
+                "the audit log in {} was removed, changed or cut off while certd ran: of its {} records {found} are \
+                 there: find out who did it, by `certd audit verify` and the head that was noted elsewhere",
+                directory.display(),
+                known.sequence
+            );
+            tracing::error!("{text}");
+            (log.cut_off_after, log.head, self.lost) = (Some(found), known.clone(), Some(text));
         }
         Ok(log)
     }
 
     /// Puts on record what is missing or broken before the next record.
-    fn tell(&self, log: &mut LogFile, at: Timestamp) -> Result<(), AuditError> {
+    fn tell(&mut self, log: &mut LogFile, at: Timestamp) -> Result<(), AuditError> {
         if let Some(Torn { bytes, hash }) = log.torn.clone() {
             let draft = Draft::new(Kind::TornLine).with("bytes", bytes).with("sha256", hash);
             log.append(&Record::behind(&log.head, at, draft))?;
             log.torn = None;
         }
+        if let Some(found) = log.cut_off_after {
+            let draft = Draft::new(Kind::CutOff).with("found", found).with("written", log.head.sequence);
+            log.append(&Record::behind(&log.head, at, draft))?;
+            log.cut_off_after = None;
+        }
         if self.missed > 0 {
             let draft = Draft::new(Kind::Missed).with("records", self.missed);
             log.append(&Record::behind(&log.head, at, draft))?;
+            self.missed = 0;
         }
         Ok(())
     }

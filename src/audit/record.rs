@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::{Head, LineHash};
 use crate::domain::actor::{Actor, shortened};
 use crate::domain::name::CertName;
-use crate::domain::text::one_line;
+use crate::domain::text::{is_hostile, one_line};
 use crate::domain::time::Timestamp;
 
 /// In characters, of one detail. The names of some hundred certificates fit.
@@ -53,6 +53,8 @@ pub enum Kind {
     // About the log itself.
     /// The line before is the rest of a write that a crash broke off.
     TornLine,
+    /// Records were there when certd looked last, and are gone or changed.
+    CutOff,
     /// So many records could not be written.
     Missed,
     /// A newer certd wrote it.
@@ -94,6 +96,7 @@ impl Kind {
             Self::PlacesAdopted => "places_adopted",
             Self::JournalSetAside => "journal_set_aside",
             Self::TornLine => "torn_line",
+            Self::CutOff => "cut_off",
             Self::Missed => "missed",
             Self::Unknown => "unknown",
         }
@@ -164,9 +167,10 @@ impl Record {
         self.sequence == head.sequence + 1 && self.previous == head.hash
     }
 
-    /// Returns the bytes of its line without the newline.
+    /// Returns the bytes of its line without the newline. What would move the cursor or turn the direction of text is
+    /// escaped, so that the line may be shown as it is.
     pub fn line(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(self)
+        Ok(json_escaped(&serde_json::to_string(self)?).into_bytes())
     }
 
     /// Whether it tells of this certificate, by itself or among several.
@@ -174,6 +178,17 @@ impl Record {
         let among = |names: &String| names.split(", ").any(|name| name == certificate.0);
         self.certificate.as_ref() == Some(certificate) || self.detail.get(CERTIFICATES).is_some_and(among)
     }
+}
+
+/// Such characters stand in strings alone, where JSON has an escape for them (RFC 8259, section 7).
+fn json_escaped(json: &str) -> String {
+    json.chars().fold(String::with_capacity(json.len()), |mut out, c| {
+        match is_hostile(c) {
+            true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
+            false => out.push(c),
+        }
+        out
+    })
 }
 
 /// The detail that names several certificates.
@@ -202,6 +217,16 @@ mod tests {
         );
         assert_eq!(String::from_utf8(line.clone()).unwrap(), text);
         assert_eq!(serde_json::from_slice::<Record>(&line).unwrap(), record);
+    }
+
+    #[test]
+    fn no_line_moves_a_cursor_or_turns_the_direction_of_text() {
+        let name = "a\u{1b}[2J\u{9b}2J\u{202e}\u{e0041}\u{7f}ä😀";
+        let record = Record::behind(&Head::start(), Timestamp(0), Draft::of(Kind::Written, Some(&name.into())));
+        let line = String::from_utf8(record.line().unwrap()).unwrap();
+        let escaped = r#""certificate":"a\u001b[2J\u009b2J\u202e\udb40\udc41\u007fä😀""#;
+        assert!(line.contains(escaped), "{line}");
+        assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
     }
 
     #[test]

@@ -4,14 +4,16 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::chain::LineHash;
 use super::export::{Exported, Filter, Format, export};
-use super::verify::{Broken, Whole, Why, open, verify};
+use super::noted::Standing;
+use super::verify::{Broken, Whole, Why, open, open_own, verify};
 use super::*;
 use crate::domain::actor::{Login, Said};
 
 const NOW: Timestamp = Timestamp(1_800_000_000);
 
 fn actor() -> Actor {
-    let said = Said { command: "certd renew web".into(), reason: Some("ticket 7".into()) };
+    let sudo = Some("ada (uid 1000)".into());
+    let said = Said { command: "certd renew web".into(), sudo, reason: Some("ticket 7".into()) };
     let login = Some(Login { uid: 1000, name: Some("ada".into()) });
     Actor { uid: 0, name: Some("root".into()), login, host: "ca-1".into(), said }
 }
@@ -229,6 +231,144 @@ fn a_log_that_is_removed_while_it_is_written_leaves_a_gap_that_shows() {
     std::fs::remove_file(dir.path().join("audit.log")).unwrap();
     audit.note(NOW, Draft::new(Kind::Issued));
     assert_eq!(why(dir.path(), None), (1, Why::NoBeginning(4)));
+    let told = records(dir.path());
+    assert_eq!(told.iter().map(|it| it.event).collect::<Vec<_>>(), [Kind::CutOff, Kind::Issued]);
+    assert_eq!(told[0].detail, [("found".into(), "0".into()), ("written".into(), "3".into())].into());
+}
+
+/// The end is cut off, the last record is changed, another file stands there, more stands behind it.
+#[test]
+fn what_others_do_to_the_log_of_a_process_that_runs_is_told_before_the_next_record() {
+    let change = |change: &dyn Fn(&Path)| {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = written(dir.path(), 3);
+        audit.look_after(NOW);
+        assert_eq!(lines(dir.path()).len(), 3, "looking writes nothing");
+        change(&dir.path().join("audit.log"));
+        audit.look_after(NOW);
+        let told = lines(dir.path()).last().and_then(|line| serde_json::from_str::<Record>(line).ok()).unwrap();
+        audit.look_after(NOW);
+        assert_eq!(audit.head().unwrap().sequence, 4, "it is told once");
+        let found = told.detail.get("found").cloned().unwrap_or_default();
+        (told.event, found, audit.lost().is_some(), verified(dir.path(), None).is_err())
+    };
+    let text = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let cut_off = |path: &Path| {
+        let first = text(path).lines().next().unwrap().len() + 1;
+        std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(first as u64).unwrap();
+    };
+    assert_eq!(change(&cut_off), (Kind::CutOff, "1".into(), true, true));
+    let changed = |path: &Path| std::fs::write(path, text(path).replace("\"02\"", "\"x02\"")).unwrap();
+    assert_eq!(change(&changed), (Kind::CutOff, "3".into(), true, true));
+    let replaced = |path: &Path| {
+        let copy = text(path).lines().take(2).map(|line| format!("{line}\n")).collect::<String>();
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, copy).unwrap();
+    };
+    assert_eq!(change(&replaced), (Kind::CutOff, "2".into(), true, true));
+    let more = |path: &Path| std::fs::write(path, text(path) + "more\n").unwrap();
+    assert_eq!(change(&more), (Kind::TornLine, String::new(), false, false));
+}
+
+#[test]
+fn once_the_log_can_be_written_again_it_is_told_without_another_act() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.log");
+    std::fs::create_dir(&path).unwrap();
+    let audit = written(dir.path(), 2);
+    audit.look_after(NOW);
+    assert!(audit.trouble().is_some());
+    std::fs::remove_dir(&path).unwrap();
+    audit.look_after(NOW);
+    audit.look_after(NOW);
+    assert_eq!(audit.trouble(), None);
+    let told: Vec<(Kind, String)> =
+        records(dir.path()).into_iter().map(|it| (it.event, it.detail["records"].clone())).collect();
+    assert_eq!(told, [(Kind::Missed, "2".to_string())]);
+    assert_eq!(audit.head().unwrap().sequence, 1);
+}
+
+#[test]
+fn nobody_else_can_change_the_log_and_a_group_reads_it_where_it_may() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.log");
+    drop(written(dir.path(), 1));
+    for (before, after) in [(0o666, 0o640), (0o644, 0o640), (0o640, 0o640), (0o600, 0o600), (0o622, 0o600)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(before)).unwrap();
+        drop(written(dir.path(), 1));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, after, "{before:o}");
+    }
+}
+
+#[test]
+fn a_pipe_or_a_link_in_the_place_of_a_file_is_neither_waited_for_nor_followed() {
+    for name in ["audit.log", "audit-000000000001.log"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(written(dir.path(), 1).trouble().is_some(), "{name}");
+        assert!(open_own(&files(dir.path()).unwrap()).is_err());
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        assert!(written(dir.path(), 1).trouble().is_some(), "{name}");
+        assert!(open_own(&files(dir.path()).unwrap()).is_err());
+        assert!(!dir.path().join("nowhere").exists());
+    }
+}
+
+#[test]
+fn a_head_that_was_noted_is_looked_for_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = Audit::new(dir.path().to_path_buf());
+    audit.rotate_at(600);
+    let heads: Vec<Head> = (0..12)
+        .map(|_| {
+            audit.note(NOW, Draft::new(Kind::Issued));
+            audit.head().unwrap()
+        })
+        .collect();
+    let all = files(dir.path()).unwrap();
+    assert!(all.len() > 2, "{all:?}");
+    let standing = |head: &Head| noted::standing(dir.path(), head).unwrap();
+    assert!(heads.iter().all(|head| standing(head) == Standing::Held));
+    assert_eq!(standing(&Head::start()), Standing::Held);
+    assert_eq!(standing(&Head { hash: LineHash::of(b""), ..heads[5].clone() }), Standing::Other);
+    assert_eq!(standing(&Head { sequence: 13, hash: LineHash::of(b"") }), Standing::CutOff { last: 12 });
+    // The first file is archived: of its records the last alone is named by one that is here.
+    std::fs::remove_file(&all[0]).unwrap();
+    let first: u64 = all[0].to_str().unwrap().trim_end_matches(".log").rsplit('-').next().unwrap().parse().unwrap();
+    let nth = usize::try_from(first).unwrap();
+    assert_eq!([&heads[nth - 1], &heads[nth - 2]].map(standing), [Standing::Held, Standing::NotHere]);
+    for path in &all[1..] {
+        std::fs::remove_file(path).unwrap();
+    }
+    assert_eq!(standing(&heads[11]), Standing::CutOff { last: 0 });
+}
+
+#[test]
+fn what_is_no_record_is_not_kept_in_memory_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("audit.log"), vec![b'\n'; 8 << 20]).unwrap();
+    assert_eq!(why(dir.path(), None), (1, Why::NoRecord));
+}
+
+#[test]
+fn a_hundred_thousand_records_are_verified_in_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut bytes, mut head) = (Vec::new(), Head::start());
+    for nth in 0..100_000 {
+        let draft = Draft::of(Kind::Issued, Some(&"web.example.org".into())).with("serial", format!("{nth:040x}"));
+        let line = Record { by: Some(actor()), ..Record::behind(&head, NOW, draft) }.line().unwrap();
+        head = Head { sequence: head.sequence + 1, hash: LineHash::of(&line) };
+        bytes.extend(line);
+        bytes.push(b'\n');
+    }
+    std::fs::write(dir.path().join("audit.log"), &bytes).unwrap();
+    let began = std::time::Instant::now();
+    assert_eq!(verified(dir.path(), Some(&head)).unwrap().records, 100_000);
+    let took = began.elapsed();
+    println!("100,000 records, {} bytes, verified in {took:?}", bytes.len());
+    assert!(took < std::time::Duration::from_secs(30), "{took:?}");
 }
 
 #[test]
@@ -281,15 +421,15 @@ fn an_export_has_the_wanted_records_and_the_outcomes_of_the_wanted_acts() {
     assert_eq!(sequences(Filter { until: Some(Timestamp(NOW.0 + 1)), ..Filter::default() }), [1]);
     let (_, csv) = exported(dir.path(), &Filter::default(), Format::Csv);
     let rows: Vec<&str> = csv.lines().collect();
-    assert_eq!(rows[0], "sequence,at,event,certificate,uid,account,login,host,command,reason,act,detail,previous");
+    assert_eq!(rows[0], "sequence,at,event,certificate,uid,account,login,sudo,host,command,reason,act,detail,previous");
     let zeros = "0".repeat(64);
     assert_eq!(
         rows[1],
         format!(
-            "1,2027-01-15T08:00:00Z,renew,,0,root,ada,ca-1,\"certd renew web\",\"ticket 7\",,\"certificates=api, web\",{zeros}"
+            "1,2027-01-15T08:00:00Z,renew,,0,root,ada,\"ada (uid 1000)\",ca-1,\"certd renew web\",\"ticket 7\",,\"certificates=api, web\",{zeros}"
         )
     );
-    assert!(rows[4].contains(",done,,,,,,,,1,message==1+1,"), "{}", rows[4]);
+    assert!(rows[4].contains(",done,,,,,,,,,1,message==1+1,"), "{}", rows[4]);
 }
 
 #[test]

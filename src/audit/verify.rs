@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::chain::{Head, LineHash};
-use super::file::without_newline;
+use super::file::{readable, without_newline};
 use super::record::{Kind, Record};
 
 /// In bytes. No record that certd writes comes to so much, nor what a crash leaves behind one.
@@ -61,6 +61,12 @@ pub struct ReadError {
     source: io::Error,
 }
 
+impl ReadError {
+    pub fn of(path: &Path, source: io::Error) -> Self {
+        Self { path: path.to_path_buf(), source }
+    }
+}
+
 /// A line and where it stands.
 struct Line<'a> {
     path: &'a Path,
@@ -69,10 +75,20 @@ struct Line<'a> {
     bytes: Vec<u8>,
 }
 
-/// Opens each file before any is read, so that a rotation meanwhile changes nothing.
+/// Opens each file that a person named, which may be a pipe. All are opened before any is read, so that a rotation
+/// meanwhile changes nothing.
 pub fn open(paths: &[PathBuf]) -> Result<Vec<(PathBuf, File)>, ReadError> {
+    opened_by(paths, |path| File::open(path))
+}
+
+/// Opens the files of a state directory, where nothing else than a regular file is waited for or followed.
+pub fn open_own(paths: &[PathBuf]) -> Result<Vec<(PathBuf, File)>, ReadError> {
+    opened_by(paths, readable)
+}
+
+fn opened_by(paths: &[PathBuf], open: fn(&Path) -> io::Result<File>) -> Result<Vec<(PathBuf, File)>, ReadError> {
     let open = |path: &PathBuf| {
-        let file = File::open(path).map_err(|source| ReadError { path: path.clone(), source })?;
+        let file = open(path).map_err(|source| ReadError { path: path.clone(), source })?;
         Ok((path.clone(), file))
     };
     paths.iter().map(open).collect()
@@ -118,6 +134,7 @@ struct Walk<'a> {
     last: (PathBuf, u64),
     /// Lines that are no records, until the next record tells of them.
     torn: Vec<Vec<u8>>,
+    torn_bytes: u64,
     torn_at: (PathBuf, u64),
     is_after: bool,
     whole: Whole,
@@ -128,7 +145,16 @@ impl<'a> Walk<'a> {
         let (is_after, head) = (after.is_some(), after.unwrap_or_else(Head::start));
         let whole = Whole { records: 0, head: head.clone(), torn: 0, rest: 0, missed: 0 };
         let nowhere = (PathBuf::new(), 0);
-        Self { exported, head, last: nowhere.clone(), torn: Vec::new(), torn_at: nowhere, is_after, whole }
+        Self {
+            exported,
+            head,
+            last: nowhere.clone(),
+            torn: Vec::new(),
+            torn_bytes: 0,
+            torn_at: nowhere,
+            is_after,
+            whole,
+        }
     }
 
     fn step(&mut self, line: Line) -> Result<(), Broken> {
@@ -138,6 +164,10 @@ impl<'a> Walk<'a> {
             Err(_) => {
                 if self.torn.is_empty() {
                     self.torn_at = here;
+                }
+                self.torn_bytes += line.bytes.len() as u64 + 1;
+                if self.torn_bytes > LONGEST_LINE {
+                    return Err(broken(&self.torn_at, Why::NoRecord));
                 }
                 self.torn.push(line.bytes);
                 return Ok(());
@@ -164,6 +194,7 @@ impl<'a> Walk<'a> {
         if self.torn.is_empty() {
             return Ok(());
         }
+        self.torn_bytes = 0;
         let hash = LineHash::of(&std::mem::take(&mut self.torn).join(&b'\n')).to_string();
         if record.event != Kind::TornLine || record.detail.get("sha256") != Some(&hash) {
             return Err(broken(&self.torn_at, Why::NoRecord));

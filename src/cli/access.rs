@@ -1,6 +1,7 @@
 //! The journal of this host: in our hands, or in those of a certd that runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::audit::record::Draft;
 use crate::audit::{Begun, Outcome, peer};
@@ -13,6 +14,9 @@ use crate::domain::text::{message, with_causes};
 use crate::domain::time::Timestamp;
 use crate::journal::event::Entry;
 use crate::journal::{Journal, JournalError};
+
+/// What was asked for is done by then, and its record is in the log.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
 pub enum JournalAccess {
     Ours { journal: Arc<Journal>, by: Actor },
@@ -108,8 +112,12 @@ impl JournalAccess {
         let Some(head) = journal.audit.head().filter(|_| is_wanted) else { return };
         // The command could not have come so far with a configuration that is not valid.
         let Ok(setup) = config::build::build(config) else { return };
-        if let Err(error) = setup.audit_head.publish(&head, &peer::host()).await {
-            eprintln!("certd: {}", message(&with_causes(&error)));
+        let (host, log) = (peer::host(), journal.audit.directory());
+        let noted = setup.audit_head.publish(&head, &host, Some(log));
+        match tokio::time::timeout(HEAD_WITHIN, noted).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => eprintln!("certd: {}", message(&with_causes(&error))),
+            Err(_) => eprintln!("certd: the head of the audit log was not noted in time: see `certd vault doctor`"),
         }
         setup.close().await;
     }

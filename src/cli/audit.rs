@@ -81,20 +81,16 @@ pub fn run(command: AuditCommand) -> anyhow::Result<u8> {
 }
 
 fn opened(named: Vec<PathBuf>, file: &ConfigFile) -> anyhow::Result<Vec<(PathBuf, File)>> {
-    let paths = match named.is_empty() {
-        false => named,
-        true => {
-            let directory = super::load(&file.config)?.state_dir;
-            let listed = audit::files(&directory);
-            let paths =
-                listed.with_context(|| format!("could not look for the audit log in {}", directory.display()))?;
-            if paths.is_empty() {
-                bail!("there is no audit log yet in {}", directory.display());
-            }
-            paths
-        }
-    };
-    Ok(verify::open(&paths)?)
+    if !named.is_empty() {
+        return Ok(verify::open(&named)?);
+    }
+    let directory = super::load(&file.config)?.state_dir;
+    let listed = audit::files(&directory);
+    let paths = listed.with_context(|| format!("could not look for the audit log in {}", directory.display()))?;
+    if paths.is_empty() {
+        bail!("there is no audit log yet in {}", directory.display());
+    }
+    Ok(verify::open_own(&paths)?)
 }
 
 fn verified(arguments: VerifyArguments) -> anyhow::Result<u8> {

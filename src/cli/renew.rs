@@ -7,6 +7,7 @@ use anyhow::bail;
 use clap::Args;
 use tokio::sync::watch;
 
+use crate::audit::Outcome;
 use crate::config::{self, Config, Level, LogFormat};
 use crate::control::{Answer, Upshot, acts};
 use crate::cycle::Cycle;
@@ -133,7 +134,10 @@ async fn by_ourselves(
     let begun = journal.audit.begin(now(), by, acts::renew(&requested)).map_err(JournalError::from)?;
     let (_keep, stop) = watch::channel(false);
     let turn = Cycle::new(setup, now).only(only).turn(journal, &requested, stop).await;
-    let Some(turn) = turn else { bail!("it was stopped") };
+    let Some(turn) = turn else {
+        journal.audit.end(now(), &begun, &Outcome::Failed("it was stopped".to_string()));
+        bail!("it was stopped")
+    };
     let answers: Vec<Answer> = requested.keys().map(|name| daemon::answer(name, &turn)).collect();
     journal.audit.end(now(), &begun, &acts::renewed(&answers));
     Ok(answers)

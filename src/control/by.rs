@@ -44,8 +44,10 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
 pub fn to_header(said: &Said) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("command", &said.command);
-    if let Some(reason) = &said.reason {
-        query.append_pair("reason", reason);
+    for (name, text) in [("sudo", &said.sudo), ("reason", &said.reason)] {
+        if let Some(text) = text {
+            query.append_pair(name, text);
+        }
     }
     query.finish()
 }
@@ -55,6 +57,7 @@ fn from_header(value: &[u8]) -> Said {
     for (name, text) in form_urlencoded::parse(value) {
         match name.as_ref() {
             "command" => said.command = text.into_owned(),
+            "sudo" => said.sudo = Some(text.into_owned()),
             "reason" => said.reason = Some(text.into_owned()),
             _ => {}
         }
@@ -69,7 +72,8 @@ mod tests {
     #[test]
     fn what_a_command_says_comes_through_whatever_is_in_it() {
         for reason in [None, Some("Schlüssel verloren & neu=1\r\nX: y".to_string())] {
-            let said = Said { command: "certd renew 'a b' --force".to_string(), reason };
+            let sudo = reason.as_ref().map(|_| "ada (uid 1000)".to_string());
+            let said = Said { command: "certd renew 'a b' --force".to_string(), sudo, reason };
             let header = to_header(&said);
             assert!(header.is_ascii() && !header.contains(['\r', '\n']), "{header}");
             assert_eq!(from_header(header.as_bytes()), said);

@@ -16,6 +16,9 @@ use crate::hardening::BrokenOff;
 /// A turn of many renewals is some thousand records, and Vault need not hear of each.
 const APART: Duration = Duration::from_secs(10);
 
+/// A log that does not hold its head is a matter for people, and reading it takes a while.
+const UNTIL_PEOPLE_LOOK: Duration = Duration::from_secs(60);
+
 /// When certd stops, the last head is not waited for any longer.
 const LAST_WITHIN: Duration = Duration::from_secs(1);
 
@@ -42,28 +45,37 @@ pub struct AuditHead {
     noted: Option<Head>,
     task: Option<JoinHandle<Result<Head, HeadError>>>,
     last: Option<Instant>,
+    apart: Duration,
     trouble: Option<String>,
+    /// What was noted before this process began is in the log.
+    is_compared: bool,
 }
 
 impl AuditHead {
-    /// Notes the head if it changed; returns whether the log and its head are well. To be called each second.
-    pub async fn tend(&mut self, export: &HeadExport, audit: &Audit) -> bool {
+    /// To be called after a reload: the head may be noted elsewhere from now on.
+    pub fn reloaded(&mut self) {
+        self.is_compared = false;
+    }
+
+    /// Looks after the log and notes its head if it changed; returns whether both are well. To be called each second.
+    pub async fn tend(&mut self, export: &HeadExport, audit: &Audit, now: Timestamp) -> bool {
+        audit.look_after(now);
         if let Some(task) = self.task.take_if(|task| task.is_finished()) {
             self.heed(task.await);
         }
-        let is_soon = export.vault.is_some() && self.last.is_some_and(|last| last.elapsed() < APART);
+        let is_soon = export.vault.is_some() && self.last.is_some_and(|last| last.elapsed() < self.apart);
         if export.is_configured() && self.task.is_none() && !is_soon {
             self.note(export, audit);
         }
-        audit.trouble().is_none() && (self.trouble.is_none() || !export.is_configured())
+        audit.trouble().is_none() && audit.lost().is_none() && (self.trouble.is_none() || !export.is_configured())
     }
 
     fn note(&mut self, export: &HeadExport, audit: &Audit) {
         let Some(head) = audit.head().filter(|head| self.noted.as_ref() != Some(head)) else { return };
-        self.last = Some(Instant::now());
-        let export = export.clone();
+        (self.last, self.apart) = (Some(Instant::now()), APART);
+        let (export, log) = (export.clone(), (!self.is_compared).then(|| audit.directory().to_path_buf()));
         self.task = Some(tokio::spawn(async move {
-            export.publish(&head, &peer::host()).await?;
+            export.publish(&head, &peer::host(), log.as_deref()).await?;
             Ok(head)
         }));
     }
@@ -71,10 +83,15 @@ impl AuditHead {
     fn heed(&mut self, ended: Result<Result<Head, HeadError>, tokio::task::JoinError>) {
         let trouble = match ended {
             Ok(Ok(head)) => {
-                self.noted = Some(head);
+                (self.noted, self.is_compared) = (Some(head), true);
                 None
             }
-            Ok(Err(error)) => Some(with_causes(&error)),
+            Ok(Err(error)) => {
+                if matches!(error, HeadError::NotHeld { .. }) {
+                    self.apart = UNTIL_PEOPLE_LOOK;
+                }
+                Some(with_causes(&error))
+            }
             Err(broken) => Some(format!("noting the head of the audit log broke off: {}", BrokenOff::from(broken))),
         };
         if let Some(text) = trouble.as_ref().filter(|_| trouble != self.trouble) {

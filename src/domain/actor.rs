@@ -7,6 +7,7 @@ use super::text::one_line;
 /// In characters. A command names a handful of certificates; a reason is a sentence or a ticket.
 const LONGEST_COMMAND: usize = 1_000;
 const LONGEST_REASON: usize = 500;
+const LONGEST_ACCOUNT: usize = 100;
 
 /// The person or program that asks for an act.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct Said {
     /// Empty where an older certd asked.
     #[serde(default)]
     pub command: String,
+    /// The account that `sudo` names (`SUDO_USER` and `SUDO_UID`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sudo: Option<String>,
     /// The text of `--reason`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -47,7 +51,8 @@ impl Said {
     /// Returns it in one line each, and not longer than a record takes.
     pub fn bounded(&self) -> Self {
         let reason = self.reason.as_deref().map(|reason| shortened(&one_line(reason), LONGEST_REASON));
-        Self { command: shortened(&one_line(&self.command), LONGEST_COMMAND), reason }
+        let sudo = self.sudo.as_deref().map(|sudo| shortened(&one_line(sudo), LONGEST_ACCOUNT));
+        Self { command: shortened(&one_line(&self.command), LONGEST_COMMAND), sudo, reason }
     }
 }
 
@@ -71,7 +76,7 @@ mod tests {
 
     #[test]
     fn what_a_command_says_of_itself_is_one_line_and_bounded() {
-        let said = Said { command: "certd\nrenew".into(), reason: Some("x".repeat(501)) }.bounded();
+        let said = Said { command: "certd\nrenew".into(), sudo: None, reason: Some("x".repeat(501)) }.bounded();
         assert_eq!(said.command, "certd\\u{a}renew");
         assert_eq!(said.reason.unwrap().chars().count(), 501);
     }

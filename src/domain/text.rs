@@ -106,8 +106,8 @@ fn push(out: &mut String, c: char) {
 
 const CUT: &str = "…";
 
-/// Characters that move the cursor, hide text or turn its direction (Unicode UTR 36, section 3.1).
-fn is_hostile(c: char) -> bool {
+/// Whether a character moves the cursor, hides text or turns its direction (Unicode UTR 36, section 3.1).
+pub fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod alone;
 mod audit;
+mod audit_attacked;
 mod clock;
 mod control;
 mod hardened;

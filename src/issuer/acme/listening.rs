@@ -21,9 +21,9 @@ use crate::seats::{Bounds, Seats};
 /// A CA asks within a second or two of the order, from a handful of places.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Several orders at a CA that asks from a handful of places come to some dozens from each. A process commonly may open
-/// 1024 files.
-const BOUNDS: Bounds = Bounds { most: 384, share: 128, kept_for_loopback: 16 };
+/// Several orders at a CA that asks from a handful of places come to some dozens from each. What is behind a
+/// proxy of this host comes from loopback.
+const BOUNDS: Bounds = Bounds { most: 384 + 512, share: 128, kept_for_loopback: 512 };
 
 /// The kernel keeps so many more waiting, and they wait for a deadline at most.
 const BACKLOG: i32 = 128;
@@ -99,7 +99,7 @@ pub struct Listening<A> {
 
 impl<A: Clone + PartialEq> Listening<A> {
     pub fn new(place: Place, pending: Arc<Pending<A>>, answering: Answering) -> Self {
-        Self { place, pending, answering, seats: Seats::new(BOUNDS), open: Mutex::default() }
+        Self { place, pending, answering, seats: Seats::new(BOUNDS.within_limits()), open: Mutex::default() }
     }
 
     /// Must be called within a tokio runtime. Each success wants one [`Listening::withdraw`], a failure none.
