@@ -3,10 +3,14 @@
 
 use std::ffi::OsString;
 
+use crate::audit::chain::Head;
 use crate::domain::hidden::{Lookalike, lookalike, not_shown, path_lookalike, whole_lookalike};
 
 /// Its argument may be a serial number, which is hexadecimal as a whole.
 const TAKES_SERIAL: &str = "revoke";
+
+/// Its argument may be a head of the audit log, which has a SHA-256.
+const TAKES_HEAD: &str = "audit";
 
 /// What certd and the libraries that it uses read, but for VAULT_TOKEN.
 const VARIABLES: [&str; 11] = [
@@ -30,7 +34,11 @@ pub fn refused_argument(arguments: impl IntoIterator<Item = OsString>) -> Option
         true => lookalike,
         false => whole_lookalike,
     };
+    let takes_head = texts.first().is_some_and(|first| first == TAKES_HEAD);
     texts.iter().enumerate().find_map(|(nth, text)| {
+        if takes_head && is_head(text) {
+            return None;
+        }
         let (like, value) = parts(text).into_iter().find_map(|part| judge(part).map(|like| (like, part)))?;
         let option = match text.split_once('=') {
             Some((option, _)) => Some(option),
@@ -52,6 +60,11 @@ fn parts(text: &str) -> Vec<&str> {
     let is_short = text.starts_with('-') && !text.starts_with("--");
     parts.extend(text.get(2..).filter(|_| is_short));
     parts
+}
+
+fn is_head(text: &str) -> bool {
+    let value = ["--head=", "--after="].iter().find_map(|option| text.strip_prefix(option)).unwrap_or(text);
+    value.parse::<Head>().is_ok()
 }
 
 fn is_option(text: &str) -> bool {
@@ -117,6 +130,17 @@ mod tests {
             refused(&["check", "10.0.0.7:443 sni=www.example.org", "vault:secret/tls/web", "--warn", "14d"]),
             None
         );
+    }
+
+    #[test]
+    fn a_head_is_an_argument_of_audit() {
+        let head = "7:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        for arguments in [vec!["audit", "verify", "--head", head], vec!["audit", "verify", &format!("--after={head}")]]
+        {
+            assert_eq!(refused(&arguments), None);
+        }
+        assert!(refused(&["explain", head]).is_some());
+        assert!(refused(&["audit", "verify", "--head", &head[2..]]).is_some(), "a hash alone may be a key");
     }
 
     #[test]

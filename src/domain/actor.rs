@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hidden::{lookalike, not_shown};
 use super::text::one_line;
 
 /// In characters. A command names a handful of certificates; a reason is a sentence or a ticket.
@@ -48,11 +49,17 @@ pub struct Said {
 }
 
 impl Said {
-    /// Returns it in one line each, and not longer than a record takes.
+    /// Returns it in one line each, not longer than a record takes, and without what looks like a key or a token.
     pub fn bounded(&self) -> Self {
-        let reason = self.reason.as_deref().map(|reason| shortened(&one_line(reason), LONGEST_REASON));
-        let sudo = self.sudo.as_deref().map(|sudo| shortened(&one_line(sudo), LONGEST_ACCOUNT));
-        Self { command: shortened(&one_line(&self.command), LONGEST_COMMAND), sudo, reason }
+        let bounded = |text: &str, most| match lookalike(text) {
+            Some(like) => not_shown(like, text),
+            None => shortened(&one_line(text), most),
+        };
+        Self {
+            command: bounded(&self.command, LONGEST_COMMAND),
+            sudo: self.sudo.as_deref().map(|sudo| bounded(sudo, LONGEST_ACCOUNT)),
+            reason: self.reason.as_deref().map(|reason| bounded(reason, LONGEST_REASON)),
+        }
     }
 }
 
@@ -79,5 +86,15 @@ mod tests {
         let said = Said { command: "certd\nrenew".into(), sudo: None, reason: Some("x".repeat(501)) }.bounded();
         assert_eq!(said.command, "certd\\u{a}renew");
         assert_eq!(said.reason.unwrap().chars().count(), 501);
+    }
+
+    /// The command refuses it already; another program may ask by the socket.
+    #[test]
+    fn what_looks_like_a_secret_is_not_recorded() {
+        let token = "hvs.CAESIJ8Gf2kLq0Zx1Yw3Vb7Nm5Tr9Pd4";
+        let said = Said { command: format!("certd renew {token}"), sudo: None, reason: Some(format!("with {token}")) };
+        let Said { command, reason, .. } = said.bounded();
+        assert_eq!(command, format!("looks like a token ({} characters, not shown)", 12 + token.len()));
+        assert_eq!(reason.unwrap(), format!("looks like a token ({} characters, not shown)", 5 + token.len()));
     }
 }

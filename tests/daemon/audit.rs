@@ -211,3 +211,21 @@ async fn the_head_is_noted_in_vault_by_the_printed_policy_and_sent_to_syslog() {
     assert_eq!(noted().await, head_now(), "it is noted when certd stops");
     assert!(home.says(&["audit", "verify", "--head", &noted().await]).contains(", and holds the given head\n"));
 }
+
+#[test]
+fn a_reason_is_one_line_without_control_characters_and_never_a_secret() {
+    let home = Home::with(LOCAL);
+    let token = "hvs.CAESIJ8Gf2kLq0Zx1Yw3Vb7Nm5Tr9Pd4";
+    for reason in [token.to_string(), format!("so that {token} goes"), "-----BEGIN PRIVATE KEY-----".to_string()] {
+        let refused = home.certd(&["pause", "--until", "1h", "--reason", &reason]);
+        assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+        assert!(!said(&refused).contains(&reason), "{refused:?}");
+    }
+    assert!(!home.path("state/audit.log").exists(), "nothing was done, and nothing is recorded");
+    home.says(&["pause", "--until", "1h", "--reason", "ticket 7\n{\"seq\":9}\u{1b}[2J\u{202e}"]);
+    let log = home.read("state/audit.log");
+    assert_eq!(log.lines().count(), 2, "{log}");
+    let paused = &records(&home)[0];
+    assert_eq!(paused["by"]["reason"], "ticket 7\\u{a}{\"seq\":9}\\u{1b}[2J\\u{202e}");
+    assert!(log.chars().all(|c| c == '\n' || !c.is_control()), "{log:?}");
+}
