@@ -49,6 +49,7 @@ pub enum Kind {
     RevocationAsked,
     Revoked,
     PlacesAdopted,
+    PlacesContested,
     JournalSetAside,
     // About the log itself.
     /// The line before is the rest of a write that a crash broke off.
@@ -94,6 +95,7 @@ impl Kind {
             Self::RevocationAsked => "revocation_asked",
             Self::Revoked => "revoked",
             Self::PlacesAdopted => "places_adopted",
+            Self::PlacesContested => "places_contested",
             Self::JournalSetAside => "journal_set_aside",
             Self::TornLine => "torn_line",
             Self::CutOff => "cut_off",

@@ -53,7 +53,7 @@ pub struct ForgetArguments {
 pub async fn adopt(arguments: AdoptArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(&arguments.file.config)?;
     let setup = Arc::new(config::build::build(&config)?);
-    let journal = JournalAccess::open_to_act(&config, arguments.why.reason)?;
+    let journal = JournalAccess::open_to_act(&config, arguments.why.reason.clone())?;
     let view = journal.view().await?;
     let (snapshot, managed) = Cycle::new(setup.clone(), now).look_with_managed(&view, &|_| {}).await;
     note_waits(&config, &setup, &view, now()).await;
@@ -72,7 +72,7 @@ pub async fn adopt(arguments: AdoptArguments, now: fn() -> Timestamp) -> anyhow:
 /// Releases the names of a place that is gone or that nobody wants any more.
 pub async fn forget(arguments: ForgetArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(&arguments.file.config)?;
-    let journal = JournalAccess::open_to_act(&config, arguments.why.reason)?;
+    let journal = JournalAccess::open_to_act(&config, arguments.why.reason.clone())?;
     let homes = journal.view().await?.homes;
     let place = CertName(arguments.location);
     let Some(home) = homes.get(&place) else {

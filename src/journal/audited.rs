@@ -53,6 +53,10 @@ pub(super) fn draft(entry: &Entry) -> Option<Draft> {
             let adopted = of(Kind::PlacesAdopted).with("rule", rule).with("places", places.len());
             adopted.with(CERTIFICATES, names.join(", "))
         }
+        Event::Place(Placed::Contested { places }) => {
+            let names: Vec<&str> = places.keys().map(|place| place.0.as_str()).collect();
+            of(Kind::PlacesContested).with("places", places.len()).with(CERTIFICATES, names.join(", "))
+        }
         Event::SetAside { file, .. } => of(Kind::JournalSetAside).with("file", file),
         Event::Place(Placed::Looked { .. } | Placed::Agreed { .. } | Placed::Forgotten { .. }) => return None,
         Event::Paused { .. } | Event::Resumed | Event::Acknowledged => return None,
