@@ -372,7 +372,8 @@ fn may_be_noted(error: IssuerError) -> IssuerError {
         IssuerError::Unanswered { doing, retry_after, source, .. } => {
             IssuerError::Unanswered { doing, may_be_done: true, retry_after, source }
         }
-        other @ (IssuerError::Refused { .. } | IssuerError::Pending { .. } | IssuerError::Unprepared(_)) => other,
+        other @ (IssuerError::Refused { .. } | IssuerError::Limited { .. }) => other,
+        other @ (IssuerError::Pending { .. } | IssuerError::Unprepared(_)) => other,
         other @ (IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
     }
 }

@@ -300,6 +300,9 @@ pub enum IssuerError {
     /// The issuer heard the order and will not sign it.
     #[error("the issuer refused: {message}")]
     Refused { message: String, retry_after: Option<Duration> },
+    /// It will not sign for these names now. Others it may sign for.
+    #[error("the issuer refused: {message}")]
+    Limited { message: String, retry_after: Option<Duration> },
     #[error("could not {doing}")]
     Unanswered {
         doing: String,
@@ -327,7 +330,8 @@ impl IssuerError {
     /// What the issuer asked for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Refused { retry_after, .. } | Self::Unanswered { retry_after, .. } => *retry_after,
+            Self::Refused { retry_after, .. } | Self::Limited { retry_after, .. } => *retry_after,
+            Self::Unanswered { retry_after, .. } => *retry_after,
             Self::Pending { retry_after, .. } => Some(*retry_after),
             Self::Unprepared(_) | Self::Stopped(_) | Self::SignedInVain(_) => None,
         }

@@ -198,7 +198,8 @@ fn not_asked(error: IssuerError) -> IssuerError {
         IssuerError::Unanswered { doing, retry_after, source, .. } => {
             IssuerError::Unanswered { doing, may_be_done: false, retry_after, source }
         }
-        other @ (IssuerError::Refused { .. } | IssuerError::Pending { .. } | IssuerError::Unprepared(_)) => other,
+        other @ (IssuerError::Refused { .. } | IssuerError::Limited { .. }) => other,
+        other @ (IssuerError::Pending { .. } | IssuerError::Unprepared(_)) => other,
         other @ (IssuerError::Stopped(_) | IssuerError::SignedInVain(_)) => other,
     }
 }

@@ -156,6 +156,7 @@ impl Running<'_> {
             IssuerError::Unanswered { .. } | IssuerError::Stopped(_) => true,
             IssuerError::Refused { retry_after, .. } => retry_after.is_some(),
             IssuerError::SignedInVain(_) | IssuerError::Pending { .. } | IssuerError::Unprepared(_) => false,
+            IssuerError::Limited { .. } => false,
         };
         let retry_after = error.retry_after().map(|wait| wait.as_secs());
         match is_its_own {
@@ -214,7 +215,7 @@ impl Running<'_> {
             IssuerError::Unanswered { may_be_done, .. } => *may_be_done,
             IssuerError::Pending { .. } => true,
             // What it signed must not be used, and is told.
-            IssuerError::Refused { .. } | IssuerError::Unprepared(_) => false,
+            IssuerError::Refused { .. } | IssuerError::Limited { .. } | IssuerError::Unprepared(_) => false,
             IssuerError::Stopped(_) | IssuerError::SignedInVain(_) => false,
         };
         if is_open { Ok(()) } else { self.settle(staged, name).await }
@@ -239,6 +240,7 @@ impl Running<'_> {
                 self.append(Event::Failed { message, retry_at: (self.now)(), held: false })
             }
             IssuerError::Refused { .. }
+            | IssuerError::Limited { .. }
             | IssuerError::Unanswered { .. }
             | IssuerError::Pending { .. }
             | IssuerError::Unprepared(_)

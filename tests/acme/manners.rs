@@ -183,3 +183,46 @@ async fn a_ca_leads_certd_to_no_server_that_the_configuration_does_not_name() {
     let renewed = home.certd(&["renew", "web"]).await;
     assert_eq!((renewed.code, server.issued().len()), (0, 1), "{renewed:?}");
 }
+
+/// What `certd plan` says of both, and how many orders were asked for.
+async fn of_two(detail: &str) -> (Vec<String>, usize, AcmeAndHome) {
+    let (server, home) = scripted(Script::default());
+    let table = |name: &str| {
+        format!(
+            "[[certificate]]\nname = \"{name}\"\nnames = [\"{name}.example.org\"]\nissuer = \"public\"\n\
+             store.file = {{ bundle = \"{name}.pem\" }}\n"
+        )
+    };
+    home.configure_all(HTTP, &format!("{}{}", table("a"), table("b")));
+    server.fail(Kind::NewOrder, Nth::Only(1), Fault::limited(detail));
+    assert_eq!(home.certd(&["renew"]).await.code, 2, "{detail}");
+    let planned: serde_json::Value =
+        serde_json::from_str(&home.certd(&["plan", "--format", "json"]).await.out).unwrap();
+    let mut actions: Vec<String> = planned["decisions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| format!("{} {}", it["certificate"].as_str().unwrap(), it["action"].as_str().unwrap()))
+        .collect();
+    actions.sort();
+    let orders = server.count(Kind::NewOrder);
+    (actions, orders, (server, home))
+}
+
+type AcmeAndHome = (Ca, Home);
+
+#[tokio::test]
+async fn a_limit_of_one_set_of_names_stops_no_other_certificate() {
+    let exact = "too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s";
+    let (actions, orders, (server, home)) = of_two(exact).await;
+    assert_eq!((actions, orders), (vec!["a defer".to_string(), "b keep".to_string()], 2));
+    for command in [&["renew"][..], &["renew", "--due", "a"], &["renew", "--force", "a"]] {
+        home.certd(command).await;
+    }
+    assert_eq!(server.count(Kind::NewOrder), 2, "nor is it asked for a person");
+    assert_eq!(home.certd(&["renew", "--force", "b"]).await.code, 0);
+
+    let account = "too many new orders (300) from this account in the last 3h0m0s";
+    let (actions, orders, _) = of_two(account).await;
+    assert_eq!((actions, orders), (vec!["a defer".to_string(), "b defer".to_string()], 1));
+}

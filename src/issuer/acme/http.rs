@@ -95,6 +95,8 @@ pub enum AcmeError {
     NotAcme { status: u16, retry_after: Option<RetryAfter> },
     #[error("{problem}")]
     Said { status: u16, problem: Box<Problem>, retry_after: Option<RetryAfter> },
+    #[error("the CA's own limit for these names is reached: retry in {} s (Retry-After)", wait.as_secs())]
+    NamesLimited { wait: Duration },
     /// The names could not be made ready to be proved.
     #[error("{0}")]
     Unprepared(String),
@@ -107,7 +109,7 @@ pub enum AcmeError {
 impl AcmeError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::LeftAlone { wait } | Self::NotYet { wait } => Some(*wait),
+            Self::LeftAlone { wait } | Self::NotYet { wait } | Self::NamesLimited { wait } => Some(*wait),
             Self::NotAcme { retry_after, .. } | Self::Said { retry_after, .. } => retry_after.map(|asked| asked.wait),
             Self::Address(_) | Self::OtherOrigin(_) | Self::Timeout | Self::Unreachable { .. } => None,
             Self::Unprepared(_) | Self::TooLarge | Self::NotUnderstood(_) | Self::Nonces => None,
@@ -118,7 +120,7 @@ impl AcmeError {
     pub fn may_be_done(&self) -> bool {
         match self {
             Self::LeftAlone { .. } | Self::NotYet { .. } | Self::Address(_) | Self::OtherOrigin(_) => false,
-            Self::Unprepared(_) | Self::Nonces => false,
+            Self::Unprepared(_) | Self::Nonces | Self::NamesLimited { .. } => false,
             Self::Unreachable { heard, .. } => *heard,
             Self::Said { status, .. } => *status >= 500,
             Self::Timeout | Self::TooLarge | Self::NotAcme { .. } | Self::NotUnderstood(_) => true,
@@ -133,6 +135,7 @@ impl AcmeError {
             Self::Said { status, .. } | Self::NotAcme { status, .. } => lasts(*status),
             Self::LeftAlone { .. } | Self::NotYet { .. } | Self::Timeout | Self::Unreachable { .. } => false,
             Self::TooLarge | Self::Unprepared(_) | Self::NotUnderstood(_) | Self::Nonces => false,
+            Self::NamesLimited { .. } => false,
         }
     }
 
@@ -235,6 +238,18 @@ impl Http {
         *known = (*known).max(until);
     }
 
+    /// The CA's own limit is reached for what is ordered under this word: no other order waits for that.
+    pub fn limit(&self, order: &str, wait: Duration) {
+        self.not_before(order, wait);
+        self.tell(Some(order), wait);
+    }
+
+    /// How long such an order is still to wait.
+    pub fn limited(&self, order: &str) -> Option<Duration> {
+        let until = locked(&self.0.not_before).get(order).copied()?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
     /// The first one is it.
     pub fn be_heard(&self, hearer: Hearer) {
         let _ = self.0.hearer.set(hearer);
@@ -315,15 +330,17 @@ impl Http {
             return Ok(answer);
         }
         let retry_after = crate::http::retry_after(&answer.headers);
-        if let Some(asked) = retry_after {
+        let status = answer.status;
+        let problem = Problem::parse(&answer.body).filter(|_| status >= 400);
+        let is_of_all = problem.as_ref().is_none_or(|problem| !problem.is_of_names());
+        if let Some(asked) = retry_after.as_ref().filter(|_| is_of_all) {
             self.be_quiet(asked.wait);
             self.tell(None, asked.wait);
             if asked.is_capped {
                 tracing::warn!("the CA's server: {asked}; it is left alone for a day at most");
             }
         }
-        let status = answer.status;
-        match Problem::parse(&answer.body).filter(|_| status >= 400) {
+        match problem {
             None => Err(AcmeError::NotAcme { status, retry_after }),
             Some(problem) if problem.name() == "badNonce" && retry_after.is_none() => Ok(answer),
             Some(problem) => Err(AcmeError::Said { status, problem: Box::new(problem), retry_after }),

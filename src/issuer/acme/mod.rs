@@ -278,12 +278,14 @@ fn still_open(error: IssuerError) -> IssuerError {
         IssuerError::Unanswered { doing, retry_after, source, .. } => {
             IssuerError::Unanswered { doing, may_be_done: true, retry_after, source }
         }
-        IssuerError::Refused { message, retry_after } => IssuerError::Unanswered {
-            doing: "learn how the order stands".to_string(),
-            may_be_done: true,
-            retry_after,
-            source: message.into(),
-        },
+        IssuerError::Refused { message, retry_after } | IssuerError::Limited { message, retry_after } => {
+            IssuerError::Unanswered {
+                doing: "learn how the order stands".to_string(),
+                may_be_done: true,
+                retry_after,
+                source: message.into(),
+            }
+        }
         // A person has to mend it, and the order is there still when that is done.
         IssuerError::Stopped(message) => IssuerError::Unanswered {
             doing: "go on with the order".to_string(),
@@ -301,6 +303,10 @@ fn failed(doing: &str, error: AcmeError) -> IssuerError {
         AcmeError::Said { ref problem, .. } if problem.is_of_the_account() => {
             IssuerError::Stopped(format!("could not {doing}: {error}"))
         }
+        AcmeError::Said { ref problem, .. } if problem.is_of_names() => {
+            IssuerError::Limited { message: error.to_string(), retry_after }
+        }
+        AcmeError::NamesLimited { .. } => IssuerError::Limited { message: error.to_string(), retry_after },
         AcmeError::Said { status, .. } if status < 500 => {
             IssuerError::Refused { message: error.to_string(), retry_after }
         }

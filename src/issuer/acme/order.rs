@@ -15,13 +15,14 @@ use super::challenges::{Answered, Challenges, Pending};
 use super::http::{AcmeError, Answer, sleep};
 use super::problem::{Problem, Subproblem};
 use super::session::{NONCES, alternates, not_understood, object};
+use crate::domain::cert::Fingerprint;
 use crate::domain::name::San;
 use crate::domain::progress::Progress;
 use crate::domain::revocation::RevocationReason;
 use crate::domain::text::{printable, with_causes};
 use crate::domain::time::Timestamp;
-use crate::pki::bundle::Bundle;
 use crate::pki::read;
+use crate::pki::{self, bundle::Bundle};
 
 /// instant-acme takes three nonces for each request.
 const ROUNDS: usize = NONCES.div_ceil(3);
@@ -119,6 +120,10 @@ async fn new_order(
     profile: Option<&str>,
     replaces: Option<&CertificateIdentifier<'_>>,
 ) -> Result<Progress, AcmeError> {
+    let limit = limit_of(identifiers);
+    if let Some(wait) = account.http.limited(&limit) {
+        return Err(AcmeError::NamesLimited { wait });
+    }
     let mut wanted = NewOrder::new(identifiers);
     if let Some(profile) = profile {
         wanted = wanted.profile(profile);
@@ -132,10 +137,25 @@ async fn new_order(
             let url = account.http.location().ok_or(AcmeError::NotUnderstood(why))?;
             again!(account.acme.order(url.clone()))?
         }
-        placed => placed?,
+        Err(error) => {
+            if let AcmeError::Said { problem, retry_after: Some(asked), .. } = &error
+                && problem.is_of_names()
+            {
+                account.http.limit(&limit, asked.wait);
+            }
+            return Err(error);
+        }
+        Ok(order) => order,
     };
     let (order, state) = order.into_parts();
     Ok(Progress { order, finalize: state.finalize, is_finalizing: false, certificate: None })
+}
+
+/// What the wait for a limit of these names is noted under, among the addresses that are to wait.
+fn limit_of(identifiers: &[Identifier]) -> String {
+    let mut names: Vec<String> = identifiers.iter().map(|identifier| format!("{identifier:?}")).collect();
+    names.sort();
+    format!("order of {}", Fingerprint(pki::sha256(names.join(" ").as_bytes())))
 }
 
 fn identifier(name: &San) -> Result<Identifier, AcmeError> {

@@ -54,6 +54,17 @@ impl Problem {
         matches!(self.name(), "accountDoesNotExist" | "externalAccountRequired" | "userActionRequired" | "badPublicKey")
     }
 
+    /// Whether a limit is one of certain names, so that others may be ordered: each subproblem is about a name (RFC 8555,
+    /// section 6.7.1), or it is said as Boulder does (letsencrypt.org/docs/rate-limits). What says neither is of all.
+    pub fn is_of_names(&self) -> bool {
+        let named = |sub: &Subproblem| sub.identifier.get("value").is_some_and(Value::is_string);
+        let of_all = ["from this account", "from this IP", "for your account"];
+        let of_names = ["already issued for", "failed authorizations"];
+        let says = |words: &[&str]| words.iter().any(|words| self.detail.contains(words));
+        let is_structured = !self.subproblems.is_empty() && self.subproblems.iter().all(named);
+        self.name() == "rateLimited" && !says(&of_all) && (is_structured || says(&of_names))
+    }
+
     fn hint(&self) -> Option<&'static str> {
         Some(match self.name() {
             "accountDoesNotExist" => "the CA does not know the account's key: restore the one that it knows",
@@ -134,6 +145,35 @@ fn said(kind: &str, detail: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_of_certain_names_is_told_from_one_of_the_account_or_the_server() {
+        let of_names = |kind: &str, detail: &str| {
+            let kind = format!("{NAMESPACE}{kind}");
+            Problem { kind, detail: detail.into(), subproblems: Vec::new() }.is_of_names()
+        };
+        for (detail, expected) in [
+            ("too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s", true),
+            ("too many certificates (50) already issued for \"example.org\" in the last 168h0m0s", true),
+            ("too many failed authorizations (5) for \"www.example.org\" in the last 1h0m0s", true),
+            ("too many new orders (300) from this account in the last 3h0m0s", false),
+            ("too many failed authorizations from this account", false),
+            ("too many new registrations (10) from this IP address in the last 3h0m0s", false),
+            ("come back later", false),
+            ("", false),
+        ] {
+            assert_eq!(of_names("rateLimited", detail), expected, "{detail}");
+            assert!(!of_names("serverInternal", detail), "{detail}");
+        }
+        let structured = |identifier: &str| {
+            let text = format!(
+                r#"{{"type":"{NAMESPACE}rateLimited","detail":"no","subproblems":[{{"type":"x","identifier":{identifier}}}]}}"#
+            );
+            Problem::parse(text.as_bytes()).unwrap().is_of_names()
+        };
+        assert!(structured(r#"{"type":"dns","value":"a.example"}"#));
+        assert!(!structured("null") && !structured("{}"));
+    }
 
     fn parsed(text: &str) -> Option<String> {
         Problem::parse(text.as_bytes()).map(|problem| problem.to_string())

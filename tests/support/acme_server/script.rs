@@ -174,6 +174,11 @@ impl Fault {
         })
     }
 
+    /// A limit of the CA, in these words, for two hours.
+    pub fn limited(detail: &str) -> Self {
+        Self::Answer(refused(429, "rateLimited", detail).with("Retry-After", "7200"))
+    }
+
     pub fn html(status: u16) -> Self {
         Self::Answer(Answer::html(status))
     }

@@ -27,6 +27,8 @@ pub struct Seen {
     pub answered: Option<Instant>,
     /// What the header comes to, where it can be understood.
     pub wait_until: Option<Instant>,
+    /// It was refused by a limit of the names that it orders.
+    pub is_of_names: bool,
 }
 
 impl Seen {
@@ -37,10 +39,14 @@ impl Seen {
         self.wait_until = retry_after.and_then(wait).map(|wait| now + wait);
     }
 
-    /// A refusal is about the whole server; what came with a success is about the same thing.
+    /// A refusal is about the whole server, but for a limit of certain names; what came with a success is about the same
+    /// thing.
     fn forbids(&self, other: &Self) -> bool {
         let (Some(answered), Some(until)) = (self.answered, self.wait_until) else { return false };
-        let is_meant = self.status.is_some_and(|status| status >= 400) || self.path == other.path;
+        let is_meant = match self.is_of_names {
+            true => (&self.path, &self.payload) == (&other.path, &other.payload),
+            false => self.status.is_some_and(|status| status >= 400) || self.path == other.path,
+        };
         is_meant && (answered..until).contains(&other.at)
     }
 }

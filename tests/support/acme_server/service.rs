@@ -71,6 +71,8 @@ pub async fn serve(
     }
     let answer = world.state().finished(&request, answer, &faults);
     world.state().log[nth].answer(answer.status, answer.header("Retry-After"));
+    world.state().log[nth].is_of_names =
+        String::from_utf8_lossy(&answer.body).contains("this exact set of identifiers");
     sent(answer, &faults, cut)
 }
 
@@ -145,6 +147,7 @@ fn seen((at, clock): (Instant, Timestamp), request: &Request, path: String, user
         retry_after: None,
         answered: None,
         wait_until: None,
+        is_of_names: false,
     }
 }
 
