@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 
 use super::{ConfigFile, words};
 use crate::cycle::setup::Setup;
+use crate::domain::homes::Homes;
 use crate::domain::name::VaultName;
 use crate::domain::time::Timestamp;
 use crate::vault::Vault;
@@ -43,6 +44,18 @@ impl Chosen {
     fn setup(&self) -> anyhow::Result<Setup> {
         let config = super::load(&self.file.config)?;
         Ok(crate::config::build::build(&config)?)
+    }
+
+    /// Of the journal. Where it cannot be read, that is said, and the Vaults are examined all the same.
+    async fn homes(&self) -> anyhow::Result<Homes> {
+        let config = super::load(&self.file.config)?;
+        Ok(match super::journal_view(&config).await {
+            Ok(journal) => journal.homes,
+            Err(error) => {
+                eprintln!("certd: it is not known which places share names: {}", words::one_line(&error));
+                Homes::default()
+            }
+        })
     }
 
     fn vaults<'s>(&self, setup: &'s Setup) -> anyhow::Result<Vec<&'s Arc<Vault>>> {

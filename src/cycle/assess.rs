@@ -232,6 +232,8 @@ fn entries(
             let record = record(journal, &managed.name, &decision.action);
             problems.extend(check::unwritable(observation));
             problems.extend(check::renewal(&decision.action, &record));
+            let left = journal.keys_left.get(&managed.name).and_then(|places| check::pending_key_left(places));
+            problems.extend(left);
             if let Action::Hold { held } = &decision.action {
                 problems.extend(waiting::problem(held, observation));
             }

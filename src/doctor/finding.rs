@@ -25,6 +25,7 @@ pub enum About {
     Rights,
     Mount,
     Role,
+    Names,
 }
 
 impl About {
@@ -36,6 +37,7 @@ impl About {
             Self::Rights => "rights",
             Self::Mount => "mount",
             Self::Role => "role",
+            Self::Names => "names",
         }
     }
 }

@@ -5,6 +5,7 @@ mod excess;
 mod finding;
 mod grants;
 mod mounts;
+mod names;
 mod roles;
 mod server;
 mod shortage;
@@ -14,6 +15,7 @@ mod token;
 pub use finding::{About, Finding};
 
 use crate::cycle::setup::Setup;
+use crate::domain::homes::Homes;
 use crate::domain::time::Timestamp;
 use crate::rights;
 use crate::rights::mounts::Mounts;
@@ -24,12 +26,13 @@ use grants::Grants;
 use token::Token;
 
 /// What there is to say of one Vault. Of a server that cannot work, or a token that it does not take, nothing
-/// else is asked.
-pub async fn examine(setup: &Setup, vault: &Vault, now: fn() -> Timestamp) -> Vec<Finding> {
+/// else is asked. `homes` are what the journal has.
+pub async fn examine(setup: &Setup, vault: &Vault, homes: &Homes, now: fn() -> Timestamp) -> Vec<Finding> {
     let mut findings = Findings::new(&vault.name);
     if server::examine(vault, now, &mut findings).await {
         examine_token(setup, vault, &mut findings).await;
     }
+    names::examine(setup, &vault.name, homes, &mut findings);
     findings.all
 }
 

@@ -41,6 +41,8 @@ pub enum ProblemKind {
     Foreign,
     /// Expired, revoked or not valid yet, and not stored there by certd: no claim to a new one.
     Abandoned,
+    /// The key of an ended renewal could not be destroyed.
+    PendingKeyLeft,
     /// Nobody can say whether its issuer revoked it, and certd did not store it there.
     RevocationUnknown,
     /// A name of it belongs to another place.
@@ -78,7 +80,7 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Missing,
         Self::Expired,
         Self::NotYetValid,
@@ -94,6 +96,7 @@ impl ProblemKind {
         Self::DeletionAhead,
         Self::Foreign,
         Self::Abandoned,
+        Self::PendingKeyLeft,
         Self::RevocationUnknown,
         Self::ContestedName,
         Self::OtherNames,
@@ -130,6 +133,7 @@ impl ProblemKind {
             Self::DeletionAhead => "deletion_ahead",
             Self::Foreign => "foreign",
             Self::Abandoned => "abandoned",
+            Self::PendingKeyLeft => "pending_key_left",
             Self::RevocationUnknown => "revocation_unknown",
             Self::ContestedName => "contested_name",
             Self::OtherNames => "other_names",
@@ -374,6 +378,18 @@ fn stopped(action: &Action) -> Option<Problem> {
         }
         Deferral::Backoff { .. } | Deferral::Cap | Deferral::IssuerDown { .. } => None,
     }
+}
+
+/// Judges what is left at these places of the pending keys of ended renewals.
+pub fn pending_key_left(places: &[String]) -> Option<Problem> {
+    let first = places.first()?;
+    let mount = first.split("/certd/").next().and_then(|at| at.split_once(':')).map_or("the mount", |(_, mount)| mount);
+    let message = format!(
+        "the sealed key of an ended renewal could not be destroyed: {}; give certd update on {mount}/destroy, as \
+         `certd vault policy` prints it, or remove it with `bao kv metadata delete`",
+        places.join(", ")
+    );
+    Some(Problem::warning(ProblemKind::PendingKeyLeft, message))
 }
 
 /// Judges the mode of the file that holds a private key.

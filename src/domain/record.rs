@@ -191,6 +191,9 @@ pub struct JournalView {
     /// The places that were held for names of others.
     #[serde(default)]
     pub contests: Contests,
+    /// Where the pending keys of ended renewals are left, which could not be destroyed.
+    #[serde(default)]
+    pub keys_left: BTreeMap<CertName, Vec<String>>,
     /// What was lost with a damaged journal, until somebody acknowledges it.
     #[serde(default)]
     pub set_aside: Option<String>,

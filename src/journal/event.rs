@@ -455,6 +455,7 @@ impl State {
             homes: self.places.homes.clone(),
             looked: self.places.looked.clone(),
             contests: self.places.contests.clone(),
+            keys_left: self.staged.places_left(),
             // No events.
             waits: Waits::default(),
             last_noted: self.last_noted,

@@ -49,6 +49,15 @@ impl StagedKeys {
         self.in_use.get(certificate).is_some_and(|noted| noted.is_same_place(at))
     }
 
+    /// Returns the places of those that are left, by certificate.
+    pub fn places_left(&self) -> BTreeMap<CertName, Vec<String>> {
+        let mut places: BTreeMap<CertName, Vec<String>> = BTreeMap::new();
+        for (name, at) in &self.left {
+            places.entry(name.clone()).or_default().push(at.to_string());
+        }
+        places
+    }
+
     pub(super) fn fold(&mut self, name: &CertName, event: &Event) {
         match event {
             Event::Staged(at) => {

@@ -284,6 +284,11 @@ async fn without_the_right_to_destroy_it_is_renewed_again_and_again_and_told_eac
     daemon.stop();
     let told = home.certd(&["vault", "doctor"]).await;
     assert!(told.out.contains("has its pending key destroyed at the end"), "{told:?}");
+    let checked = home.check().await;
+    assert_eq!(checked[0], ("tls/web".to_string(), "warning pending_key_left".to_string()), "{checked:?}");
+    let explained = home.certd(&["explain", "web"]).await;
+    let why = format!("give certd update on {}/destroy, as `certd vault policy` prints it", home.house.kv);
+    assert!(explained.out.contains(&why), "{explained:?}");
 
     give(
         &home,
@@ -293,6 +298,7 @@ async fn without_the_right_to_destroy_it_is_renewed_again_and_again_and_told_eac
     let daemon = home.run().await;
     assert!(daemon.log().iter().any(|line| line.contains("destroyed a pending key that no renewal needs")));
     assert_eq!(home.staged().await, 0);
+    assert_eq!(home.check().await, rows(&[("tls/web", "ok")]));
 }
 
 /// As an older certd left it, killed before the CA had signed.

@@ -75,7 +75,7 @@ store.file = { bundle = "public.pem" }
 "#;
 
 /// Without these certd renews as before, and only the doctor tells.
-const TOLD_BY_THE_DOCTOR_ALONE: [&str; 14] = [
+const TOLD_BY_THE_DOCTOR_ALONE: [&str; 12] = [
     "PKI/certs/ list",
     "auth/token/lookup-self read",
     "auth/token/renew-self update",
@@ -84,8 +84,6 @@ const TOLD_BY_THE_DOCTOR_ALONE: [&str; 14] = [
     "KV/config read",
     "PKI/certs/revoked/ list",
     "KV/delete/own/declared update",
-    "KV/destroy/certd/pending/default/own/declared/+ update",
-    "KV/destroy/certd/pending/default/tls/* update",
     "KV/delete/tls/* update",
     "cubbyhole/certd create",
     "cubbyhole/certd update",

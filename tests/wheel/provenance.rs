@@ -159,6 +159,8 @@ async fn a_live_copy_that_comes_later_is_contested_until_a_person_says_so() {
     assert!(planned.contains(&listed), "{planned}");
     let checked = home.certd(&["config", "check"]).await.out;
     assert!(checked.contains(&listed), "{checked}");
+    let examined = home.certd(&["vault", "doctor"]).await.out;
+    assert!(examined.contains(listed.trim_end()), "{examined}");
     let told = home.certd(&["journal"]).await.out;
     assert!(told.contains("adopted for web.example.org by uid "), "{told}");
     let audited = home.certd(&["audit", "export", "--certificate", &home.location("tls/tenant/copy")]).await.out;

@@ -29,9 +29,10 @@ enum DoctorFormat {
 
 pub async fn run(arguments: DoctorArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let setup = arguments.chosen.setup()?;
+    let homes = arguments.chosen.homes().await?;
     let vaults = arguments.chosen.vaults(&setup)?;
     // One that does not answer holds up no other.
-    let found = join_all(vaults.into_iter().map(|vault| doctor::examine(&setup, vault, now))).await;
+    let found = join_all(vaults.into_iter().map(|vault| doctor::examine(&setup, vault, &homes, now))).await;
     setup.close().await;
     let found: Vec<Finding> = found.into_iter().flatten().collect();
     match arguments.format {
