@@ -382,8 +382,10 @@ async fn a_place_that_was_gone_back_to_is_held_until_a_person_releases_it() {
 /// Ed25519 in PKCS#8, SEC1, PKCS#8 and PKCS#1.
 const CANARIES: &str = include_str!("properties/canaries.pem");
 
+type Damage = fn(&str) -> String;
+
 /// Ways in which people and scripts damage PEM.
-const DAMAGE: [(&str, fn(&str) -> String); 13] = [
+const DAMAGE: [(&str, Damage); 13] = [
     ("double", |key| key.replace('\n', "\n\n")),
     ("one line", |key| key.replace('\n', " ")),
     ("glued", |key| key.replace('\n', "")),

@@ -24,7 +24,7 @@ pub const CANARIES: &str = include_str!("canaries.pem");
 /// In bytes of the key.
 const PIECE: usize = 12;
 
-static PIECES: LazyLock<Pieces> = LazyLock::new(Pieces::new);
+pub static PIECES: LazyLock<Pieces> = LazyLock::new(Pieces::new);
 
 /// Reasons are a closed set, so that most were searched before.
 static SEARCHED: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
@@ -33,7 +33,7 @@ static CHAIN: LazyLock<String> =
     LazyLock::new(|| pem::certificates(Authority::new().certified("web.example.org").ders()));
 
 /// Every piece of a canary, by the form that it may be said in.
-struct Pieces {
+pub struct Pieces {
     raw: HashSet<Vec<u8>>,
     base64: HashSet<Vec<u8>>,
     hex: HashSet<Vec<u8>>,
@@ -57,7 +57,7 @@ impl Pieces {
         Self { raw, base64, hex }
     }
 
-    fn are_in(&self, said: &str) -> bool {
+    pub fn are_in(&self, said: &str) -> bool {
         let holds = |pieces: &HashSet<Vec<u8>>, length, said: &[u8]| said.windows(length).any(|at| pieces.contains(at));
         holds(&self.raw, PIECE, said.as_bytes())
             || holds(&self.base64, PIECE / 3 * 4, said.as_bytes())
@@ -65,11 +65,11 @@ impl Pieces {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> Vec<u8> {
+pub fn hexadecimal(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
 }
 
-fn canaries() -> Vec<String> {
+pub fn canaries() -> Vec<String> {
     let end = |text: &str| text.find("-----END ").and_then(|at| Some(at + text[at..].find('\n')? + 1));
     let mut rest = CANARIES;
     let mut all = Vec::new();
@@ -191,48 +191,4 @@ fn forms() -> Vec<String> {
 
 pub fn seeds() -> Vec<Vec<u8>> {
     forms().into_iter().map(String::into_bytes).collect()
-}
-
-/// Each byte and each line of a text dropped, doubled and swapped with the next, and a blank line before each line.
-pub fn damaged(text: &[u8], step: usize) -> Vec<Vec<u8>> {
-    let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
-    let bytes: Vec<&[u8]> = text.chunks(1).collect();
-    let mut all = Vec::new();
-    for (parts, step) in [(&lines, 1), (&bytes, step)] {
-        for at in (0..parts.len()).step_by(step) {
-            let (before, rest) = parts.split_at(at);
-            all.push([before.concat(), rest[1..].concat()].concat());
-            all.push([before.concat(), rest[0].to_vec(), rest.concat()].concat());
-            if let [one, other, after @ ..] = rest {
-                all.push([before.concat(), other.to_vec(), one.to_vec(), after.concat()].concat());
-            }
-            all.push([before.concat(), b"\n".to_vec(), rest.concat()].concat());
-        }
-    }
-    all
-}
-
-/// How many inputs were tried, at so many places of each text.
-pub fn every_damage_of_every_form(places: usize) -> usize {
-    let mut tried = 0;
-    for form in seeds() {
-        let step = form.len().div_ceil(places);
-        for damaged in damaged(&form, step) {
-            check(&damaged);
-            tried += 1;
-        }
-    }
-    tried
-}
-
-/// The search finds what the crate `pem` says of damage, and what anybody could quote.
-pub fn finds_a_piece() {
-    let damaged = canaries()[0].replace('\n', "\n\n");
-    let quoted = ::pem::parse_many(&damaged).unwrap_err().to_string();
-    let der = ::pem::parse(canaries()[0].as_str()).unwrap().into_contents();
-    let hex = String::from_utf8(hexadecimal(&der[20..32])).unwrap();
-    for said in [&quoted, &hex.to_uppercase(), &BASE64.encode(&der[20..33]), &BASE64.encode(&canaries()[0])] {
-        assert!(PIECES.are_in(said));
-    }
-    assert!(!PIECES.are_in("the PEM is damaged in line 3: a blank line stands within the block: remove it"));
 }

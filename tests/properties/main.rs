@@ -9,6 +9,7 @@ mod sample;
 
 mod acme;
 mod configuration;
+mod damage;
 mod journal;
 mod keystores;
 mod kv_json;
@@ -89,12 +90,12 @@ fn a_keystore_that_may_be_written_opens_again_and_holds_the_new_certificate() {
 
 #[test]
 fn the_search_for_keys_finds_a_piece_in_any_form() {
-    leaks::finds_a_piece();
+    damage::finds_a_piece();
 }
 
 #[test]
 fn nothing_that_is_said_of_damage_holds_a_piece_of_a_key() {
-    let tried = leaks::every_damage_of_every_form(12);
+    let tried = damage::every_damage_of_every_form(12);
     println!("{tried} inputs, 68 texts of 4 keys damaged in each place");
     assert!(tried >= 4_000, "{tried}");
 }
