@@ -82,7 +82,7 @@ fn looking_begins_no_log() {
     let dir = tempfile::tempdir().unwrap();
     let audit = Audit::new(dir.path().to_path_buf());
     assert_eq!((audit.trouble(), audit.head()), (None, None));
-    assert_eq!(files(dir.path()).unwrap(), [PathBuf::new(); 0]);
+    assert!(files(dir.path()).unwrap().is_empty());
 }
 
 #[test]

@@ -191,3 +191,34 @@ async fn a_head_in_vault_that_the_log_does_not_hold_is_told_and_stays_until_a_pe
     certd.stop();
     assert_eq!(noted(&vault, &mount).await, head(&home));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_tells_of_a_head_that_may_not_be_noted_and_a_sweep_finds_no_certificate_there() {
+    let vault = server().await;
+    let mount = vault.kv("doctored").await;
+    let home = Home::new();
+    configured(&vault, &home, &mount).await;
+    home.says(&["renew"]);
+    assert_eq!(noted(&vault, &mount).await, head(&home));
+    let doctor = |home: &Home| {
+        let output = home.certd(&["vault", "doctor"]);
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let why = "certd notes the head of its audit log there";
+    let well = doctor(&home);
+    assert!(!well.contains(why), "{well}");
+    let head = format!("path \"{mount}/metadata/certd/audit\"");
+    let policy = home.says(&["vault", "policy"]);
+    assert!(policy.contains(&head), "{policy}");
+    std::fs::write(home.path("token"), vault.token(&policy.replace("/audit\"", "/other\"")).await).unwrap();
+    let ill = doctor(&home);
+    assert!(ill.contains(why), "{ill}");
+
+    // The secret of the head has no version, and is nothing that a source would find.
+    std::fs::write(home.path("token"), &vault.root_token).unwrap();
+    let config = std::fs::read_to_string(home.config()).unwrap();
+    let source = format!("[source.all.vault_kv]\nvault = \"main\"\npaths = [\"{mount}/**\"]\n");
+    std::fs::write(home.config(), format!("{config}{source}")).unwrap();
+    let checked = home.says(&["check"]);
+    assert!(!checked.contains("certd/audit"), "{checked}");
+}
