@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use crate::audit::chain::Head;
 use crate::domain::hidden::{Lookalike, lookalike, not_shown, path_lookalike, whole_lookalike};
 
-/// Its argument may be a serial number, which is hexadecimal as a whole.
-const TAKES_SERIAL: &str = "revoke";
+/// Their argument may be a serial number, which is hexadecimal as a whole.
+const TAKE_SERIAL: [&str; 2] = ["revoke", "adopt"];
 
 /// Its argument may be a head of the audit log, which has a SHA-256.
 const TAKES_HEAD: &str = "audit";
@@ -30,7 +30,7 @@ const VARIABLES: [&str; 11] = [
 /// Returns a message about the first argument that looks like a secret. `arguments` begin with the command.
 pub fn refused_argument(arguments: impl IntoIterator<Item = OsString>) -> Option<String> {
     let texts: Vec<String> = arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let judge = match texts.first().is_some_and(|first| first == TAKES_SERIAL) {
+    let judge = match texts.first().is_some_and(|first| TAKE_SERIAL.contains(&first.as_str())) {
         true => lookalike,
         false => whole_lookalike,
     };
@@ -122,9 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn a_serial_number_is_an_argument_of_revoke() {
+    fn a_serial_number_is_an_argument_of_revoke_and_adopt() {
         let serial = "9f86d081884c7d659a2feaa0c55ad015";
         assert_eq!(refused(&["revoke", serial]), None);
+        assert_eq!(refused(&["adopt", "vault:main:secret/tls/web", "--serial", serial]), None);
+        assert!(refused(&["adopt", "vault:main:secret/tls/web", "--serial", TOKEN]).is_some());
         assert!(refused(&["explain", serial]).is_some());
         assert_eq!(
             refused(&["check", "10.0.0.7:443 sni=www.example.org", "vault:secret/tls/web", "--warn", "14d"]),
