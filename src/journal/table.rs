@@ -260,6 +260,35 @@ mod tests {
     }
 
     #[test]
+    fn a_renewal_in_flight_that_format_3_had_folded_goes_on_where_it_was() {
+        let mut state = State::default();
+        let note = |state: &mut State, second: i64, event: Event| {
+            state.fold(Entry { at: Timestamp(second), certificate: Some("web".into()), event });
+        };
+        note(&mut state, 0, event(0));
+        note(&mut state, 1, event(1));
+        let known = ["records", "in_flight", "paused_until", "issuers", "last_noted", "set_aside"];
+        let mut folded = serde_json::to_value(&state).unwrap();
+        folded.as_object_mut().unwrap().retain(|key, _| known.contains(&key.as_str()));
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::create(dir.path().join("j")).unwrap();
+        prepare(&database).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("format", 3).unwrap();
+        transaction.open_table(FOLDED).unwrap().insert(0, folded.to_string().as_str()).unwrap();
+        transaction.commit().unwrap();
+        bring_up_to_date(&database).unwrap();
+        let read = read_state(&database).unwrap();
+        assert!(read.in_flight(&"web".into()).is_some());
+        assert_eq!(read.in_flight(&"web".into()), state.in_flight(&"web".into()));
+        let record = &read.view().records[&"web".into()];
+        assert_eq!((record.in_flight, record.issued), (Some(Reason::Due), false));
+
+        write(&database, &Entry { at: Timestamp(2), certificate: Some("web".into()), event: event(2) }, 10).unwrap();
+        assert!(read_state(&database).unwrap().view().records[&"web".into()].issued, "it goes on");
+    }
+
+    #[test]
     fn a_journal_of_the_first_format_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::create(dir.path().join("j")).unwrap();
