@@ -1,5 +1,7 @@
 //! Texts that look like a key, a token or a password: refused where they come in, so that nothing later can print them.
 
+use super::text::printable;
+
 /// A kind of secret that a text has the form of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookalike {
@@ -61,6 +63,24 @@ pub fn shown(text: &str) -> String {
         None => format!("{text:?}"),
     }
 }
+
+/// Words of somebody whom certd showed a secret, such as a server or a command: fit to be shown, without whatever in them
+/// looks like one.
+pub fn words(said: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || "\"'`,;()[]{}<>".contains(c);
+    if lookalike(said) == Some(Lookalike::Pem) {
+        return NOT_SHOWN.to_string();
+    }
+    let mut out = String::with_capacity(said.len());
+    for part in said.split_inclusive(is_end) {
+        let word = part.trim_end_matches(is_end);
+        out.push_str(if whole_lookalike(word).is_some() { NOT_SHOWN } else { word });
+        out.push_str(&part[word.len()..]);
+    }
+    printable(&out)
+}
+
+const NOT_SHOWN: &str = "(not shown: it looks like a secret)";
 
 /// Of a whole text in hexadecimal, in digits.
 const LEAST_HEX: usize = 32;
@@ -289,6 +309,26 @@ mod tests {
         assert_eq!(whole_lookalike("9f86d081884c7d659a2feaa0c55ad015"), Some(Lookalike::Key));
         assert_eq!(whole_lookalike("00000000000000000000000000000000"), None);
         assert_eq!(whole_lookalike("9f86d081884c7d65"), None);
+    }
+
+    #[test]
+    fn what_somebody_says_is_shown_without_what_looks_like_a_secret() {
+        let token = "hvs.CAESIJ1zQeU5Yb0x3pLkq2v8";
+        for (said, shown) in [
+            ("1 error occurred:\n\t* permission denied", r"1 error occurred:\u{a}\u{9}* permission denied"),
+            (
+                &*format!("no such token: \"{token}\", ask"),
+                r#"no such token: "(not shown: it looks like a secret)", ask"#,
+            ),
+            (&format!("token={token}"), NOT_SHOWN),
+            ("no key 9f86d081884c7d659a2feaa0c55ad015 here", &*format!("no key {NOT_SHOWN} here")),
+            ("got -----BEGIN PRIVATE KEY----- MC4CAQAw", NOT_SHOWN),
+            ("", ""),
+        ] {
+            assert_eq!(words(said), shown, "{said}");
+        }
+        let long = format!("{} {token}", "w".repeat(300));
+        assert_eq!(words(&long), "w".repeat(256));
     }
 
     #[test]

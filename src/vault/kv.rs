@@ -11,6 +11,7 @@ use vaultrs::api::kv2::requests::{ListSecretsRequest, ReadSecretRequest};
 use super::endpoint::{Answer, Cas, ListAnswer, SecretAnswer, VersionAnswer, WriteSecret};
 use super::transport::{Operation, Reply, locked};
 use super::{Fields, Mount, Vault, VaultError, checked};
+use crate::domain::hidden;
 use crate::domain::inventory::Deletion;
 use crate::domain::text::printable;
 use crate::domain::time::Timestamp;
@@ -157,7 +158,7 @@ impl Vault {
 }
 
 fn no_such_mount(path: &str, mount: &Mount) -> VaultError {
-    let words = format!("it is {} version {}", printable(&mount.kind), mount.version);
+    let words = format!("it is {} version {}", hidden::words(&mount.kind), mount.version);
     VaultError::NoMount { path: printable(path), words }
 }
 

@@ -32,6 +32,7 @@ use url::Url;
 use vaultrs::api::pki::requests::SignCertificateRequest;
 
 use crate::domain::clock::Heard;
+use crate::domain::hidden;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::{San, VaultName};
 use crate::domain::rate::Pace;
@@ -236,7 +237,7 @@ impl Vault {
         let reply = self.transport.call(Operation::Sign, endpoint).await?;
         let answer: SignAnswer = self.data(&reply)?;
         if !reply.parse::<Answer<serde::de::IgnoredAny>>()?.lease_id.is_empty() {
-            return Err(VaultError::Leased { mount, role, serial: printable(&answer.serial_number) });
+            return Err(VaultError::Leased { mount, role, serial: hidden::words(&answer.serial_number) });
         }
         Ok(Signed {
             certificate: answer.certificate,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::endpoint::{ListAnswer, RevokeCertificate};
 use super::transport::{Operation, Reply, locked};
 use super::{Mount, Vault, VaultError, checked};
+use crate::domain::hidden;
 use crate::domain::inventory::with_colons;
 use crate::domain::text::printable;
 use crate::domain::time::Timestamp;
@@ -128,7 +129,7 @@ impl Vault {
 }
 
 fn other_mount(mount: &str, found: &Mount) -> VaultError {
-    let words = format!("`{}` is a mount of {}", printable(&found.path), printable(&found.kind));
+    let words = format!("`{}` is a mount of {}", hidden::words(&found.path), hidden::words(&found.kind));
     VaultError::NoPki { mount: printable(mount), words }
 }
 

@@ -19,6 +19,7 @@ use super::request::{Built, built};
 use super::session::Session;
 use super::token::Token;
 use super::{ClientCertificate, Settings};
+use crate::domain::hidden;
 use crate::domain::retry_after::RetryAfter;
 use crate::domain::text::printable;
 
@@ -390,7 +391,7 @@ fn judge(request: &Request, node: &Node, answer: Answered) -> Result<Reply, Vaul
     let address = node.address.clone();
     if (300..400).contains(&status) {
         // Without path and query.
-        let to = target(&headers).map(|to| printable(&to.origin().ascii_serialization()));
+        let to = target(&headers).map(|to| hidden::words(&to.origin().ascii_serialization()));
         return Err(VaultError::Redirected { address, to: to.unwrap_or_else(|| "(not said)".to_string()) });
     }
     let retry_after = retry_after(status, &headers);
@@ -410,7 +411,7 @@ fn judge(request: &Request, node: &Node, answer: Answered) -> Result<Reply, Vaul
 
 fn failure(request: &Request, reply: Reply, errors: &[String]) -> VaultError {
     let Reply { address, status, retry_after, .. } = reply;
-    let words = printable(&errors.join("; "));
+    let words = hidden::words(&errors.join("; "));
     let path = &request.path;
     let says = |text: &str| errors.iter().any(|error| error.contains(text));
     match status {

@@ -13,6 +13,7 @@ use super::layout::Layout;
 use super::transport::Operation;
 use super::{Fields, Vault, VaultError, checked};
 use crate::domain::cert::{Fingerprint, KeyDigest};
+use crate::domain::hidden;
 use crate::domain::inventory::Location;
 use crate::domain::text::printable;
 use crate::domain::time::Timestamp;
@@ -122,7 +123,8 @@ impl Vault {
     pub(super) async fn versioned(&self, path: &str) -> Result<(String, String), VaultError> {
         let mount = self.mount_of(path).await?;
         if mount.kind != "kv" || mount.version != 2 {
-            let words = format!("it is {} version {}, which keeps no versions", printable(&mount.kind), mount.version);
+            let words =
+                format!("it is {} version {}, which keeps no versions", hidden::words(&mount.kind), mount.version);
             return Err(VaultError::NoMount { path: printable(path), words });
         }
         let below = checked(path)?.strip_prefix(&mount.path).ok_or_else(|| self.not_vault())?;

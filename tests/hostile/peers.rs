@@ -175,3 +175,25 @@ async fn whatever_servers_answer_reaches_people_and_programs_as_harmless_text() 
         is_harmless(way).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_repeats_what_it_was_shown_is_not_quoted() {
+    let token = "hvs.caesij1zqeu5yb0x3plkq2v8";
+    let (address, _heard) = that_answers(|request| {
+        let error = json!({ "errors": [format!("no such request: {request}")] }).to_string();
+        answer("403 Forbidden", "application/json", &error)
+    })
+    .await;
+    let scene = Scene::new();
+    scene.write("token", token);
+    scene.configure(&format!(
+        "[vault.main]\naddress = \"{address}\"\ntoken_file = \"token\"\ndeadline = \"2s\"\n\
+         [source.main.vault_kv]\nvault = \"main\"\npaths = [\"secret/web\"]\n"
+    ));
+    for arguments in [&["check"][..], &["check", "--format", "json"], &["vault", "doctor"], &["plan"]] {
+        let ran = scene.certd(arguments).await;
+        let all = ran.out + &ran.err;
+        assert!(!all.contains(&token[4..16]), "{arguments:?}: {all}");
+        assert!(all.contains("no such request"), "{arguments:?}: {all}");
+    }
+}

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::lookup::shown;
 use super::secret_file;
+use crate::domain::hidden;
 use crate::domain::text::printable;
 
 /// In bytes. What acme-dns answers takes a hundred.
@@ -55,7 +56,7 @@ pub enum AcmeDnsError {
     Unreachable { server: String, source: reqwest::Error },
     #[error("acme-dns at {server} knows no such user and password for {name}: register it anew")]
     Unauthorised { server: String, name: String },
-    #[error("acme-dns at {server} answered {}: {}: see its log", status.as_u16(), printable(said))]
+    #[error("acme-dns at {server} answered {}: {}: see its log", status.as_u16(), hidden::words(said))]
     Refused { server: String, status: StatusCode, said: String },
     #[error("acme-dns at {server} answered more than {LARGEST_ANSWER} bytes: see whether it is acme-dns")]
     TooLarge { server: String },

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::domain::hidden;
 use crate::domain::text::printable;
 
 /// What is kept of stderr, in bytes; the rest is read and forgotten, so that the command never waits for a reader.
@@ -154,7 +155,7 @@ async fn read_all(from: &mut (impl AsyncRead + Unpin), said: &mut Vec<u8>) {
 /// That is not empty.
 fn first_line(said: &str) -> String {
     match said.lines().map(str::trim).find(|line| !line.is_empty()) {
-        Some(line) => printable(line),
+        Some(line) => hidden::words(line),
         None => "it said nothing on stderr; let it say why".to_string(),
     }
 }
