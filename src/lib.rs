@@ -91,6 +91,8 @@
 //! - The spread of renewals comes from the leaf's fingerprint: no dice, the same plan after every restart.
 //! - A claim is not a right: a rule renews what lives, proves its key and has no other home, or what certd stored there
 //!   itself (`domain::adopt`, `domain::homes`). What may have been revoked is no claim while nobody can say.
+//! - What looks like a key, a token or a password is refused at two doors, `config::door` and `cli::door`, and not repeated;
+//!   what servers and commands say is quoted by `domain::hidden::words`.
 //! - Readers of what others wrote return no text of it: [`pki::NotUnderstood`] is a closed set. What costs more than one
 //!   place may is `ObstacleKind::TooCostly`.
 //!
