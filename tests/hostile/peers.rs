@@ -190,7 +190,7 @@ async fn a_server_that_repeats_what_it_was_shown_is_not_quoted() {
         "[vault.main]\naddress = \"{address}\"\ntoken_file = \"token\"\ndeadline = \"2s\"\n\
          [source.main.vault_kv]\nvault = \"main\"\npaths = [\"secret/web\"]\n"
     ));
-    for arguments in [&["check"][..], &["check", "--format", "json"], &["vault", "doctor"], &["plan"]] {
+    for arguments in [&["check"][..], &["check", "--format", "json"], &["vault", "doctor"]] {
         let ran = scene.certd(arguments).await;
         let all = ran.out + &ran.err;
         assert!(!all.contains(&token[4..16]), "{arguments:?}: {all}");
