@@ -9,6 +9,8 @@ use url::Url;
 
 use super::validate::Mistakes;
 use super::{Certificate, Config, Declared, FileStore, Store};
+use crate::files::Trust;
+use crate::files::way::{LastLink, Owners, Walk, WayError};
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Place {
@@ -91,12 +93,23 @@ fn places(config: &Config, store: &Store) -> Vec<Place> {
             let addresses: BTreeSet<String> = vault.address.iter().map(same_address).collect();
             addresses.into_iter().map(|address| Place::Secret { address, path: path.clone() }).collect()
         }
-        Store::File(FileStore::Directory(path)) => directory(&settled(&config.path(path))),
-        Store::File(FileStore::Bundle(path)) => file(&config.path(path)).into_iter().collect(),
+        Store::File(FileStore::Directory(path)) => {
+            let path = config.path(path);
+            if is_ours(config, &path) { directory(&settled(&path)) } else { vec![Place::File(as_written(&path))] }
+        }
+        Store::File(FileStore::Bundle(path)) => file(config, &config.path(path)).into_iter().collect(),
         Store::File(FileStore::Loose { certificate, private_key }) => {
-            [certificate, private_key].into_iter().flat_map(|path| file(&config.path(path))).collect()
+            [certificate, private_key].into_iter().flat_map(|path| file(config, &config.path(path))).collect()
         }
     }
+}
+
+/// Whether nobody but root and certd's user may turn the way to it elsewhere. Where somebody else may, only the words of the
+/// path count here: a link of theirs must not make the whole configuration wrong, and the store holds what it leads to.
+fn is_ours(config: &Config, path: &Path) -> bool {
+    let trust = Trust::own().and_owner_of(&config.state_dir);
+    let walk = Walk { trust: trust.clone(), owners: Owners::Trusted, last_link: LastLink::Followed, make: None };
+    !matches!(walk.to(path), Err(WayError::Owner { .. } | WayError::Writable { .. } | WayError::Link { .. }))
 }
 
 /// The link, what it leads to, and the directory of its generations.
@@ -108,7 +121,10 @@ fn directory(path: &Path) -> Vec<Place> {
 }
 
 /// By its own name, where that is a link, by what it leads to, and by its inode.
-fn file(path: &Path) -> BTreeSet<Place> {
+fn file(config: &Config, path: &Path) -> BTreeSet<Place> {
+    if !is_ours(config, path) {
+        return BTreeSet::from([Place::File(as_written(path))]);
+    }
     let paths = [Some(settled(path)), path.canonicalize().ok()].into_iter().flatten();
     paths.flat_map(|path| [entry(&path), inode(&path), Some(Place::File(path))]).flatten().collect()
 }
@@ -117,14 +133,39 @@ fn file(path: &Path) -> BTreeSet<Place> {
 fn surroundings(config: &Config, store: &Store) -> BTreeSet<Place> {
     let paths = match store {
         Store::VaultKv(_) => Vec::new(),
-        Store::File(FileStore::Directory(path)) => vec![settled(&config.path(path))],
-        Store::File(FileStore::Bundle(path)) => every_path(&config.path(path)),
+        Store::File(FileStore::Directory(path)) => vec![config.path(path)],
+        Store::File(FileStore::Bundle(path)) => vec![config.path(path)],
         Store::File(FileStore::Loose { certificate, private_key }) => {
-            [certificate, private_key].into_iter().flat_map(|path| every_path(&config.path(path))).collect()
+            [certificate, private_key].into_iter().map(|path| config.path(path)).collect()
         }
     };
-    let above = paths.iter().flat_map(|path| path.ancestors().skip(1));
-    above.flat_map(|path| [Some(Place::File(path.to_path_buf())), entry(path), inode(path)]).flatten().collect()
+    let mut around = BTreeSet::new();
+    for path in paths {
+        let is_directory = matches!(store, Store::File(FileStore::Directory(_)));
+        around.extend(above(&as_written(&path)).map(|path| Place::File(path.to_path_buf())));
+        if is_ours(config, &path) {
+            let all = if is_directory { vec![settled(&path)] } else { every_path(&path) };
+            let places = |path: &Path| [Some(Place::File(path.to_path_buf())), entry(path), inode(path)];
+            around.extend(all.iter().flat_map(|path| above(path).flat_map(places)).flatten());
+        }
+    }
+    around
+}
+
+fn above(path: &Path) -> impl Iterator<Item = &Path> {
+    path.ancestors().skip(1)
+}
+
+/// Without `.` and `..`, and without a look at what is there.
+fn as_written(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut written, part| {
+        match part {
+            Component::ParentDir => drop(written.pop()),
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => written.push(part),
+        }
+        written
+    })
 }
 
 fn every_path(path: &Path) -> Vec<PathBuf> {

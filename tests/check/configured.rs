@@ -144,3 +144,47 @@ fn a_directory_of_somebody_else_above_ones_own_is_named_itself() {
     );
     assert_eq!((code, told["certificates"][0]["problems"][0]["message"].as_str()), (2, Some(why.as_str())));
 }
+
+/// Whoever owns the directory of one store must not stop the others by a link.
+#[test]
+fn a_link_of_somebody_else_to_another_store_holds_the_place_of_the_link_alone() {
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return;
+    }
+    let place = Place::new();
+    let entry = |name: &str, bundle: &str| {
+        format!(
+            "[[certificate]]\nname = \"{name}\"\nnames = [\"{name}.example\"]\nissuer = \"home\"\n\
+             store.file = {{ bundle = \"{bundle}\" }}\n"
+        )
+    };
+    let home = "state_dir = \"state\"\n[issuer.home.local_ca]\ndirectory = \"ca\"\ncreate = true\n";
+    let config = home.to_string() + &entry("a", "ours/a.pem") + &entry("b", "theirs/b.pem");
+    place.write("certd.toml", config);
+    for folder in ["ours", "theirs"] {
+        std::fs::create_dir(place.path().join(folder)).unwrap();
+    }
+    place.write("ours/a.pem", identity("a.example", -1, 89).pem());
+    place.write("theirs/b.pem", identity("b.example", -1, 89).pem());
+    let (theirs, link) = (place.path().join("theirs"), place.path().join("theirs/b.pem"));
+    std::os::unix::fs::chown(&theirs, Some(1234), None).unwrap();
+    let check = || run(place.command(BINARY).args(["config", "check", "--config", "certd.toml"]), b"");
+    assert_eq!(check().code, 0, "{:?}", check());
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(place.path().join("ours/a.pem"), &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(1234), None).unwrap();
+    assert_eq!(check().code, 0, "{:?}", check());
+    let (_, told) = place.report(&["--config", "certd.toml"]);
+    let all = told["certificates"].as_array().unwrap();
+    let problems = |name: &str| {
+        let one = all.iter().find(|one| one["location"].as_str().unwrap().ends_with(name)).unwrap();
+        one["problems"].as_array().unwrap().iter().map(|it| it["problem"].as_str().unwrap()).collect::<Vec<_>>()
+    };
+    assert!(problems("theirs/b.pem").contains(&"place_exposed"), "{told}");
+    assert!(!problems("ours/a.pem").contains(&"place_exposed"), "{told}");
+    // A link of root's own is a mistake of the configuration, as before.
+    std::os::unix::fs::chown(&theirs, Some(0), None).unwrap();
+    std::os::unix::fs::lchown(&link, Some(0), None).unwrap();
+    let refused = check();
+    assert!(refused.code != 0 && refused.stderr.contains("kept where \"a\" is kept"), "{refused:?}");
+}
