@@ -80,6 +80,20 @@ pub fn words(said: &str) -> String {
     printable(&out)
 }
 
+/// The same without these texts, which were shown, whatever they look like. One of a few bytes stays: it is in any text.
+pub fn words_without<S: AsRef<str>>(said: &str, secrets: &[S]) -> String {
+    let long = secrets.iter().map(AsRef::as_ref).filter(|secret| secret.len() >= LEAST_SECRET);
+    let said = long.fold(said.to_string(), |said, secret| {
+        let without = said.replace(secret, NOT_SHOWN);
+        let escaped = secret.escape_default().to_string();
+        without.replace(&escaped, NOT_SHOWN)
+    });
+    words(&said)
+}
+
+/// In bytes.
+const LEAST_SECRET: usize = 6;
+
 const NOT_SHOWN: &str = "(not shown: it looks like a secret)";
 
 /// Of a whole text in hexadecimal, in digits.
@@ -327,6 +341,9 @@ mod tests {
         ] {
             assert_eq!(words(said), shown, "{said}");
         }
+        let pair = ["CANARY-of-no-form", "two\nlines", "web"];
+        let said = "no CANARY-of-no-form for web: two\\nlines or two\nlines";
+        assert_eq!(words_without(said, &pair), format!("no {NOT_SHOWN} for web: {NOT_SHOWN} or {NOT_SHOWN}"));
         let long = format!("{} {token}", "w".repeat(300));
         assert_eq!(words(&long), "w".repeat(256));
     }

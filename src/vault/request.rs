@@ -4,7 +4,9 @@
 use reqwest::Url;
 use rustify::endpoint::Endpoint;
 use rustify::errors::ClientError;
+use serde_json::Value;
 use url::Position;
+use zeroize::Zeroizing;
 
 /// Where no request goes: each address takes the target below its own path.
 const ANYWHERE: &str = "http://vault/v1";
@@ -26,6 +28,24 @@ pub(super) fn built<E: Endpoint>(endpoint: &E) -> Result<Built, ClientError> {
         query => encoded(path, query.as_deref()),
     };
     Ok(Built { method: endpoint.method().into(), target, body: endpoint.body()?.unwrap_or_default() })
+}
+
+/// Returns every text of a body in JSON, whatever field it is in.
+pub(super) fn texts(body: &[u8]) -> Vec<Zeroizing<String>> {
+    let mut texts = Vec::new();
+    if let Ok(value) = serde_json::from_slice(body) {
+        collect(value, &mut texts);
+    }
+    texts
+}
+
+fn collect(value: Value, texts: &mut Vec<Zeroizing<String>>) {
+    match value {
+        Value::String(text) => texts.push(Zeroizing::new(text)),
+        Value::Array(values) => values.into_iter().for_each(|value| collect(value, texts)),
+        Value::Object(fields) => fields.into_iter().for_each(|(_, value)| collect(value, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Nothing in it would be encoded or resolved: nearly every path there is.

@@ -15,7 +15,7 @@ use super::consistency::Consistency;
 use super::error::VaultError;
 use super::life::Life;
 use super::node::{Answered, Lost, Node, Nodes, Sent};
-use super::request::{Built, built};
+use super::request::{Built, built, texts};
 use super::session::Session;
 use super::token::Token;
 use super::{ClientCertificate, Settings};
@@ -378,6 +378,16 @@ impl Request {
     fn sent(&self) -> Sent<'_> {
         Sent { method: &self.method, target: &self.target, headers: self.headers.clone(), body: &self.body }
     }
+
+    /// What was sent and must not come back in a message: the token, and what a login or a write says.
+    fn secrets(&self) -> Vec<Zeroizing<String>> {
+        let token = self.headers.get(TOKEN).and_then(|token| token.to_str().ok());
+        let mut secrets: Vec<_> = token.map(|token| Zeroizing::new(token.to_string())).into_iter().collect();
+        if matches!(self.operation, Operation::Login | Operation::Write | Operation::Unwrap) {
+            secrets.extend(texts(&self.body));
+        }
+        secrets
+    }
 }
 
 /// A standby leads to the active node that it last knew, until there is another.
@@ -391,7 +401,8 @@ fn judge(request: &Request, node: &Node, answer: Answered) -> Result<Reply, Vaul
     let address = node.address.clone();
     if (300..400).contains(&status) {
         // Without path and query.
-        let to = target(&headers).map(|to| hidden::words(&to.origin().ascii_serialization()));
+        let origin = |to: Url| hidden::words_without(&to.origin().ascii_serialization(), &request.secrets());
+        let to = target(&headers).map(origin);
         return Err(VaultError::Redirected { address, to: to.unwrap_or_else(|| "(not said)".to_string()) });
     }
     let retry_after = retry_after(status, &headers);
@@ -411,7 +422,7 @@ fn judge(request: &Request, node: &Node, answer: Answered) -> Result<Reply, Vaul
 
 fn failure(request: &Request, reply: Reply, errors: &[String]) -> VaultError {
     let Reply { address, status, retry_after, .. } = reply;
-    let words = hidden::words(&errors.join("; "));
+    let words = hidden::words_without(&errors.join("; "), &request.secrets());
     let path = &request.path;
     let says = |text: &str| errors.iter().any(|error| error.contains(text));
     match status {

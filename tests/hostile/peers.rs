@@ -178,7 +178,12 @@ async fn whatever_servers_answer_reaches_people_and_programs_as_harmless_text() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_repeats_what_it_was_shown_is_not_quoted() {
-    let token = "hvs.caesij1zqeu5yb0x3plkq2v8";
+    for token in ["hvs.caesij1zqeu5yb0x3plkq2v8", "canarytokenofnoform"] {
+        is_not_quoted(token).await;
+    }
+}
+
+async fn is_not_quoted(token: &str) {
     let (address, _heard) = that_answers(|request| {
         let error = json!({ "errors": [format!("no such request: {request}")] }).to_string();
         answer("403 Forbidden", "application/json", &error)

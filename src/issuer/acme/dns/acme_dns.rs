@@ -56,7 +56,7 @@ pub enum AcmeDnsError {
     Unreachable { server: String, source: reqwest::Error },
     #[error("acme-dns at {server} knows no such user and password for {name}: register it anew")]
     Unauthorised { server: String, name: String },
-    #[error("acme-dns at {server} answered {}: {}: see its log", status.as_u16(), hidden::words(said))]
+    #[error("acme-dns at {server} answered {}: {}: see its log", status.as_u16(), said)]
     Refused { server: String, status: StatusCode, said: String },
     #[error("acme-dns at {server} answered more than {LARGEST_ANSWER} bytes: see whether it is acme-dns")]
     TooLarge { server: String },
@@ -106,7 +106,10 @@ impl AcmeDns {
         match (answer.status(), said(&server, answer).await?) {
             (status, _) if status.is_success() => Ok(()),
             (StatusCode::UNAUTHORIZED, _) => Err(AcmeDnsError::Unauthorised { server, name: printable(name) }),
-            (status, said) => Err(AcmeDnsError::Refused { server, status, said }),
+            (status, said) => {
+                let said = hidden::words_without(&said, &[&*account.username, &*account.password]);
+                Err(AcmeDnsError::Refused { server, status, said })
+            }
         }
     }
 
