@@ -192,7 +192,8 @@ impl Http {
         })))
     }
 
-    /// What did not answer in time is not asked again within [`UNANSWERED`]: one turn reads a directory several times.
+    /// Reads a resource without signing. One that did not answer in time is not asked again for 30 s, since one turn
+    /// reads a directory several times.
     pub async fn read(&self, url: &str) -> Result<Answer, AcmeError> {
         locked(&self.0.unanswered).retain(|_, since| since.elapsed() < UNANSWERED);
         if locked(&self.0.unanswered).contains_key(url) {
