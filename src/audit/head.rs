@@ -23,7 +23,8 @@ const LONGEST_HOST: usize = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum HeadError {
     #[error(
-        "could not note the head of the audit log in Vault: {path}: make it a secret of KV version 2 that certd may note"
+        "could not note the head of the audit log in Vault: {path} (it must be a secret of KV version 2; `certd vault policy` \
+         prints the right)"
     )]
     Vault {
         path: String,
