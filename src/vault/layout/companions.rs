@@ -33,16 +33,19 @@ const FINGERPRINTS: [&str; 7] = [
 ];
 const KEY_TYPES: [&str; 2] = ["private_key_type", "key_type"];
 
+/// What openssl 3 and openssl 1 print before a digest.
+const DIGESTS: [&str; 2] = ["sha256 Fingerprint=", "SHA256 Fingerprint="];
+
 /// All texts that a certificate gives for one note.
 type Forms = fn(&Certificate) -> Vec<String>;
 
 /// A note that is exactly what the old certificate gives becomes what the new one gives. Any other is somebody's own.
 pub fn renew(fields: &mut Fields, old: &Certificate, new: &Certificate) {
     let noted: [(&[&str], Forms); 5] = [
-        (&SERIALS, |c| octets(&c.serial)),
-        (&ENDS, |c| instants(c.not_after)),
-        (&BEGINS, |c| instants(c.not_before)),
-        (&FINGERPRINTS, |c| octets(&c.fingerprint.to_string())),
+        (&SERIALS, |c| as_openssl_prints(octets(&c.serial), &["serial="])),
+        (&ENDS, |c| as_openssl_prints(instants(c.not_after), &["notAfter="])),
+        (&BEGINS, |c| as_openssl_prints(instants(c.not_before), &["notBefore="])),
+        (&FINGERPRINTS, |c| as_openssl_prints(octets(&c.fingerprint.to_string()), &DIGESTS)),
         (&KEY_TYPES, |c| key_type(c).into_iter().map(str::to_string).collect()),
     ];
     for (names, forms) in noted {
@@ -62,6 +65,13 @@ fn renewed(value: &str, old: &str, new: &str) -> Option<Box<serde_json::value::R
         return Some(json(new));
     }
     (value == old).then(|| new.parse::<i64>().ok()).flatten().map(|number| json(&number))
+}
+
+/// Adds each form with the words that `openssl x509` prints before it.
+fn as_openssl_prints(forms: Vec<String>, prefixes: &[&str]) -> Vec<String> {
+    let prefixed = prefixes.iter().flat_map(|prefix| forms.iter().map(move |form| format!("{prefix}{form}")));
+    let prefixed: Vec<String> = prefixed.collect();
+    forms.into_iter().chain(prefixed).collect()
 }
 
 /// Each form that tools give to hexadecimal: `1f:a0` as Vault, `1F:A0` as openssl, `1fa0`, `1FA0`.
@@ -86,5 +96,29 @@ fn key_type(certificate: &Certificate) -> Option<&'static str> {
         KeyType::EcdsaP256 | KeyType::EcdsaP384 | KeyType::EcdsaP521 => Some("ec"),
         KeyType::Ed25519 => Some("ed25519"),
         KeyType::Other(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::sample::leaf;
+
+    #[test]
+    fn a_note_in_the_words_of_openssl_keeps_them() {
+        let (old, new) = (
+            Certificate { serial: "1fa0".into(), ..leaf(&["a"]) },
+            Certificate { serial: "2b01".into(), ..leaf(&["a"]) },
+        );
+        let mut fields = Fields::new();
+        for (name, value) in [("serial", "serial=1FA0"), ("serial_number", "serial=4711"), ("serialNumber", "1f:a0")] {
+            fields.insert(name.to_string(), json(&value));
+        }
+        renew(&mut fields, &old, &new);
+        let value = |name: &str| serde_json::from_str::<String>(fields[name].get()).unwrap();
+        assert_eq!(
+            [value("serial"), value("serial_number"), value("serialNumber")],
+            ["serial=2B01", "serial=4711", "2b:01"]
+        );
     }
 }
