@@ -22,6 +22,9 @@ use crate::journal::event::{Event, Issued};
 use crate::journal::{self, Journal, JournalError};
 use crate::pki::read;
 
+/// Other places of a revoked certificate. More are counted.
+const MOST_TOLD: usize = 20;
+
 /// What a person asks for.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Wanted {
@@ -37,9 +40,9 @@ impl From<Result<String, RevokeError>> for Ended {
         match revoked {
             Ok(done) => Self::Done(done),
             Err(refused @ RevokeError::Refused(_)) => Self::Refused(refused.to_string()),
-            Err(failed @ (RevokeError::NotNoted { .. } | RevokeError::Failed { .. })) => {
-                Self::Failed(with_causes(&failed))
-            }
+            Err(
+                failed @ (RevokeError::NotNoted { .. } | RevokeError::Failed { .. } | RevokeError::NotRevoked { .. }),
+            ) => Self::Failed(with_causes(&failed)),
         }
     }
 }
@@ -54,6 +57,14 @@ pub enum RevokeError {
         #[source]
         source: JournalError,
     },
+    /// The issuer is known not to have done it.
+    #[error("nothing was revoked: {issuer} did not revoke {serial}")]
+    NotRevoked {
+        issuer: IssuerName,
+        serial: String,
+        #[source]
+        source: IssuerError,
+    },
     /// It may be revoked all the same.
     #[error("could not revoke {serial} by {issuer}; ask again to learn whether it is")]
     Failed {
@@ -62,6 +73,21 @@ pub enum RevokeError {
         #[source]
         source: IssuerError,
     },
+}
+
+impl RevokeError {
+    fn failed(issuer: &IssuerName, serial: &str, source: IssuerError) -> Self {
+        let (issuer, serial) = (issuer.clone(), serial.to_string());
+        let may_be_done = match &source {
+            IssuerError::Unanswered { may_be_done, .. } => *may_be_done,
+            IssuerError::Pending { .. } | IssuerError::Stopped(_) | IssuerError::SignedInVain(_) => true,
+            IssuerError::Refused { .. } | IssuerError::Limited { .. } | IssuerError::Unprepared(_) => false,
+        };
+        match may_be_done {
+            true => Self::Failed { issuer, serial, source },
+            false => Self::NotRevoked { issuer, serial, source },
+        }
+    }
 }
 
 fn refused(why: impl Into<String>) -> RevokeError {
@@ -104,9 +130,8 @@ pub async fn revoke(
     let (serial, forced) = (target.serial.clone(), !served.is_empty());
     let fingerprint = registered.leaf.fingerprint;
     note(Event::Revoking { issuer: name.clone(), serial: serial.clone(), reason: wanted.reason, forced })?;
-    let failed = |source| RevokeError::Failed { issuer: name.clone(), serial: serial.clone(), source };
     let revoked = issuer.revoke(&registered, wanted.reason).await;
-    let Revoked { at, reason } = revoked.map_err(failed)?;
+    let Revoked { at, reason } = revoked.map_err(|source| RevokeError::failed(&name, &serial, source))?;
     tracing::info!(issuer = %name, serial, reason = wanted.reason.as_str(), forced, "revoked");
     // It is, whether or not that can be noted.
     if let Err(error) =
@@ -118,28 +143,35 @@ pub async fn revoke(
         true => String::new(),
         false => format!("; it took no reason, so that {} is in certd's journal alone", wanted.reason.as_str()),
     };
-    let next = match &target.managed {
-        Some(managed) => replaced(&setup, &journal.view(), managed, fingerprint, now).await,
-        None => String::new(),
-    };
+    let next = replaced(&setup, &journal.view(), target.managed.as_ref(), fingerprint, now).await;
     Ok(format!("{serial} was revoked by {name} on {}{kept}{next}", at.unwrap_or_else(now)))
 }
 
-/// Looks again and says what certd will do where the revoked certificate is kept.
+/// Looks again and says what certd will do at the place that was named, and at every other that has the certificate.
 async fn replaced(
     setup: &Arc<Setup>,
     view: &JournalView,
-    kept: &Managed,
+    named: Option<&Managed>,
     revoked: Fingerprint,
     now: fn() -> Timestamp,
 ) -> String {
     let (snapshot, _) = Cycle::new(setup.clone(), now).look_with_managed(view, &|_| {}).await;
-    let Some(entry) = snapshot.entries.iter().find(|entry| entry.observation.location == kept.location) else {
-        return format!("; nothing is seen any more where {} was kept", printable(&kept.name.0));
+    let is_named = |entry: &Entry| named.is_some_and(|named| named.location == entry.observation.location);
+    let at_named = match (named, snapshot.entries.iter().find(|entry| is_named(entry))) {
+        (None, _) => String::new(),
+        (Some(named), None) => format!("; nothing is seen any more where {} was kept", printable(&named.name.0)),
+        (Some(named), Some(entry)) if has(entry, revoked) => format!("; {}", next_at(entry, &named.name)),
+        (Some(_), Some(_)) => String::new(),
     };
-    let is_there = entry.observation.sighting.leaf().is_some_and(|leaf| leaf.fingerprint == revoked);
+    at_named + &elsewhere(snapshot.entries.iter().filter(|entry| !is_named(entry) && has(entry, revoked)))
+}
+
+fn has(entry: &Entry, revoked: Fingerprint) -> bool {
+    entry.observation.sighting.leaf().is_some_and(|leaf| leaf.fingerprint == revoked)
+}
+
+fn next_at(entry: &Entry, name: &CertName) -> String {
     let next = match entry.managed.as_ref().map(|managed| &managed.decision.action) {
-        _ if !is_there => return String::new(),
         Some(Action::Renew { .. }) => "certd replaces it where NAME is kept, in its next turn".to_string(),
         Some(Action::Defer { until, .. }) => format!("certd replaces it where NAME is kept, but not before {until}"),
         Some(Action::Hold { .. } | Action::Keep { .. }) => {
@@ -147,11 +179,35 @@ async fn replaced(
         }
         None => {
             "certd does not replace it at NAME, since it did not store it there: run `certd adopt NAME` to have it \
-                 replaced, or delete it"
+             replaced, or delete it"
                 .to_string()
         }
     };
-    format!("; {}", next.replace("NAME", &printable(&kept.name.0)))
+    next.replace("NAME", &printable(&name.0))
+}
+
+/// The other places that have what was revoked, a CA's register aside.
+fn elsewhere<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
+    let kept = entries.filter(|entry| !matches!(entry.observation.location, Location::Pki { .. }));
+    let is_renewed = |entry: &&Entry| {
+        let action = entry.managed.as_ref().map(|managed| &managed.decision.action);
+        matches!(action, Some(Action::Renew { .. } | Action::Defer { .. }))
+    };
+    let (renewed, left): (Vec<&Entry>, Vec<&Entry>) = kept.partition(is_renewed);
+    let renewed = at_places(&renewed, "certd replaces it also at");
+    renewed + &at_places(&left, "it is still at, and certd does not replace it there:")
+}
+
+fn at_places(entries: &[&Entry], what: &str) -> String {
+    let places = entries.iter().take(MOST_TOLD).map(|entry| printable(&entry.observation.location.to_string()));
+    let more = match entries.len().saturating_sub(MOST_TOLD) {
+        0 => String::new(),
+        more => format!(" and {more} more (`certd check` lists them)"),
+    };
+    match entries.is_empty() {
+        true => String::new(),
+        false => format!("; {what} {}{more}", places.collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn still_served(served: &[InTheWay]) -> String {

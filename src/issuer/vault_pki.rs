@@ -152,6 +152,10 @@ impl VaultPki {
         let asked = self.vault.pki_revoke(&self.mount, serial).await;
         match (self.registered(serial).await, asked) {
             (Ok(Some(Registered { revoked_at: Some(at), .. })), _) => Ok(at),
+            // What was refused and is not shown afterwards was not done.
+            (Ok(_), Err(error @ VaultError::Denied { .. })) => {
+                Err(not_asked(in_words(format!("have {serial} revoked by {}", self.place()), error)))
+            }
             (_, Err(error)) => Err(in_words(format!("have {serial} revoked by {}", self.place()), error)),
             (Err(error), Ok(())) => Err(error),
             (Ok(_), Ok(())) => {

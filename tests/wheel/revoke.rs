@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::drift::{served_by, stored};
-use crate::home::{Daemon, Home, Ran, declared, rows};
+use crate::home::{ADOPT, Daemon, Home, Ran, declared, rows};
 use crate::served::Served;
 
 /// With the right that `certd vault policy --revoke` adds.
@@ -83,7 +83,8 @@ async fn a_person_may_insist_and_what_is_kept_is_then_replaced_by_the_certd_that
     let daemon: Daemon = home.run().await;
     let forced = ["revoke", "web", "--force", "--reason", "key-compromise"];
     let denied = home.certd(&forced).await;
-    says(&denied, 2, &[&format!("could not revoke {old} by internal"), "certd vault policy --revoke"]);
+    let nothing = format!("nothing was revoked: internal did not revoke {old}: ");
+    says(&denied, 2, &[&nothing, "certd vault policy --revoke"]);
     allow(&home).await;
     says(
         &home.certd(&forced).await,
@@ -134,4 +135,22 @@ async fn the_right_to_revoke_is_in_no_policy_that_was_not_asked_for_it() {
     assert!(!home.certd(&["vault", "policy"]).await.out.contains(&rule));
     let asked = home.certd(&["vault", "policy", "--revoke"]).await;
     says(&asked, 0, &[&rule, "issuer internal revokes"]);
+}
+
+#[tokio::test]
+async fn every_other_place_of_what_was_revoked_is_told() {
+    let home = Home::new(&format!("{}{ADOPT}", declared("web"))).await;
+    allow(&home).await;
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    let copied: serde_json::Map<String, Value> = home
+        .fields("tls/web")
+        .await
+        .iter()
+        .map(|(name, field)| (name.clone(), serde_json::from_str(field.get()).unwrap()))
+        .collect();
+    home.house.admin.put(&home.house.kv, "tls/other/copy", Value::Object(copied)).await;
+    let old = serial(&home).await;
+    let left = format!("; it is still at, and certd does not replace it there: {}", home.location("tls/other/copy"));
+    let next = "; certd replaces it where web is kept, in its next turn";
+    says(&home.certd(&["revoke", "web", "--why", "OPS-8"]).await, 0, &[&old, next, &left]);
 }
