@@ -4,6 +4,7 @@
 pub mod acts;
 mod by;
 mod client;
+mod recorded;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,10 +19,8 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinError;
 
 use crate::audit::record::{Draft, Kind};
-use crate::audit::{AuditError, Begun, Outcome};
 use crate::domain::actor::Actor;
 use crate::domain::homes::Lodging;
 use crate::domain::name::{CertName, IssuerName};
@@ -35,6 +34,8 @@ use crate::revoke::Wanted;
 
 use by::{By, Peer};
 pub use client::{Client, ControlError};
+pub use recorded::write_refused;
+use recorded::{act_refused, audit_head, recorded, rollback_begins, rollback_ended};
 
 pub fn socket(state_dir: &Path) -> PathBuf {
     state_dir.join("control.sock")
@@ -170,6 +171,8 @@ pub fn serve(
         .route("/revoke", post(revoke))
         .route("/roll-over", post(roll_over))
         .route("/reload", post(reload))
+        .route("/audit/head", get(audit_head))
+        .route("/refused", post(act_refused))
         .route("/rollback/begin", post(rollback_begins))
         .route("/rollback/end", post(rollback_ended))
         .route("/left-alone", post(left_alone))
@@ -281,29 +284,6 @@ pub fn write_pause(journal: &Journal, now: Timestamp, by: &Actor, body: &PauseBo
     journal.audit.perform(now, by, acts::pause(body), || journal.append(now, body.certificate.as_ref(), event))
 }
 
-/// Carries out an act between its two records, also where whoever asked is gone before it ends.
-async fn recorded<T: Send + 'static>(
-    shared: &Shared,
-    by: &Actor,
-    act: Draft,
-    work: impl Future<Output = Result<T, (StatusCode, String)>> + Send + 'static,
-    outcome: fn(&T) -> Outcome,
-) -> Result<T, (StatusCode, String)> {
-    let (journal, now) = (shared.journal.clone(), shared.now);
-    let begun = journal.audit.begin(now(), by, act).map_err(|error| refused(&error))?;
-    let task = tokio::spawn(async move {
-        let ended = work.await;
-        let outcome = ended.as_ref().map_or_else(|(_, why)| Outcome::Failed(why.clone()), outcome);
-        journal.audit.end(now(), &begun, &outcome);
-        ended
-    });
-    task.await.map_err(|_: JoinError| broken())?
-}
-
-fn refused(error: &AuditError) -> (StatusCode, String) {
-    (StatusCode::SERVICE_UNAVAILABLE, format!("nothing is done without a record of it: {}", with_causes(error)))
-}
-
 async fn renew(
     State(shared): State<Shared>,
     By(by): By,
@@ -356,20 +336,6 @@ async fn asked(
         answered.await.map_err(|_| stopping())
     };
     recorded(shared, by, act, work, |ended| ended.into()).await.map(Json)
-}
-
-/// A rollback is carried out by the command itself.
-async fn rollback_begins(
-    State(shared): State<Shared>,
-    By(by): By,
-    Json(act): Json<Draft>,
-) -> Result<Json<Begun>, (StatusCode, String)> {
-    let act = Draft { event: Kind::Rollback, ..act };
-    shared.journal.audit.begin((shared.now)(), &by, act).map(Json).map_err(|error| refused(&error))
-}
-
-async fn rollback_ended(State(shared): State<Shared>, Json((begun, outcome)): Json<(Begun, Outcome)>) {
-    shared.journal.audit.end((shared.now)(), &begun, &outcome);
 }
 
 async fn left_alone(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::audit::record::Draft;
 use crate::audit::{Begun, Outcome, peer};
 use crate::config::{self, Config};
-use crate::control::{self, AdoptBody, Client, LeftAlone, PauseBody};
+use crate::control::{self, AdoptBody, Client, Ended, LeftAlone, PauseBody};
 use crate::domain::actor::Actor;
 use crate::domain::name::CertName;
 use crate::domain::plan::JournalView;
@@ -14,6 +14,8 @@ use crate::domain::text::{message, with_causes};
 use crate::domain::time::Timestamp;
 use crate::journal::event::Entry;
 use crate::journal::{Journal, JournalError};
+
+use super::words;
 
 /// What was asked for is done by then, and its record is in the log.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -56,6 +58,19 @@ impl JournalAccess {
             Self::Daemon(client) => client.adopt(body).await?,
         }
         Ok(())
+    }
+
+    /// Records an act that this command refused, and returns the refusal. It stands whether or not it can be recorded.
+    pub async fn refused(&self, now: Timestamp, config: &Config, act: Draft, why: String) -> Ended {
+        let recorded: anyhow::Result<()> = match self {
+            Self::Ours { journal, by } => control::write_refused(journal, now, by, act, &why).map_err(Into::into),
+            Self::Daemon(client) => client.refused(&act, &why).await.map_err(Into::into),
+        };
+        match recorded {
+            Ok(()) => self.note_audit_head(config).await,
+            Err(error) => eprintln!("certd: the refusal is not in the audit log: {}", words::one_line(&error)),
+        }
+        Ended::Refused(why)
     }
 
     /// Records a rollback that this command is about to carry out.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::config;
+use crate::audit::record::{Draft, Kind};
+use crate::config::{self, Config};
 use crate::control::{AdoptBody, Ended};
 use crate::cycle::Cycle;
 use crate::domain::cert::Certificate;
 use crate::domain::check::ProblemKind;
 use crate::domain::homes::{self, Lodging};
-use crate::domain::inventory::Sighting;
+use crate::domain::inventory::{Location, Sighting};
 use crate::domain::name::{CertName, San};
 use crate::domain::plan::{Held, JournalView, Managed, Origin};
 use crate::domain::snapshot::{Entry, Snapshot};
@@ -65,25 +66,71 @@ pub async fn adopt(arguments: AdoptArguments, now: fn() -> Timestamp) -> anyhow:
             journal.note_audit_head(&config).await;
             Ended::Done(line)
         }
-        Err(why) => Ended::Refused(format!("nothing was adopted: {why}")),
+        Err(why) => {
+            let act = Draft::of(Kind::Adopt, Some(&CertName(arguments.location)));
+            journal.refused(now(), &config, act, format!("nothing was adopted: {why}")).await
+        }
     })
 }
 
-/// Releases the names of a place that is gone or that nobody wants any more.
+/// Looks once, and releases the names of a place that is gone. A rule would adopt again what still stands there.
 pub async fn forget(arguments: ForgetArguments, now: fn() -> Timestamp) -> anyhow::Result<u8> {
     let config = config::load(&arguments.file.config)?;
     let journal = JournalAccess::open_to_act(&config, arguments.why.reason.clone())?;
-    let homes = journal.view().await?.homes;
+    let view = journal.view().await?;
     let place = CertName(arguments.location);
-    let Some(home) = homes.get(&place) else {
-        let known: Vec<String> = homes.keys().map(|place| place.0.clone()).collect();
-        let meant = words::did_you_mean(&place.0, known.iter());
-        return super::ended(Ended::Refused(format!("nothing was forgotten: it is no home: {place}{meant}")));
+    let released = match view.homes.get(&place) {
+        None => {
+            let known: Vec<String> = view.homes.keys().map(|place| place.0.clone()).collect();
+            Err(format!("it is no home: {place}{}", words::did_you_mean(&place.0, known.iter())))
+        }
+        Some(home) => match lives(&config, &view, &place, now).await? {
+            Some(why) => Err(why),
+            None => Ok(home.names.join(", ")),
+        },
     };
-    let line = format!("forgotten: {place}; its names are free: {}", home.names.join(", "));
-    journal.adopt(now(), &AdoptBody { place, holds: None }).await?;
-    journal.note_audit_head(&config).await;
-    super::ended(Ended::Done(line))
+    super::ended(match released {
+        Ok(names) => {
+            let line = format!("forgotten: {place}; its names are free: {names}");
+            journal.adopt(now(), &AdoptBody { place, holds: None }).await?;
+            journal.note_audit_head(&config).await;
+            Ended::Done(line)
+        }
+        Err(why) => {
+            let act = Draft::of(Kind::Forget, Some(&place));
+            journal.refused(now(), &config, act, format!("nothing was forgotten: {why}")).await
+        }
+    })
+}
+
+/// Returns why a place may still have its names; `None` where it is gone or no rule adopts it.
+async fn lives(
+    config: &Config,
+    view: &JournalView,
+    place: &CertName,
+    now: fn() -> Timestamp,
+) -> anyhow::Result<Option<String>> {
+    let setup = Arc::new(config::build::build(config)?);
+    let (snapshot, managed) = Cycle::new(setup.clone(), now).look_with_managed(view, &|_| {}).await;
+    note_waits(config, &setup, view, now()).await;
+    setup.close().await;
+    let Some(entry) = snapshot.entries.iter().find(|entry| entry.observation.location.to_string() == place.0) else {
+        let hidden = snapshot.entries.iter().find_map(|entry| match &entry.observation.sighting {
+            Sighting::Unknown(obstacle) if matches!(entry.observation.location, Location::Listing { .. }) => {
+                Some(format!("whether {place} is gone is unknown: {}", obstacle.message))
+            }
+            _ => None,
+        });
+        return Ok(hidden);
+    };
+    let is_adopted = managed.iter().any(|managed| managed.location == entry.observation.location);
+    Ok(match &entry.observation.sighting {
+        Sighting::Unknown(obstacle) => Some(format!("whether {place} is gone is unknown: {}", obstacle.message)),
+        Sighting::Found(_) if is_adopted => Some(format!(
+            "{place} is still there, and its [[adopt]] rule would adopt it again; delete it or take it out of the rule first"
+        )),
+        Sighting::Found(_) | Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) => None,
+    })
 }
 
 enum Claimed {

@@ -2,16 +2,18 @@
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::ConfigFile;
-use crate::audit;
 use crate::audit::chain::Head;
 use crate::audit::export::{ExportError, Filter, Format, export};
 use crate::audit::verify::{self, verify};
+use crate::audit::{self, peer};
+use crate::control::Client;
 use crate::domain::name::CertName;
 use crate::domain::text::message;
 use crate::domain::time::Timestamp;
@@ -73,19 +75,31 @@ fn instant(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| "not an instant such as 2027-01-31T12:00:00Z".to_string())
 }
 
-pub fn run(command: AuditCommand) -> anyhow::Result<u8> {
+pub async fn run(command: AuditCommand) -> anyhow::Result<u8> {
     match command {
-        AuditCommand::Verify(arguments) => verified(arguments),
+        AuditCommand::Verify(arguments) => verified(arguments).await,
         AuditCommand::Export(arguments) => exported(arguments),
     }
 }
 
-fn opened(named: Vec<PathBuf>, file: &ConfigFile) -> anyhow::Result<Vec<(PathBuf, File)>> {
+/// A certd that runs answers at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Returns the head that a running certd wrote last. The log must hold it; where none runs, nobody can say.
+async fn running_head(state_dir: &Path) -> Option<Head> {
+    let client = Client::new(state_dir, peer::said(None)).ok()?;
+    tokio::time::timeout(ANSWER_WITHIN, client.audit_head()).await.ok()?.ok()?
+}
+
+fn opened(named: &[PathBuf], file: &ConfigFile) -> anyhow::Result<Vec<(PathBuf, File)>> {
     if !named.is_empty() {
-        return Ok(verify::open(&named)?);
+        return Ok(verify::open(named)?);
     }
-    let directory = super::load(&file.config)?.state_dir;
-    let listed = audit::files(&directory);
+    opened_own(&super::load(&file.config)?.state_dir)
+}
+
+fn opened_own(directory: &Path) -> anyhow::Result<Vec<(PathBuf, File)>> {
+    let listed = audit::files(directory);
     let paths = listed.with_context(|| format!("could not look for the audit log in {}", directory.display()))?;
     if paths.is_empty() {
         bail!("there is no audit log yet in {}", directory.display());
@@ -93,12 +107,22 @@ fn opened(named: Vec<PathBuf>, file: &ConfigFile) -> anyhow::Result<Vec<(PathBuf
     Ok(verify::open_own(&paths)?)
 }
 
-fn verified(arguments: VerifyArguments) -> anyhow::Result<u8> {
-    let files = opened(arguments.files, &arguments.file)?;
+async fn verified(arguments: VerifyArguments) -> anyhow::Result<u8> {
+    let (files, head, held) = match (&arguments.head, arguments.files.is_empty()) {
+        (None, true) => {
+            let directory = super::load(&arguments.file.config)?.state_dir;
+            let head = running_head(&directory).await;
+            let held = if head.is_some() { ", and holds the head of the certd that runs" } else { "" };
+            (opened_own(&directory)?, head, held)
+        }
+        (None, false) => (opened(&arguments.files, &arguments.file)?, None, ""),
+        (Some(head), _) => {
+            (opened(&arguments.files, &arguments.file)?, Some(head.clone()), ", and holds the given head")
+        }
+    };
     let count = files.len();
-    match verify(files, arguments.after, arguments.head.as_ref())? {
+    match verify(files, arguments.after, head.as_ref())? {
         Ok(whole) => {
-            let held = if arguments.head.is_some() { ", and holds the given head" } else { "" };
             let mut text = format!("whole: {} records in {count} files{held}\nhead: {}\n", whole.records, whole.head);
             if whole.torn > 0 {
                 text.push_str(&format!("{} writes were broken off by crashes, and certd recorded each\n", whole.torn));
@@ -124,7 +148,7 @@ fn verified(arguments: VerifyArguments) -> anyhow::Result<u8> {
 }
 
 fn exported(arguments: ExportArguments) -> anyhow::Result<u8> {
-    let files = opened(arguments.files, &arguments.file)?;
+    let files = opened(&arguments.files, &arguments.file)?;
     let ExportArguments { since, until, certificate, .. } = arguments;
     let filter = Filter { since, until, certificate: certificate.map(CertName) };
     let format = match arguments.format {

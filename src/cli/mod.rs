@@ -19,6 +19,7 @@ pub mod renew;
 mod revoke;
 pub mod rollback;
 mod secret;
+mod unseen;
 pub mod vault;
 pub mod words;
 
@@ -60,15 +61,16 @@ enum Command {
     Check(check::CheckArguments),
     /// The daemon: every turn looks at everything and renews what is due, until SIGTERM
     Run(ConfigFile),
-    /// What would be done and why; changes nothing
+    /// Show what would be done and why; changes nothing: exit 0, or 3 where something could not be read
     Plan(plan::PlanArguments),
-    /// Renew now: the certificates named, or all that are due; exit 0 done, 1 held or put off, 2 failed or unknown
+    /// Renew now: the certificates named, or all that are due; exit 0 done, 1 held or put off, 2 failed,
+    /// 3 where something could not be read
     Renew(renew::RenewArguments),
     /// Have the issuer revoke a certificate that nothing serves any more: exit 0 done, 1 refused, 2 failed
     Revoke(revoke::RevokeArguments),
     /// Adopt a place that waits for a person, with the names it has now: exit 0 done, 1 refused
     Adopt(adopt::AdoptArguments),
-    /// Release the names of a place that was adopted and is gone: exit 0 done, 1 refused
+    /// Release the names of a place that was adopted and is gone: exit 0 done, 1 refused or still there
     Forget(adopt::ForgetArguments),
     /// When a certificate is renewed, why, and from what that follows
     Explain(explain::ExplainArguments),
@@ -135,7 +137,7 @@ pub async fn run(arguments: Arguments, now: fn() -> Timestamp) -> anyhow::Result
         Command::Resume(arguments) => pause::resume(arguments, now).await,
         Command::Journal(arguments) => journal::run(arguments, now).await,
         Command::Reload(arguments) => reload::run(arguments).await,
-        Command::Audit(command) => audit::run(command),
+        Command::Audit(command) => audit::run(command).await,
         Command::History(arguments) => history::run(arguments, now).await,
         Command::Diff(arguments) => diff::run(arguments).await,
         Command::Rollback(arguments) => rollback::run(arguments, now).await,

@@ -18,6 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::waiting;
 use crate::report::json;
 
+use super::unseen::{self, Unseen};
 use super::{ConfigFile, journal_view, note_waits, words};
 
 #[derive(Debug, Args)]
@@ -51,6 +52,9 @@ struct Plan<'a> {
     /// Places that have a name in common and were adopted together, were agreed to, or are declared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shared_names: Vec<SharedNames>,
+    /// Where certificates may be that this plan lacks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_seen: Vec<Unseen>,
 }
 
 #[derive(Serialize)]
@@ -73,7 +77,7 @@ pub async fn run(arguments: PlanArguments, now: fn() -> Timestamp) -> anyhow::Re
         PlanFormat::Text => super::print(&text(&snapshot, &shared_names(&managed)))?,
         PlanFormat::Json => super::print(&json::text(&plan(&snapshot, shared_names(&managed))))?,
     }
-    Ok(0)
+    Ok(unseen::exit_code(&unseen::of(&snapshot)))
 }
 
 fn plan(snapshot: &Snapshot, shared_names: Vec<SharedNames>) -> Plan<'_> {
@@ -85,6 +89,7 @@ fn plan(snapshot: &Snapshot, shared_names: Vec<SharedNames>) -> Plan<'_> {
         clock_doubt: snapshot.clock_doubt.as_deref(),
         decisions: decisions(snapshot),
         shared_names,
+        not_seen: unseen::of(snapshot),
     }
 }
 
@@ -174,6 +179,7 @@ fn text(snapshot: &Snapshot, shared: &[SharedNames]) -> String {
         out.push_str(&format!("and {} more sets of places share names\n", shared.len() - MOST_SHARED));
     }
     out.push_str(&not_adopted(snapshot));
+    out.push_str(&unseen::lines(&unseen::of(snapshot)));
     let renewals = decisions.iter().filter(|d| matches!(d.action, Action::Renew { .. })).count();
     out + &format!("{} managed, {renewals} to renew\n", decisions.len())
 }

@@ -20,6 +20,7 @@ use crate::domain::text::{self, one_line};
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, JournalError};
 
+use super::unseen::{self, Unseen};
 use super::{ConfigFile, JournalAccess, Reason, note_waits};
 
 #[derive(Debug, Args)]
@@ -53,20 +54,21 @@ pub async fn run(arguments: RenewArguments, now: fn() -> Timestamp) -> anyhow::R
         (false, true) => Demand::IfDue,
         (false, false) => Demand::Force,
     };
-    let answers = ask(&config, &setup, arguments.names, demand, arguments.why.reason, now).await;
+    let asked = ask(&config, &setup, arguments.names, demand, arguments.why.reason, now).await;
     setup.close().await;
-    let answers = answers?;
+    let (answers, not_seen) = asked?;
     for Answer { certificate, message, .. } in answers.iter().filter(|answer| !all || answer.upshot != Upshot::NotDue) {
         super::print(&format!("{}: {}\n", one_line(&certificate.0), text::message(message)))?;
     }
     if all {
         let tried = answers.iter().filter(|answer| matches!(answer.upshot, Upshot::Done | Upshot::Failed)).count();
+        super::print(&unseen::lines(&not_seen))?;
         super::print(&format!("{} managed, {tried} were due\n", answers.len()))?;
     }
-    Ok(exit_code(&answers))
+    Ok(exit_code(&answers, &not_seen))
 }
 
-/// The daemon where one runs, else ourselves.
+/// The daemon where one runs, else ourselves. What could not be seen is known where all was asked for.
 async fn ask(
     config: &Config,
     setup: &Arc<Setup>,
@@ -74,20 +76,20 @@ async fn ask(
     demand: Demand,
     reason: Option<String>,
     now: fn() -> Timestamp,
-) -> anyhow::Result<Vec<Answer>> {
+) -> anyhow::Result<(Vec<Answer>, Vec<Unseen>)> {
     let access = JournalAccess::open_to_act(config, reason)?;
     match &access {
         JournalAccess::Daemon(client) => {
-            let names = match names.is_empty() {
+            let (names, not_seen) = match names.is_empty() {
                 true => {
                     let journal = client.journal().await?;
-                    let names = managed(setup, &journal, now).await;
+                    let looked = managed(setup, &journal, now).await;
                     note_waits(config, setup, &journal, now()).await;
-                    names
+                    looked
                 }
-                false => names,
+                false => (names, Vec::new()),
             };
-            Ok(client.renew(requested(names, demand)).await?)
+            Ok((client.renew(requested(names, demand)).await?, not_seen))
         }
         JournalAccess::Ours { journal, by } => {
             let answers = by_ourselves(config, setup.clone(), journal, by, names, demand, now).await;
@@ -97,14 +99,18 @@ async fn ask(
     }
 }
 
-/// As `check` has them: 0, 1 for what is held or put off, 2 for what failed or is not there.
-fn exit_code(answers: &[Answer]) -> u8 {
+/// As `check` has them: 0, 1 for what is held or put off, 3 for what was not seen, and 2 before all for what failed or is
+/// not there.
+fn exit_code(answers: &[Answer], not_seen: &[Unseen]) -> u8 {
     let code = |answer: &Answer| match answer.upshot {
         Upshot::Done | Upshot::NotDue => 0,
         Upshot::Waiting => 1,
         Upshot::Failed | Upshot::NotManaged => 2,
     };
-    answers.iter().map(code).max().unwrap_or(0)
+    match answers.iter().map(code).max().unwrap_or(0) {
+        failed @ 2 => failed,
+        other => other.max(unseen::exit_code(not_seen)),
+    }
 }
 
 fn requested(names: Vec<String>, demand: Demand) -> BTreeMap<CertName, Demand> {
@@ -119,15 +125,15 @@ async fn by_ourselves(
     names: Vec<String>,
     demand: Demand,
     now: fn() -> Timestamp,
-) -> anyhow::Result<Vec<Answer>> {
+) -> anyhow::Result<(Vec<Answer>, Vec<Unseen>)> {
     super::log::to_stderr(
         LogFormat::Human,
         if config.log.level == Level::Info { Level::Warn } else { config.log.level },
     );
     setup.keep_waits(journal, now);
-    let names = match names.is_empty() {
+    let (names, not_seen) = match names.is_empty() {
         true => managed(&setup, &journal.view(), now).await,
-        false => names,
+        false => (names, Vec::new()),
     };
     let requested = requested(names, demand);
     let only = requested.keys().cloned().collect();
@@ -140,16 +146,17 @@ async fn by_ourselves(
     };
     let answers: Vec<Answer> = requested.keys().map(|name| daemon::answer(name, &turn)).collect();
     journal.audit.end(now(), &begun, &acts::renewed(&answers));
-    Ok(answers)
+    Ok((answers, not_seen))
 }
 
-/// The names of everything that certd manages now, adopted ones among them.
+/// Returns the names of everything that certd manages now, adopted ones among them, and what could not be seen.
 async fn managed(
     setup: &Arc<Setup>,
     journal: &crate::domain::plan::JournalView,
     now: fn() -> Timestamp,
-) -> Vec<String> {
+) -> (Vec<String>, Vec<Unseen>) {
     let snapshot = Cycle::new(setup.clone(), now).look(journal, &|_| {}).await;
+    let not_seen = unseen::of(&snapshot);
     let managed = snapshot.entries.into_iter().filter_map(|entry| entry.managed);
-    managed.map(|managed| managed.decision.certificate.0).collect()
+    (managed.map(|managed| managed.decision.certificate.0).collect(), not_seen)
 }

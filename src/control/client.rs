@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{AdoptBody, Answer, Ended, LastBody, LeftAlone, PauseBody, RenewBody, by, socket};
+use crate::audit::chain::Head;
 use crate::audit::record::Draft;
 use crate::audit::{Begun, Outcome};
 use crate::domain::actor::Said;
@@ -93,6 +94,17 @@ impl Client {
     pub async fn reload(&self) -> Result<Ended, ControlError> {
         let request = self.http.post("http://certd/reload");
         self.answer(request).await?.json().await.map_err(|e| self.unreachable(e))
+    }
+
+    /// Returns the head of the audit log that the running certd wrote last; `None` where it wrote none yet.
+    pub async fn audit_head(&self) -> Result<Option<Head>, ControlError> {
+        let answer = self.answer(self.http.get("http://certd/audit/head")).await?;
+        let head: Option<String> = answer.json().await.map_err(|e| self.unreachable(e))?;
+        Ok(head.and_then(|head| head.parse().ok()))
+    }
+
+    pub async fn refused(&self, act: &Draft, why: &str) -> Result<(), ControlError> {
+        self.answer(self.http.post("http://certd/refused").json(&(act, why))).await.map(|_| ())
     }
 
     pub async fn rollback_begins(&self, act: &Draft) -> Result<Begun, ControlError> {

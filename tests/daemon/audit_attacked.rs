@@ -111,6 +111,8 @@ fn a_log_that_is_cut_off_under_a_certd_that_runs_is_told_at_once() {
         .unwrap()
         .set_len(log.lines().next().unwrap().len() as u64 + 1)
         .unwrap();
+    let at_once = home.certd(&["audit", "verify"]);
+    assert_eq!(at_once.status.code(), Some(2), "the certd that runs knows its head: {at_once:?}");
     shows(&certd, "0");
     certd.logs(&["was removed, changed or cut off while certd ran: of its ", " records 1 are there"]);
     let verified = home.certd(&["audit", "verify"]);

@@ -197,6 +197,12 @@ async fn a_place_that_is_overwritten_with_other_names_is_held_and_a_daemon_hears
 async fn a_deleted_home_keeps_its_names_until_it_is_forgotten() {
     let home = with_victim().await;
     copy(&home, "tls/victim/web", "tls/moved").await;
+    let alive = home.certd(&["forget", &home.location("tls/victim/web"), "--reason", "OPS-7"]).await;
+    let why =
+        format!("nothing was forgotten: {} is still there, and its [[adopt]] rule", home.location("tls/victim/web"));
+    assert!(alive.code == 1 && alive.out.starts_with(&why), "{alive:?}");
+    let refused = refusals(&home, "forget").await;
+    assert!(refused.len() == 1 && refused[0].contains("is still there") && refused[0].contains("OPS-7"), "{refused:?}");
     home.delete("tls/victim/web").await;
     assert_eq!(home.plan().await, rows(&[("tls/moved", "hold contested_name")]));
     let unknown = home.certd(&["forget", &home.location("tls/victim/wbe")]).await;
@@ -204,6 +210,39 @@ async fn a_deleted_home_keeps_its_names_until_it_is_forgotten() {
     let forgotten = home.certd(&["forget", &home.location("tls/victim/web")]).await;
     assert!(forgotten.code == 0 && forgotten.out.ends_with("its names are free: web.example.org\n"), "{forgotten:?}");
     assert_eq!(home.plan().await, rows(&[("tls/moved", "keep")]));
+}
+
+/// The records of refused acts of this kind, each with its act.
+async fn refusals(home: &Home, event: &str) -> Vec<String> {
+    let lines = home.certd(&["audit", "export"]).await.out;
+    let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let act = |record: &Value| {
+        records.iter().find(|act| act["seq"] == record["act"] && act["event"] == event).map(ToString::to_string)
+    };
+    let refused = records.iter().filter(|record| record["event"] == "refused");
+    refused.filter_map(|record| act(record).map(|act| format!("{act} {record}"))).collect()
+}
+
+#[tokio::test]
+async fn what_could_not_be_listed_is_told_by_each_command_that_decides_by_it() {
+    let home = with_victim().await;
+    let victim = home.location("tls/victim/web");
+    home.take_rights("metadata/tls/").await;
+    let told = "listing of apps could not be read: ";
+    let planned = home.certd(&["plan"]).await;
+    assert!(planned.code == 3 && planned.out.contains(told), "{planned:?}");
+    let planned = home.certd(&["plan", "--format", "json"]).await;
+    assert!(planned.code == 3 && planned.json()["not_seen"][0]["location"] == "listing of apps", "{planned:?}");
+    let renewed = home.certd(&["renew"]).await;
+    assert!(renewed.code == 3 && renewed.out.contains(told), "{renewed:?}");
+    let forgotten = home.certd(&["forget", &victim]).await;
+    let why = format!("nothing was forgotten: whether {victim} is gone is unknown: ");
+    assert!(forgotten.code == 1 && forgotten.out.starts_with(&why), "{forgotten:?}");
+    assert_eq!(refusals(&home, "forget").await.len(), 1);
+    assert_eq!(adopt(&home, "tls/victim/web").await.code, 1);
+    assert_eq!(refusals(&home, "adopt").await.len(), 1);
+    home.give_rights_back().await;
+    assert_eq!(home.plan().await, rows(&[("tls/victim/web", "keep")]));
 }
 
 #[tokio::test]
@@ -228,7 +267,7 @@ async fn a_changed_rule_looks_for_the_first_time_and_what_was_contested_stays_so
     let home = with_victim().await;
     copy(&home, "tls/victim/web", "tls/tenant/copy").await;
     home.put("tls/tenant/own", Leaf::fresh("own.example.org")).await;
-    let wider = ADOPT.replace("KV/tls/**", "KV/tls/**\", \"KV/more/**");
+    let wider = ADOPT.replace("KV/tls/**", "KV/tls/**\", \"KV/tls/more/**");
     home.configure(&wider);
     let rows =
         rows(&[("tls/tenant/copy", "hold contested_name"), ("tls/tenant/own", "keep"), ("tls/victim/web", "keep")]);
@@ -249,7 +288,7 @@ async fn two_places_that_were_held_for_each_other_stay_so_whatever_becomes_of_th
         ("tls/victim/web", "keep"),
     ]);
     assert_eq!(home.plan().await, held);
-    let wider = ADOPT.replace("KV/tls/**", "KV/tls/**\", \"KV/more/**");
+    let wider = ADOPT.replace("KV/tls/**", "KV/tls/**\", \"KV/tls/more/**");
     let narrower = ADOPT.replace("KV/tls/**\"", "KV/tls/red/*\", \"KV/tls/blue/*\", \"KV/tls/victim/*\"");
     for changed in [wider, narrower, ADOPT.replace("\"apps\"", "\"renamed\"")] {
         home.configure(&changed);
