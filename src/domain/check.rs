@@ -27,6 +27,10 @@ pub enum ProblemKind {
     NotYetValid,
     Expiring,
     KeyMismatch,
+    /// The server did not prove that it holds the certificate's key.
+    KeyNotProven,
+    /// The server ended the handshake before its time.
+    Handshake,
     Chain,
     Hostname,
     WeakKey,
@@ -80,12 +84,14 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::Missing,
         Self::Expired,
         Self::NotYetValid,
         Self::Expiring,
         Self::KeyMismatch,
+        Self::KeyNotProven,
+        Self::Handshake,
         Self::Chain,
         Self::Hostname,
         Self::WeakKey,
@@ -123,6 +129,8 @@ impl ProblemKind {
             Self::NotYetValid => "not_yet_valid",
             Self::Expiring => "expiring",
             Self::KeyMismatch => "key_mismatch",
+            Self::KeyNotProven => "key_not_proven",
+            Self::Handshake => "handshake",
             Self::Chain => "chain",
             Self::Hostname => "hostname",
             Self::WeakKey => "weak_key",
@@ -190,6 +198,7 @@ pub fn check(now: Timestamp, thresholds: &Thresholds, observation: &Observation)
         validity(now, if is_own { &sooner } else { thresholds }, found),
         revoked(&observation.location, found),
         key_mismatch(found),
+        handshake(found),
         chain(found),
         host.and_then(|host| hostname(host, found.leaf())),
         weak_key(found),
@@ -277,6 +286,16 @@ fn key_mismatch(found: &Found) -> Option<Problem> {
     found.key_differs().then(|| {
         Problem::critical(ProblemKind::KeyMismatch, "the private key kept here belongs to another certificate")
     })
+}
+
+/// A certificate is public: whoever serves it must prove its key, and let a client in.
+fn handshake(found: &Found) -> Option<Problem> {
+    let handshake = found.handshake.as_ref()?;
+    if let Some(why) = &handshake.key_not_proven {
+        return Some(Problem::critical(ProblemKind::KeyNotProven, why.clone()));
+    }
+    let why = handshake.broken_off.as_ref()?;
+    Some(Problem::critical(ProblemKind::Handshake, format!("no client gets in: {why}")))
 }
 
 fn chain(found: &Found) -> Option<Problem> {

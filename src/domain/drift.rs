@@ -56,6 +56,8 @@ impl<'a> Drift<'a> {
         for seen in inventory.iter() {
             let Sighting::Found(found) = &seen.sighting else { continue };
             match &seen.location {
+                // What is not proven to be served is a problem of its own.
+                Location::Endpoint { .. } if !found.is_proven() => {}
                 Location::Endpoint { .. } => drift.add_served(&seen.location, found),
                 Location::Secret { .. } | Location::File { .. } => {
                     drift.kept.entry(found.leaf().fingerprint).or_default().push(&seen.location);
@@ -152,7 +154,12 @@ pub fn served_everywhere<'a>(
     let endpoints = inventory.iter().filter(|seen| matches!(seen.location, Location::Endpoint { .. }));
     for (endpoint, seen) in endpoints.map(|seen| (seen.location.at_address(None), seen)) {
         if wanted.contains(&endpoint) {
-            served.entry(endpoint).or_default().push(seen.sighting.leaf().map(|leaf| leaf.fingerprint));
+            let proven = match &seen.sighting {
+                Sighting::Found(found) if found.is_proven() => Some(found.leaf().fingerprint),
+                Sighting::Found(_) | Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) => None,
+                Sighting::Unknown(_) => None,
+            };
+            served.entry(endpoint).or_default().push(proven);
         }
     }
     let serves = |endpoint: &Location, ours: Fingerprint| {

@@ -273,11 +273,31 @@ pub struct Found {
     pub is_settled: bool,
     /// Why certd would not write there, where the place is one that certd can write.
     pub unwritable: Option<String>,
+    /// Of an endpoint alone.
+    pub handshake: Option<Handshake>,
+}
+
+/// What a TLS handshake showed beside the certificates of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handshake {
+    /// Why the server is not known to hold the key of its certificate. `None` where it signed the handshake with it
+    /// (RFC 8446, section 4.4.3; RFC 8422, section 5.4).
+    pub key_not_proven: Option<String>,
+    /// How the handshake ended before its time, after the key was proven.
+    pub broken_off: Option<String>,
+    /// The server asks clients for a certificate (RFC 8446, section 4.3.2).
+    pub asks_for_certificate: bool,
 }
 
 impl Found {
     pub fn leaf(&self) -> &Certificate {
         &self.chain.leaf
+    }
+
+    /// Whether a client that trusts the certificate can use it where it was seen.
+    pub fn is_proven(&self) -> bool {
+        let handshake = self.handshake.as_ref();
+        handshake.is_none_or(|handshake| handshake.key_not_proven.is_none() && handshake.broken_off.is_none())
     }
 
     /// A stored key that belongs to another certificate.

@@ -42,10 +42,12 @@ impl San {
         }
     }
 
-    /// Whether this name stands for the host that a client asked for (RFC 6125, section 6.4.3:
+    /// Whether this name stands for the host that a client asked for (RFC 9525, section 6.3:
     /// a wildcard is the whole leftmost label and stands for exactly one label).
     pub fn covers(&self, host: &str) -> bool {
         match self {
+            // An address is no DNS name (RFC 9525, section 6.3).
+            Self::Dns(_) if host.trim_end_matches('.').parse::<IpAddr>().is_ok() => false,
             Self::Dns(name) => dns_covers(name, &host.trim_end_matches('.').to_ascii_lowercase()),
             Self::Ip(ip) => host.parse::<IpAddr>().is_ok_and(|asked| asked == *ip),
             Self::Email(_) | Self::Uri(_) | Self::Other(_) => false,
@@ -214,6 +216,13 @@ mod tests {
     use super::*;
 
     /// Vault would take it for two names, of which the rule allows one.
+    #[test]
+    fn an_address_that_is_written_as_a_dns_name_covers_no_address() {
+        let named = San::Dns("10.0.0.7".into());
+        assert_eq!(["10.0.0.7", "10.0.0.7."].map(|host| named.covers(host)), [false, false]);
+        assert!(San::Ip([10, 0, 0, 7].into()).covers("10.0.0.7"));
+    }
+
     #[test]
     fn a_comma_within_a_name_is_allowed_by_no_rule() {
         let allows = |pattern: &str, name: &str| NamePattern::new(pattern).unwrap().allows(&San::Dns(name.into()));

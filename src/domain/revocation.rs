@@ -70,6 +70,10 @@ pub fn in_the_way<'a>(
             Sighting::Found(found) if found.leaf().fingerprint == leaf.fingerprint => {
                 Some(InTheWay::Serves(location.clone()))
             }
+            // It may hold the key of the other, too.
+            Sighting::Found(found) if !found.is_proven() && may_serve(location) => {
+                Some(InTheWay::OutOfSight(location.clone()))
+            }
             Sighting::Unknown(_) if may_serve(location) => Some(InTheWay::OutOfSight(location.clone())),
             Sighting::Found(_) | Sighting::Unknown(_) => None,
             Sighting::Absent | Sighting::Deleted(_) | Sighting::Crl(_) => None,
@@ -82,6 +86,7 @@ pub fn in_the_way<'a>(
 mod tests {
     use super::*;
     use crate::domain::cert::Fingerprint;
+    use crate::domain::inventory::{Found, Handshake};
     use crate::domain::sample::{endpoint, found, leaf, obstacle, secret, seen, seen_found};
 
     const NAME: &str = "www.example.org";
@@ -101,6 +106,16 @@ mod tests {
         let other = Certificate { fingerprint: Fingerprint([7; 32]), ..leaf(&[NAME]) };
         let seen = [seen_found(endpoint(NAME), found(other)), seen(endpoint(NAME), Sighting::Absent)];
         assert_eq!(judged(&[endpoint(NAME)], &seen), []);
+    }
+
+    #[test]
+    fn an_endpoint_that_does_not_prove_the_key_of_what_it_presents_may_serve_it() {
+        let other = Certificate { fingerprint: Fingerprint([7; 32]), ..leaf(&[NAME]) };
+        let handshake = Handshake { key_not_proven: Some("no key".into()), ..Handshake::default() };
+        let unproven = Found { handshake: Some(handshake), ..found(other) };
+        let proven = Found { handshake: Some(Handshake::default()), ..unproven.clone() };
+        assert_eq!(judged(&[], &[seen_found(endpoint(NAME), unproven)]), [InTheWay::OutOfSight(endpoint(NAME))]);
+        assert_eq!(judged(&[], &[seen_found(endpoint(NAME), proven)]), []);
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub fn found(leaf: Certificate) -> Found {
         deleted_at: None,
         revoked_at: None,
         is_settled: false,
+        handshake: None,
         unwritable: None,
     }
 }

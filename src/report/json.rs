@@ -42,6 +42,8 @@ struct Line<'a> {
     revoked_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     crl: Option<ShownCrl<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asks_for_certificate: Option<bool>,
 }
 
 /// One certificate.
@@ -98,6 +100,7 @@ fn line<'a>(entry: &'a Entry, taken: &mut HashSet<String>) -> Line<'a> {
         problems: &entry.problems,
         obstacle: None,
         revoked_at: None,
+        asks_for_certificate: None,
         crl: None,
     };
     match &entry.observation.sighting {
@@ -108,6 +111,8 @@ fn line<'a>(entry: &'a Entry, taken: &mut HashSet<String>) -> Line<'a> {
             line.leaf = Some(found.leaf().into());
             line.chain = found.chain.intermediates.iter().map(|c| c.as_ref().into()).collect();
             line.revoked_at = found.revoked_at;
+            let asks = found.handshake.as_ref().is_some_and(|handshake| handshake.asks_for_certificate);
+            line.asks_for_certificate = asks.then_some(true);
         }
     }
     line

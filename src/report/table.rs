@@ -125,6 +125,8 @@ fn what(now: Timestamp, entry: &Entry) -> String {
     let mut lines = complaints(entry);
     if let Sighting::Found(found) = &entry.observation.sighting {
         lines.extend(found.revoked_at.map(|at| format!("was revoked on {at}")));
+        let asks = found.handshake.as_ref().is_some_and(|handshake| handshake.asks_for_certificate);
+        lines.extend(asks.then(|| "asks clients for a certificate".to_string()));
     }
     if let Some(managed) = &entry.managed {
         lines.extend(failures(managed));

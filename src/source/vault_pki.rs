@@ -172,6 +172,7 @@ fn only_seen(chain: Chain) -> Found {
         deleted_at: None,
         revoked_at: None,
         is_settled: false,
+        handshake: None,
         unwritable: None,
     }
 }

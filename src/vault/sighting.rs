@@ -29,6 +29,7 @@ pub(crate) fn found(
         deleted_at,
         revoked_at: None,
         is_settled: false,
+        handshake: None,
         unwritable,
     }))
 }

@@ -63,6 +63,7 @@ pub fn found(leaf: Certificate, intermediates: Vec<Certificate>) -> Sighting {
         deleted_at: None,
         revoked_at: None,
         is_settled: false,
+        handshake: None,
         unwritable: None,
     }))
 }

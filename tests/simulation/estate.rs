@@ -375,6 +375,7 @@ impl Estate {
             deleted_at: None,
             revoked_at: None,
             is_settled: false,
+            handshake: None,
             unwritable: None,
         };
         let mut inventory = Inventory::default();

@@ -244,6 +244,7 @@ impl Tenants {
                 deleted_at: None,
                 revoked_at: None,
                 is_settled: false,
+                handshake: None,
                 unwritable: None,
             };
             inventory.insert(Observation {

@@ -175,6 +175,7 @@ fn found(at: &Location, kept: Kept, roots: &Roots) -> Sighting {
         version: None,
         revoked_at: None,
         is_settled: false,
+        handshake: None,
         unwritable: None,
     }))
 }

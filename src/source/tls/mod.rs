@@ -80,7 +80,7 @@ impl TlsSource {
             Err(obstacle) => return vec![observation(target, Sighting::Unknown(obstacle), Duration::ZERO)],
         };
         let most = presented.remove(usual(&presented));
-        presented.retain(|other| other.served.is_err() || other.served != most.served);
+        presented.retain(|other| !is_like(other, &most));
         if most.served.is_err() {
             // None answers, which one line can say.
             presented.clear();
@@ -97,14 +97,22 @@ impl TlsSource {
 
     /// Has a long chain judged where it holds up nobody; the verdict is remembered for [`Self::found`].
     async fn judge_beforehand(&self, presented: &Presented) {
-        let Some(ders) = presented.served.as_ref().ok().filter(|ders| ders.len() > USUAL_CHAIN) else { return };
+        let Some(ders) =
+            presented.served.as_ref().ok().map(|served| &served.ders).filter(|ders| ders.len() > USUAL_CHAIN)
+        else {
+            return;
+        };
         let (roots, ders) = (self.roots.clone(), ders.clone());
         // Should it break off, it is judged again.
         let _ = tokio::task::spawn_blocking(move || roots.judge(&ders).is_ok()).await;
     }
 
     fn sighting(&self, location: &Location, presented: &Presented) -> Sighting {
-        match presented.served.clone().and_then(|ders| self.found(location, &ders)) {
+        let found = presented.served.as_ref().map_err(Obstacle::clone).and_then(|served| {
+            let found = self.found(location, &served.ders)?;
+            Ok(Found { handshake: Some(served.handshake.clone()), ..found })
+        });
+        match found {
             Ok(found) => Sighting::Found(Box::new(found)),
             Err(obstacle) => Sighting::Unknown(obstacle),
         }
@@ -137,6 +145,7 @@ impl TlsSource {
             deleted_at: None,
             revoked_at: None,
             is_settled: false,
+            handshake: None,
             unwritable: None,
         })
     }
@@ -145,12 +154,14 @@ impl TlsSource {
 /// In certificates: longer chains are judged on a thread of their own.
 const USUAL_CHAIN: usize = 4;
 
+/// Two that served nothing are never alike.
+fn is_like(one: &Presented, other: &Presented) -> bool {
+    matches!((&one.served, &other.served), (Ok(one), Ok(other)) if one.is_like(other))
+}
+
 /// Which of them presents what the most do; the first of those.
 fn usual(presented: &[Presented]) -> usize {
-    let alike = |one: &Presented| match &one.served {
-        Ok(ders) => presented.iter().filter(|other| other.served.as_ref() == Ok(ders)).count(),
-        Err(_) => 0,
-    };
+    let alike = |one: &Presented| presented.iter().filter(|other| is_like(other, one)).count();
     let most = presented.iter().map(alike).max();
     presented.iter().position(|one| Some(alike(one)) == most).expect("a probe looks at one address at least")
 }

@@ -14,19 +14,34 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::capture::Capture;
-use crate::domain::inventory::{Obstacle, ObstacleKind};
+use crate::domain::inventory::{Handshake, Obstacle, ObstacleKind};
 
-/// A name with more addresses than this is looked at no further, so that no name opens sockets without end.
-const MOST_ADDRESSES: usize = 16;
+/// So many addresses of a name are looked at, so that no name opens sockets without end. The others are told.
+const MOST_ADDRESSES: usize = 64;
 
 /// What one address of an endpoint presents.
 pub(super) struct Presented {
     pub address: SocketAddr,
-    /// In DER, in the order served, at least one.
-    pub served: Result<Vec<Vec<u8>>, Obstacle>,
+    pub served: Result<Served, Obstacle>,
     pub took: Duration,
     /// This host has no way to addresses of that family, which says nothing about the endpoint.
     is_out_of_reach: bool,
+}
+
+/// What a server showed of itself.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    /// In DER, in the order served, at least one.
+    pub ders: Vec<Vec<u8>>,
+    pub handshake: Handshake,
+}
+
+impl Served {
+    /// Whether two addresses serve the same, in the same way.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let how = |served: &Self| (served.handshake.key_not_proven.is_some(), served.handshake.broken_off.is_some());
+        self.ders == other.ders && how(self) == how(other)
+    }
 }
 
 /// At least one. `known` are addresses in place of those that the resolver gives.
@@ -46,11 +61,21 @@ pub(super) async fn probe(
     if is_this_host(host) && known.is_none() {
         return first(&addresses, name, &deadline).await.map(|presented| vec![presented]);
     }
-    let mut presented = join_all(addresses.iter().map(|address| present(*address, name, &deadline))).await;
+    let (looked_at, others) = addresses.split_at(addresses.len().min(MOST_ADDRESSES));
+    let mut presented = join_all(looked_at.iter().map(|address| present(*address, name, &deadline))).await;
     if presented.iter().any(|one| !one.is_out_of_reach) {
         presented.retain(|one| !one.is_out_of_reach);
     }
+    presented.extend(others.iter().map(|address| Presented::not_looked_at(*address, addresses.len())));
     Ok(presented)
+}
+
+impl Presented {
+    fn not_looked_at(address: SocketAddr, all: usize) -> Self {
+        let message = format!("not looked at: the name has {all} addresses, and certd looks at {MOST_ADDRESSES}");
+        let served = Err(Obstacle::new(ObstacleKind::TooCostly, message));
+        Self { address, served, took: Duration::ZERO, is_out_of_reach: false }
+    }
 }
 
 /// Servers tend to listen on one of its two addresses only (RFC 6761, section 6.3).
@@ -81,15 +106,33 @@ async fn present(address: SocketAddr, name: &str, deadline: &Deadline) -> Presen
     Presented { address, served, took: started.elapsed(), is_out_of_reach }
 }
 
-async fn shown(tcp: TcpStream, address: SocketAddr, name: &str, deadline: &Deadline) -> Result<Vec<Vec<u8>>, Obstacle> {
+async fn shown(tcp: TcpStream, address: SocketAddr, name: &str, deadline: &Deadline) -> Result<Served, Obstacle> {
     let (capture, config) = Capture::config();
     let shaken = shake_hands(tcp, config, name, deadline).await;
-    let served = capture.served();
+    let ders = capture.served();
     match shaken {
-        // A server that demands a client certificate ends the handshake after it has shown its own.
-        _ if !served.is_empty() => Ok(served),
-        Err(obstacle) => Err(obstacle),
-        Ok(()) => Err(Obstacle::new(ObstacleKind::Tls, format!("the server at {address} served nothing"))),
+        Ok(()) if ders.is_empty() => {
+            Err(Obstacle::new(ObstacleKind::Tls, format!("the server at {address} served nothing")))
+        }
+        Err(failed) if ders.is_empty() => Err(failed.obstacle),
+        shaken => {
+            let failed = shaken.err();
+            let ended = failed.as_ref().map(|failed| (&failed.obstacle, failed.by_server));
+            Ok(Served { ders, handshake: capture.handshake(ended) })
+        }
+    }
+}
+
+/// How a handshake failed.
+struct Failed {
+    obstacle: Obstacle,
+    /// By an alert or by closing the connection, as a server does that demands a certificate of its clients.
+    by_server: bool,
+}
+
+impl From<Obstacle> for Failed {
+    fn from(obstacle: Obstacle) -> Self {
+        Self { obstacle, by_server: false }
     }
 }
 
@@ -125,7 +168,6 @@ fn sorted(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut addresses: Vec<_> = found.collect();
     addresses.sort();
     addresses.dedup();
-    addresses.truncate(MOST_ADDRESSES);
     addresses
 }
 
@@ -148,7 +190,7 @@ async fn shake_hands(
     config: rustls::ClientConfig,
     name: &str,
     deadline: &Deadline,
-) -> Result<(), Obstacle> {
+) -> Result<(), Failed> {
     let peer = tcp.peer_addr().map_or_else(|_| name.to_string(), |address| address.to_string());
     let name = server_name(name, tcp.peer_addr().map(|address| address.ip()))?;
     match timeout_at(deadline.instant, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await {
@@ -157,8 +199,8 @@ async fn shake_hands(
             let _ = timeout_at(deadline.instant, tls.shutdown()).await;
             Ok(())
         }
-        Ok(Err(error)) => Err(handshake_obstacle(&peer, &error)),
-        Err(_) => Err(deadline.passed(&format!("finish the TLS handshake with {peer}"))),
+        Ok(Err(error)) => Err(Failed { obstacle: handshake_obstacle(&peer, &error), by_server: is_by_server(&error) }),
+        Err(_) => Err(deadline.passed(&format!("finish the TLS handshake with {peer}")).into()),
     }
 }
 
@@ -170,6 +212,16 @@ fn server_name(name: &str, peer: io::Result<IpAddr>) -> Result<ServerName<'stati
     match peer {
         Ok(ip) => Ok(ServerName::from(ip)),
         Err(error) => Err(Obstacle::new(ObstacleKind::Unreachable, format!("the connection is gone: {error}"))),
+    }
+}
+
+fn is_by_server(error: &io::Error) -> bool {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+        Some(tls) => matches!(tls, TlsError::AlertReceived(_)),
+        None => matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        ),
     }
 }
 

@@ -166,6 +166,7 @@ fn sighting(at: &Location, seen: Result<Option<Contents>, Obstacle>, roots: &Roo
                 version: None,
                 revoked_at: None,
                 is_settled: false,
+                handshake: None,
                 unwritable: contents.unwritable,
             })),
         },

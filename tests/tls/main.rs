@@ -1,6 +1,8 @@
 //! What real TLS servers on loopback look like to a source.
 
+#[path = "../authority/mod.rs"]
 mod authority;
+mod proof;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
