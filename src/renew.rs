@@ -14,7 +14,7 @@ use crate::domain::inventory::Sighting;
 use crate::domain::key::PrivateKey;
 use crate::domain::name::IssuerName;
 use crate::domain::plan::{Basis, Managed, Origin, Reason};
-use crate::domain::renewal::{CertifiedKey, Replaced, Request, Signed};
+use crate::domain::renewal::{CLOCK_SKEW, CertifiedKey, Replaced, Request, Signed};
 use crate::domain::text::{one_line, with_causes};
 use crate::domain::time::Timestamp;
 use crate::failpoint;
@@ -351,9 +351,12 @@ impl Running<'_> {
                 return Err(self.given_up(staged, issued, &chain.leaf.serial, &IssuerGone.to_string()).await);
             }
         };
+        // A CA may be ahead of this host's clock, and one that ends at once is of no use.
+        let now = (self.now)().plus(CLOCK_SKEW);
         // By the store's roots too: else it would be found untrusted, or foreign, as soon as it is there.
         let judged = |roots: &Roots| {
-            roots.judge(&issued.ders).unwrap_or_else(|too_costly| Trust::Unverified(too_costly.to_string()))
+            let judged = roots.judge(&issued.ders);
+            judged.map_or_else(|too_costly| Trust::Unverified(too_costly.to_string()), |judged| judged.at(now))
         };
         let trust = match (judged(&roots), judged(self.store.roots())) {
             (Trust::Unverified(why), _) | (_, Trust::Unverified(why)) => Trust::Unverified(why),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::name::San;
+use super::text::printable;
 use super::time::Timestamp;
 
 /// SHA-256 over the DER of a certificate: its identity.
@@ -79,6 +80,7 @@ impl Certificate {
 pub struct KeyUsage(pub u16);
 
 impl KeyUsage {
+    pub const KEY_CERT_SIGN: u16 = 1 << 5;
     pub const DIGITAL_SIGNATURE: u16 = 1;
     pub const KEY_ENCIPHERMENT: u16 = 1 << 2;
     pub const KEY_AGREEMENT: u16 = 1 << 4;
@@ -200,6 +202,63 @@ impl Chain {
 pub struct Validity {
     pub from: Timestamp,
     pub until: Timestamp,
+}
+
+impl Validity {
+    pub fn contains(&self, instant: Timestamp) -> bool {
+        self.from <= instant && instant <= self.until
+    }
+}
+
+/// The CAs of one path from a leaf to a root: those between whose instants all of them are valid, the root included
+/// (RFC 5280, section 6.1.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaPath {
+    pub youngest: Arc<Certificate>,
+    pub first_to_end: Arc<Certificate>,
+}
+
+impl CaPath {
+    pub fn validity(&self) -> Validity {
+        Validity { from: self.youngest.not_before, until: self.first_to_end.not_after }
+    }
+}
+
+/// A verdict on a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    pub trust: Trust,
+    /// The paths by which it verifies. None where it was not judged, or is a root itself.
+    pub paths: Arc<[CaPath]>,
+}
+
+impl From<Trust> for Judged {
+    fn from(trust: Trust) -> Self {
+        Self { trust, paths: Arc::default() }
+    }
+}
+
+impl Judged {
+    /// Returns the verdict at an instant.
+    pub fn at(&self, now: Timestamp) -> Trust {
+        match out_of_time(&self.paths, now) {
+            Some(why) if self.trust == Trust::Verified => Trust::Unverified(why),
+            Some(_) | None => self.trust.clone(),
+        }
+    }
+}
+
+/// Says why no path is valid at an instant; `None` where one is, or where there is none to tell.
+pub fn out_of_time(paths: &[CaPath], now: Timestamp) -> Option<String> {
+    if paths.iter().any(|path| path.validity().contains(now)) {
+        return None;
+    }
+    let nearest = paths.iter().max_by_key(|path| path.validity().until)?;
+    let Validity { from, until } = nearest.validity();
+    Some(match now > until {
+        true => format!("a CA of its chain expired on {until}: {}", printable(&nearest.first_to_end.subject)),
+        false => format!("a CA of its chain is not valid before {from}: {}", printable(&nearest.youngest.subject)),
+    })
 }
 
 /// Whether a path leads from the leaf to a configured root, time aside: a chain that merely

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::cert::{Certificate, KeyType, KeyUsage, Trust};
+use super::cert::{Certificate, KeyType, KeyUsage, Trust, out_of_time};
 use super::crl;
 use super::inventory::{Deletion, Found, Location, OWN, Observation, PkiObject, Sighting};
 use super::plan::{Action, Deferral, Record};
@@ -199,7 +199,7 @@ pub fn check(now: Timestamp, thresholds: &Thresholds, observation: &Observation)
         revoked(&observation.location, found),
         key_mismatch(found),
         handshake(found),
-        chain(found),
+        chain(now, found),
         host.and_then(|host| hostname(host, found.leaf())),
         weak_key(found),
         weak_signature(found),
@@ -298,11 +298,14 @@ fn handshake(found: &Found) -> Option<Problem> {
     Some(Problem::critical(ProblemKind::Handshake, format!("no client gets in: {why}")))
 }
 
-fn chain(found: &Found) -> Option<Problem> {
-    match &found.trust {
-        Trust::Unverified(why) => Some(Problem::critical(ProblemKind::Chain, why.clone())),
+fn chain(now: Timestamp, found: &Found) -> Option<Problem> {
+    let why = match &found.trust {
+        Trust::Unverified(why) => Some(why.clone()),
+        // What is wrong with the time of the leaf, or of the CA that signed it, is told by `validity`.
+        Trust::Verified if found.chain.usable().contains(now) => out_of_time(&found.paths, now),
         Trust::Verified | Trust::NotJudged => None,
-    }
+    };
+    why.map(|why| Problem::critical(ProblemKind::Chain, why))
 }
 
 fn hostname(host: &str, leaf: &Certificate) -> Option<Problem> {

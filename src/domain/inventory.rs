@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::cert::{Certificate, Chain, Fingerprint, KeyDigest, Trust};
+use super::cert::{CaPath, Certificate, Chain, Fingerprint, KeyDigest, Trust};
 use super::crl::Crl;
 use super::name::{SourceName, VaultName};
 use super::text::{self, one_line, percent_decoded, percent_encoded, printable};
@@ -273,6 +274,8 @@ pub struct Found {
     pub is_settled: bool,
     /// Why certd would not write there, where the place is one that certd can write.
     pub unwritable: Option<String>,
+    /// The paths by which it is trusted.
+    pub paths: Arc<[CaPath]>,
     /// Of an endpoint alone.
     pub handshake: Option<Handshake>,
 }

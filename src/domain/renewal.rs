@@ -134,7 +134,7 @@ impl fmt::Display for Rejection {
 }
 
 /// Clocks of a CA and of this host may differ by this much.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
+pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 impl Request {
     pub fn accept(self, now: Timestamp, signed: Signed) -> Result<CertifiedKey, Rejection> {

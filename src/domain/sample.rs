@@ -78,6 +78,7 @@ pub fn found(leaf: Certificate) -> Found {
         revoked_at: None,
         is_settled: false,
         handshake: None,
+        paths: Default::default(),
         unwritable: None,
     }
 }

@@ -13,6 +13,7 @@ pub mod key_form;
 pub mod keystore;
 mod not_understood;
 pub mod order;
+mod paths;
 pub mod pem;
 mod pool;
 pub mod read;

@@ -6,7 +6,7 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::nom;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 use x509_parser::public_key::PublicKey;
-use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
+use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Version};
 
 use crate::domain::cert::{Certificate, Fingerprint, KeyDigest, KeyType, KeyUsage, SignatureAlgorithm};
 use crate::domain::name::San;
@@ -70,6 +70,13 @@ pub(super) fn not_der(wanted: &'static str, error: nom::Err<X509Error>) -> NotUn
         | X509Error::Der(_) => "its structure is invalid",
     };
     NotUnderstood::Der { wanted, why }
+}
+
+/// Returns whether a certificate may stand above another one: it says that it is a CA, or is so old (version 1) that it can
+/// say nothing (RFC 5280, sections 4.1.2.1 and 4.2.1.9).
+pub fn may_sign(der: &[u8]) -> bool {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(der) else { return false };
+    parsed.version() != X509Version::V3 || Extensions::of(&parsed).is_ca
 }
 
 #[derive(Default)]

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, Error, anchor_from_trusted_cert};
 
-use crate::domain::cert::{Certificate, Trust};
+use crate::domain::cert::{Certificate, Judged, Trust};
 use crate::domain::inventory::{Location, Obstacle, ObstacleKind, Sighting};
 use crate::domain::time::Timestamp;
 use crate::files::regular;
 
+use super::paths::{NoPath, Root, Search, Usage};
 use super::pool::Pool;
-use super::{bundle::Bundle, interned, verdicts};
+use super::{bundle::Bundle, interned, read, verdicts};
 
 /// In bytes. The bundle of an operating system has a tenth of it.
 const LARGEST_BUNDLE: u64 = 2 * 1024 * 1024;
@@ -23,8 +24,10 @@ const LARGEST_BUNDLE: u64 = 2 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Roots {
     anchors: Vec<TrustAnchor<'static>>,
+    /// The same, with their times.
+    roots: Vec<Root>,
     /// A root is trusted as it is, even when it is kept as a leaf.
-    roots: HashSet<[u8; 32]>,
+    as_they_are: HashSet<[u8; 32]>,
     judges: bool,
     /// Of all roots together.
     digest: [u8; 32],
@@ -45,14 +48,14 @@ pub enum RootsError {
 impl Roots {
     /// Judges nothing.
     pub fn none() -> Self {
-        Self { anchors: Vec::new(), roots: HashSet::new(), judges: false, digest: [0; 32] }
+        Self::of(Vec::new(), HashSet::new(), false)
     }
 
     /// Those that the operating system keeps.
     pub fn system() -> Result<Self, RootsError> {
         let found = rustls_native_certs::load_native_certs().certs;
         let roots = Self::from_ders(found.iter().map(|der| der.to_vec()).collect());
-        if roots.anchors.is_empty() { Err(RootsError::NoSystemRoots) } else { Ok(roots) }
+        if roots.roots.is_empty() { Err(RootsError::NoSystemRoots) } else { Ok(roots) }
     }
 
     pub fn from_files(paths: &[PathBuf]) -> Result<Self, RootsError> {
@@ -65,22 +68,21 @@ impl Roots {
 
     /// What verifies to one of them verifies to all together; they judge only if each of them does.
     pub fn together(all: &[Arc<Self>]) -> Self {
-        let roots: HashSet<_> = all.iter().flat_map(|one| one.roots.iter().copied()).collect();
-        Self {
-            anchors: all.iter().flat_map(|one| one.anchors.iter().cloned()).collect(),
-            digest: digest(&roots),
-            roots,
-            judges: !all.is_empty() && all.iter().all(|one| one.judges),
-        }
+        let as_they_are = all.iter().flat_map(|one| one.as_they_are.iter().copied()).collect();
+        let roots = all.iter().flat_map(|one| one.roots.iter().cloned()).collect();
+        Self::of(roots, as_they_are, !all.is_empty() && all.iter().all(|one| one.judges))
     }
 
-    /// Certificates that cannot be a root are passed over.
+    /// A certificate that may not sign others is trusted as it is, and as nothing above another one (RFC 5280, section
+    /// 6.1.4).
     pub fn from_ders(ders: Vec<Vec<u8>>) -> Self {
-        let anchor = |der: &Vec<u8>| {
-            anchor_from_trusted_cert(&CertificateDer::from(der.as_slice())).ok().map(|anchor| anchor.to_owned())
-        };
-        let roots = ders.iter().map(|der| super::sha256(der)).collect();
-        Self { anchors: ders.iter().filter_map(anchor).collect(), digest: digest(&roots), roots, judges: true }
+        let as_they_are = ders.iter().map(|der| super::sha256(der)).collect();
+        Self::of(ders.iter().filter_map(|der| root(der)).collect(), as_they_are, true)
+    }
+
+    fn of(roots: Vec<Root>, as_they_are: HashSet<[u8; 32]>, judges: bool) -> Self {
+        let anchors = roots.iter().map(|root| root.anchor.clone()).collect();
+        Self { anchors, roots, digest: digest(&as_they_are), as_they_are, judges }
     }
 
     /// Another for other roots.
@@ -88,16 +90,18 @@ impl Roots {
         self.digest
     }
 
-    /// Judges whether some path leads from the leaf, which comes first, to a root at some instant: a chain that merely
-    /// expired still verifies. Verdicts are remembered.
+    /// Judges whether some path leads from the leaf, which comes first, to a root at some instant of the leaf's life, and
+    /// returns the times of such paths: whether one is valid now is for the rules to say. Verdicts are remembered.
     ///
     /// # Errors
     /// If the certificates beside the leaf are made so that this takes more work than one chain may cost.
-    pub fn judge<D: AsRef<[u8]>>(&self, ders: &[D]) -> Result<Trust, TooCostly> {
-        let Some((leaf, others)) = ders.split_first().filter(|_| self.judges) else { return Ok(Trust::NotJudged) };
+    pub fn judge<D: AsRef<[u8]>>(&self, ders: &[D]) -> Result<Judged, TooCostly> {
+        let Some((leaf, others)) = ders.split_first().filter(|_| self.judges) else {
+            return Ok(Trust::NotJudged.into());
+        };
         let leaf = leaf.as_ref();
-        if self.roots.contains(&super::sha256(leaf)) {
-            return Ok(Trust::Verified);
+        if self.as_they_are.contains(&super::sha256(leaf)) {
+            return Ok(Trust::Verified.into());
         }
         let intermediates = reachable(leaf, others);
         let asked = verdicts::Asked::of(&self.digest, leaf, &intermediates);
@@ -105,7 +109,7 @@ impl Roots {
     }
 
     /// What has few CAs costs nobody else anything.
-    fn verify_within(&self, leaf: &[u8], intermediates: &[Reachable]) -> Result<Trust, TooCostly> {
+    fn verify_within(&self, leaf: &[u8], intermediates: &[Reachable]) -> Result<Judged, TooCostly> {
         if intermediates.len() <= FEW_INTERMEDIATES {
             return self.verify(leaf, intermediates);
         }
@@ -118,31 +122,37 @@ impl Roots {
         verdict
     }
 
-    fn verify(&self, leaf: &[u8], intermediates: &[Reachable]) -> Result<Trust, TooCostly> {
+    fn verify(&self, leaf: &[u8], intermediates: &[Reachable]) -> Result<Judged, TooCostly> {
         let der = CertificateDer::from(leaf);
-        let end_entity = match EndEntityCert::try_from(&der) {
-            Ok(end_entity) => end_entity,
-            Err(error) => return Ok(Trust::Unverified(in_words(&error))),
+        let (end_entity, certificate) = match (EndEntityCert::try_from(&der), interned::certificate(leaf)) {
+            (Ok(end_entity), Ok(certificate)) => (end_entity, certificate),
+            (Err(error), Ok(certificate)) => {
+                return Ok(Trust::Unverified(NoPath::Because(error).in_words(&certificate, &[])).into());
+            }
+            (_, Err(why)) => return Ok(Trust::Unverified(why.to_string()).into()),
         };
         let others: Vec<CertificateDer> = intermediates.iter().map(|it| CertificateDer::from(it.der)).collect();
-        let mut last = Error::UnknownIssuer;
-        for instant in instants(leaf, intermediates) {
-            let verified = end_entity.verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &self.anchors,
-                &others,
-                instant,
-                AnyUsage,
-                None,
-                None,
-            );
-            match verified {
-                Ok(_) => return Ok(Trust::Verified),
-                Err(error) if is_of_cost(&error) => return Err(TooCostly::Ever),
-                Err(error) => last = error,
+        let usage = Usage::of(&certificate);
+        let search = Search { anchors: &self.anchors, roots: &self.roots, others: &others, usage };
+        let (mut paths, mut is_verified, mut failed) = (Vec::new(), false, None::<NoPath>);
+        for instant in instants(&certificate, intermediates) {
+            match search.at(&end_entity, instant) {
+                Ok(path) => {
+                    is_verified = true;
+                    paths.extend(path.filter(|path| !paths.contains(path)));
+                }
+                Err(none) if none.is_of_cost() => return Err(TooCostly::Ever),
+                // What no instant changes is the better reason.
+                Err(none) if failed.as_ref().is_none_or(NoPath::is_of_time) => failed = Some(none),
+                Err(_) => {}
             }
         }
-        Ok(Trust::Unverified(in_words(&last)))
+        if is_verified {
+            return Ok(Judged { trust: Trust::Verified, paths: paths.into() });
+        }
+        let above: Vec<_> = intermediates.iter().map(|it| it.certificate.clone()).collect();
+        let why = failed.unwrap_or(NoPath::Because(Error::UnknownIssuer)).in_words(&certificate, &above);
+        Ok(Trust::Unverified(why).into())
     }
 }
 
@@ -211,20 +221,17 @@ fn reachable<'a, D: AsRef<[u8]>>(leaf: &[u8], others: &'a [D]) -> Vec<Reachable<
     found
 }
 
-fn is_of_cost(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::MaximumSignatureChecksExceeded
-            | Error::MaximumPathBuildCallsExceeded
-            | Error::MaximumNameConstraintComparisonsExceeded
-    )
-}
-
 /// The same for the same roots in any order.
 fn digest(roots: &HashSet<[u8; 32]>) -> [u8; 32] {
     let mut all: Vec<_> = roots.iter().collect();
     all.sort();
     super::sha256(&all.into_iter().flatten().copied().collect::<Vec<u8>>())
+}
+
+fn root(der: &[u8]) -> Option<Root> {
+    let anchor = anchor_from_trusted_cert(&CertificateDer::from(der)).ok()?.to_owned();
+    let root = Root { anchor, certificate: interned::certificate(der).ok() };
+    read::may_sign(der).then_some(root)
 }
 
 fn read_roots(path: &Path) -> Result<Vec<Vec<u8>>, RootsError> {
@@ -238,8 +245,7 @@ fn read_roots(path: &Path) -> Result<Vec<Vec<u8>>, RootsError> {
 /// At most four instants of the leaf's own validity: its begin, when the youngest CA begins, when the first CA ends, and
 /// its end. A CA is older than what it signs, or began again since, so that a path which is valid at any instant is valid
 /// at one of these unless its CAs were exchanged several times within the life of the leaf.
-fn instants(leaf: &[u8], intermediates: &[Reachable]) -> Vec<UnixTime> {
-    let Ok(leaf) = interned::certificate(leaf) else { return Vec::new() };
+fn instants(leaf: &Certificate, intermediates: &[Reachable]) -> Vec<UnixTime> {
     let within = |at: Timestamp| at.max(leaf.not_before).min(leaf.not_after);
     let youngest = intermediates.iter().map(|it| it.certificate.not_before).max();
     let first_to_end = intermediates.iter().map(|it| it.certificate.not_after).min();
@@ -251,30 +257,6 @@ fn instants(leaf: &[u8], intermediates: &[Reachable]) -> Vec<UnixTime> {
         }
     }
     seconds.into_iter().map(|second| UnixTime::since_unix_epoch(Duration::from_secs(second))).collect()
-}
-
-/// What a certificate may be used for is a check of its own.
-struct AnyUsage;
-
-impl ExtendedKeyUsageValidator for AnyUsage {
-    fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-fn in_words(error: &Error) -> String {
-    match error {
-        Error::UnknownIssuer => "no path leads to a configured root (an intermediate may be missing)".to_string(),
-        Error::InvalidSignatureForPublicKey => {
-            "a signature in the chain is wrong, or made by another CA of the same name".to_string()
-        }
-        Error::CaUsedAsEndEntity => "a CA certificate stands where a leaf should".to_string(),
-        Error::NameConstraintViolation => "a CA in the chain may not sign these names".to_string(),
-        Error::CertExpired { .. } | Error::CertNotValidYet { .. } => {
-            "the certificates of the chain are never valid at one time".to_string()
-        }
-        other => format!("the chain does not verify: {other:?}"),
-    }
 }
 
 #[cfg(test)]
@@ -297,15 +279,19 @@ mod tests {
         params.signed_by(&KeyPair::generate().unwrap(), ca).unwrap().der().to_vec()
     }
 
+    fn trust(roots: &Roots, ders: &[Vec<u8>]) -> Trust {
+        roots.judge(ders).unwrap().trust
+    }
+
     #[test]
     fn an_expired_chain_still_verifies_to_its_root_and_to_no_other() {
         let (ca, other) = (ca(), ca());
         let roots = Roots::from_ders(vec![ca.der().to_vec()]);
-        assert_eq!(roots.judge(&[leaf(&ca, 2001, 2002)]), Ok(Trust::Verified));
-        assert_eq!(roots.judge(&[leaf(&ca, 2024, 2050)]), Ok(Trust::Verified));
+        assert_eq!(trust(&roots, &[leaf(&ca, 2001, 2002)]), Trust::Verified);
+        assert_eq!(trust(&roots, &[leaf(&ca, 2024, 2050)]), Trust::Verified);
         let stranger =
             Trust::Unverified("a signature in the chain is wrong, or made by another CA of the same name".into());
-        assert_eq!(roots.judge(&[leaf(&other, 2024, 2050)]), Ok(stranger));
+        assert_eq!(trust(&roots, &[leaf(&other, 2024, 2050)]), stranger);
     }
 
     /// CAs of one name that have all signed each other's keys, and no root among them.
@@ -329,9 +315,12 @@ mod tests {
         let roots = Roots::from_ders(vec![ca.der().to_vec()]);
         let own = leaf(&ca, 2024, 2050);
         let ders: Vec<_> = std::iter::once(own.clone()).chain(crowd.clone()).collect();
-        assert_eq!(roots.judge(&ders), Ok(Trust::Verified), "the root signed it");
+        assert_eq!(trust(&roots, &ders), Trust::Verified, "the root signed it");
         let stranger: Vec<_> = std::iter::once(leaf(&super::tests::ca(), 2024, 2050)).chain(crowd).collect();
-        assert!(matches!(roots.judge(&stranger), Err(TooCostly::Ever) | Ok(Trust::Unverified(_))));
+        assert!(matches!(
+            roots.judge(&stranger),
+            Err(TooCostly::Ever) | Ok(Judged { trust: Trust::Unverified(_), .. })
+        ));
     }
 
     #[test]
@@ -348,7 +337,7 @@ mod tests {
     #[test]
     fn judges_nothing_without_roots_and_trusts_a_root_as_it_is() {
         let ca = ca();
-        assert_eq!(Roots::none().judge(&[ca.der().to_vec()]), Ok(Trust::NotJudged));
-        assert_eq!(Roots::from_ders(vec![ca.der().to_vec()]).judge(&[ca.der().to_vec()]), Ok(Trust::Verified));
+        assert_eq!(trust(&Roots::none(), &[ca.der().to_vec()]), Trust::NotJudged);
+        assert_eq!(trust(&Roots::from_ders(vec![ca.der().to_vec()]), &[ca.der().to_vec()]), Trust::Verified);
     }
 }

@@ -4,9 +4,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use super::generations::Generations;
 use super::roots::TooCostly;
-use crate::domain::cert::Trust;
+use crate::domain::cert::Judged;
 
-type Verdict = Result<Trust, TooCostly>;
+type Verdict = Result<Judged, TooCostly>;
 
 /// Twice as many are in memory at most, some 100 bytes each.
 const MOST: usize = 65_536;
@@ -41,14 +41,19 @@ pub(super) fn remembered(asked: Asked, judge: impl FnOnce() -> Verdict) -> Verdi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::cert::Trust;
+
+    fn verified() -> Judged {
+        Trust::Verified.into()
+    }
 
     #[test]
     fn what_is_too_costly_is_remembered_and_what_is_so_now_is_judged_again() {
         let judged = |asked, verdict: Verdict| remembered(Asked(asked), || verdict);
         assert_eq!(judged([1; 32], Err(TooCostly::Ever)), Err(TooCostly::Ever));
-        assert_eq!(judged([1; 32], Ok(Trust::Verified)), Err(TooCostly::Ever));
+        assert_eq!(judged([1; 32], Ok(verified())), Err(TooCostly::Ever));
         assert_eq!(judged([2; 32], Err(TooCostly::Now)), Err(TooCostly::Now));
-        assert_eq!(judged([2; 32], Ok(Trust::Verified)), Ok(Trust::Verified));
-        assert_eq!(judged([2; 32], Err(TooCostly::Now)), Ok(Trust::Verified));
+        assert_eq!(judged([2; 32], Ok(verified())), Ok(verified()));
+        assert_eq!(judged([2; 32], Err(TooCostly::Now)), Ok(verified()));
     }
 }

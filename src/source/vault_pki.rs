@@ -173,6 +173,7 @@ fn only_seen(chain: Chain) -> Found {
         revoked_at: None,
         is_settled: false,
         handshake: None,
+        paths: Default::default(),
         unwritable: None,
     }
 }

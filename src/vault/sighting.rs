@@ -2,6 +2,7 @@
 
 use super::Fields;
 use super::layout::Layout;
+use crate::domain::cert::Judged;
 use crate::domain::inventory::{Deletion, Found, Location, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::time::Timestamp;
 use crate::pki::bundle::Kept;
@@ -17,8 +18,8 @@ pub(crate) fn found(
     roots: &Roots,
     unwritable: Option<String>,
 ) -> Sighting {
-    let trust = match roots.judge(&kept.ders) {
-        Ok(trust) => trust,
+    let Judged { trust, paths } = match roots.judge(&kept.ders) {
+        Ok(judged) => judged,
         Err(too_costly) => return too_costly.sighting(at),
     };
     Sighting::Found(Box::new(Found {
@@ -30,6 +31,7 @@ pub(crate) fn found(
         revoked_at: None,
         is_settled: false,
         handshake: None,
+        paths,
         unwritable,
     }))
 }

@@ -53,7 +53,7 @@ impl Authority {
     pub fn certified(&self, name: &str) -> CertifiedKey {
         let key = pki::key::generate(KeySpec::EcdsaP256).unwrap();
         let ders = self.sign(name, &key);
-        let trust = self.roots().judge(&ders).unwrap();
+        let trust = self.roots().judge(&ders).unwrap().trust;
         let bundle = Bundle { certificates: ders, ..Bundle::default() };
         let kept = bundle.chains().unwrap().remove(0);
         let spec = Spec {

@@ -64,6 +64,7 @@ pub fn found(leaf: Certificate, intermediates: Vec<Certificate>) -> Sighting {
         revoked_at: None,
         is_settled: false,
         handshake: None,
+        paths: Default::default(),
         unwritable: None,
     }))
 }

@@ -376,6 +376,7 @@ impl Estate {
             revoked_at: None,
             is_settled: false,
             handshake: None,
+            paths: Default::default(),
             unwritable: None,
         };
         let mut inventory = Inventory::default();

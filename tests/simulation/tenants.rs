@@ -245,6 +245,7 @@ impl Tenants {
                 revoked_at: None,
                 is_settled: false,
                 handshake: None,
+                paths: Default::default(),
                 unwritable: None,
             };
             inventory.insert(Observation {

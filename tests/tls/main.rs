@@ -149,7 +149,8 @@ async fn keeps_the_order_and_the_gaps_that_a_server_serves() {
     let port = serve("127.0.0.1:0", identity.config(BOTH)).await;
     let seen = look(format!("127.0.0.1:{port}"), identity.authority.roots()).await;
     assert_eq!(found(&seen).chain.intermediates, []);
-    let why = "no path leads to a configured root (an intermediate may be missing)";
+    let why = "signed by CN=Test Intermediate, which is neither in the chain nor among the trusted roots: add the \
+               intermediate that is missing, or name the root by --roots";
     assert_eq!(found(&seen).trust, Trust::Unverified(why.into()));
     let seen = look(format!("127.0.0.1:{port}"), Arc::new(Roots::none())).await;
     assert_eq!(found(&seen).trust, Trust::NotJudged);

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::Observed;
 use super::target::is_glob;
+use crate::domain::cert::Judged;
 use crate::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
@@ -163,8 +164,8 @@ fn parts(path: &Path, chains: Result<Vec<Kept>, NotUnderstood>, roots: &Roots) -
 }
 
 fn found(at: &Location, kept: Kept, roots: &Roots) -> Sighting {
-    let trust = match roots.judge(&kept.ders) {
-        Ok(trust) => trust,
+    let Judged { trust, paths } = match roots.judge(&kept.ders) {
+        Ok(judged) => judged,
         Err(too_costly) => return too_costly.sighting(at),
     };
     Sighting::Found(Box::new(Found {
@@ -176,6 +177,7 @@ fn found(at: &Location, kept: Kept, roots: &Roots) -> Sighting {
         revoked_at: None,
         is_settled: false,
         handshake: None,
+        paths,
         unwritable: None,
     }))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 
 use super::Observed;
-use crate::domain::cert::{Chain, Trust};
+use crate::domain::cert::{Chain, Judged, Trust};
 use crate::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
@@ -126,7 +126,7 @@ impl TlsSource {
         let judged = self.roots.judge(ders).map_err(|too_costly| {
             Obstacle::new(ObstacleKind::TooCostly, format!("could not judge {target}: {too_costly}"))
         });
-        let mut trust = judged?;
+        let Judged { mut trust, paths } = judged?;
         let mut intermediates = Vec::with_capacity(ders.len() - 1);
         for (i, der) in ders.iter().enumerate().skip(1) {
             match pki::interned::certificate(der) {
@@ -146,6 +146,7 @@ impl TlsSource {
             revoked_at: None,
             is_settled: false,
             handshake: None,
+            paths,
             unwritable: None,
         })
     }

@@ -19,6 +19,7 @@ use rights::Content;
 
 use super::{StoreError, Written};
 use crate::domain::cert::Fingerprint;
+use crate::domain::cert::Judged;
 use crate::domain::inventory::{Found, Location, Obstacle, ObstacleKind, Sighting};
 use crate::domain::plan::Basis;
 use crate::domain::renewal::CertifiedKey;
@@ -158,7 +159,7 @@ fn sighting(at: &Location, seen: Result<Option<Contents>, Obstacle>, roots: &Roo
         Ok(None) => Sighting::Absent,
         Ok(Some(contents)) => match roots.judge(&contents.ders) {
             Err(too_costly) => too_costly.sighting(at),
-            Ok(trust) => Sighting::Found(Box::new(Found {
+            Ok(Judged { trust, paths }) => Sighting::Found(Box::new(Found {
                 trust,
                 chain: contents.chain,
                 stored_key: contents.key,
@@ -167,6 +168,7 @@ fn sighting(at: &Location, seen: Result<Option<Contents>, Obstacle>, roots: &Roo
                 revoked_at: None,
                 is_settled: false,
                 handshake: None,
+                paths,
                 unwritable: contents.unwritable,
             })),
         },
