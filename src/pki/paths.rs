@@ -149,6 +149,8 @@ impl NoPath {
         };
         match error {
             Error::UnknownIssuer => unknown_issuer(leaf, others),
+            // As openssl makes them by default: with CA:TRUE.
+            Error::CaUsedAsEndEntity if leaf.is_self_issued() => unknown_issuer(leaf, others),
             Error::InvalidSignatureForPublicKey => {
                 "a signature in the chain is wrong, or made by another CA of the same name".to_string()
             }
