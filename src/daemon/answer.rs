@@ -3,6 +3,7 @@
 use crate::cli::words::did_you_mean;
 use crate::control::{Answer, Upshot};
 use crate::cycle::Turn;
+use crate::domain::inventory::{Location, Sighting};
 use crate::domain::name::CertName;
 use crate::domain::plan::Action;
 use crate::domain::snapshot::Snapshot;
@@ -35,6 +36,16 @@ fn not_tried(name: &CertName, turn: &Turn) -> (Upshot, String) {
     (upshot, crate::cli::words::action(action))
 }
 
+/// Why places may be there that were not seen.
+fn hidden(snapshot: &Snapshot) -> Option<&str> {
+    snapshot.entries.iter().find_map(|entry| match &entry.observation.sighting {
+        Sighting::Unknown(obstacle) if matches!(entry.observation.location, Location::Listing { .. }) => {
+            Some(obstacle.message.as_str())
+        }
+        _ => None,
+    })
+}
+
 /// Why certd does not renew what is not its own.
 fn unmanaged(name: &CertName, snapshot: &Snapshot) -> String {
     match snapshot.entries.iter().find(|entry| entry.observation.location.to_string() == name.0) {
@@ -42,10 +53,13 @@ fn unmanaged(name: &CertName, snapshot: &Snapshot) -> String {
             let why: Vec<&str> = entry.problems.iter().map(|problem| problem.message.as_str()).collect();
             format!("certd only watches it{}{}", if why.is_empty() { "" } else { ": " }, why.join(", "))
         }
-        None => {
-            let managed = snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
-            let names = managed.map(|managed| &managed.decision.certificate.0);
-            format!("certd manages no such certificate{}", did_you_mean(&name.0, names))
-        }
+        None => match hidden(snapshot) {
+            Some(why) => format!("whether certd manages it is unknown: {why}"),
+            None => {
+                let managed = snapshot.entries.iter().filter_map(|entry| entry.managed.as_ref());
+                let names = managed.map(|managed| &managed.decision.certificate.0);
+                format!("certd manages no such certificate{}", did_you_mean(&name.0, names))
+            }
+        },
     }
 }

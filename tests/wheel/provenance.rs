@@ -235,6 +235,9 @@ async fn what_could_not_be_listed_is_told_by_each_command_that_decides_by_it() {
     assert!(planned.code == 3 && planned.json()["not_seen"][0]["location"] == "listing of apps", "{planned:?}");
     let renewed = home.certd(&["renew"]).await;
     assert!(renewed.code == 3 && renewed.out.contains(told), "{renewed:?}");
+    let named = home.certd(&["renew", &victim]).await;
+    let unknown = format!("{victim}: whether certd manages it is unknown: could not list ");
+    assert!(named.code == 2 && named.out.starts_with(&unknown), "{named:?}");
     let forgotten = home.certd(&["forget", &victim]).await;
     let why = format!("nothing was forgotten: whether {victim} is gone is unknown: ");
     assert!(forgotten.code == 1 && forgotten.out.starts_with(&why), "{forgotten:?}");
