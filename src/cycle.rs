@@ -341,6 +341,7 @@ impl Cycle {
             act: self.setup.act,
             paused_until: journal.pause_at(taken_at),
             clock_doubt: sweep.clock_doubt,
+            passed_over: sweep.passed_over,
             journal_lost: journal.set_aside.clone(),
             journal_gone: journal.gone.clone(),
             unaudited: journal.unaudited.clone(),

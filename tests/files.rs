@@ -140,6 +140,8 @@ async fn never_opens_a_pipe_or_a_device() {
     assert_eq!(obstacle(Path::new("/dev/zero")).await.0, ObstacleKind::NotUnderstood);
     let observed = observe(Arc::new(Roots::none()), &[&format!("{}/*.pem", dir.path().display())]).await;
     assert_eq!((observed.observations, observed.failures), (vec![], vec![]));
+    let told: Vec<_> = observed.passed_over.iter().map(|it| (it.location.to_string(), it.what)).collect();
+    assert_eq!(told, [(pipe.display().to_string(), "no regular file")]);
 }
 
 /// A certificate for each name, in a file called after it.
@@ -153,7 +155,7 @@ fn fill(dir: &Path, authority: &Authority, paths: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_glob_sees_certificates_and_damaged_ones_and_passes_over_the_rest() {
+async fn a_glob_accounts_for_whatever_it_matches() {
     let dir = TempDir::new().unwrap();
     fill(dir.path(), &Authority::new(), &["a.pem", "b.crt", ".hidden.pem", "deep/er/c.pem"]);
     fs::write(dir.path().join("README"), "no certificate").unwrap();
@@ -169,8 +171,13 @@ async fn a_glob_sees_certificates_and_damaged_ones_and_passes_over_the_rest() {
     };
     let line = |place: &str, word: &str| (place.to_string(), word.to_string());
     let (a, b, c) = (line("a.pem", "a"), line("b.crt", "b"), line("deep/er/c.pem", "c"));
-    let broken = [line("broken.crt", "not_understood"), line("broken.pem", "not_understood")];
-    assert_eq!(seen("*").await, [a.clone(), b.clone(), broken[0].clone(), broken[1].clone()]);
+    let broken = ["broken.crt", "broken.pem", "dangling.pem"].map(|name| line(name, "not_understood"));
+    assert_eq!(seen("*").await, [&[a.clone(), b.clone()][..], &broken].concat());
+    let observed = observe(Arc::new(Roots::none()), &[&format!("{}/*", dir.path().display())]).await;
+    let name = |location: &Location| location.to_string().rsplit('/').next().unwrap().to_string();
+    let told: Vec<_> = observed.passed_over.iter().map(|it| (name(&it.location), it.what)).collect();
+    let passed = [("README", "no certificate and no key"), ("a.key", "a private key without a certificate")];
+    assert_eq!(told, passed.map(|(name, what)| (name.to_string(), what)));
     assert_eq!(seen("[ab].*").await, [a.clone(), b.clone()]);
     assert_eq!(seen("?.pem").await, std::slice::from_ref(&a));
     assert_eq!(seen("**/[ac].pem").await, [a.clone(), c.clone()]);
@@ -320,6 +327,7 @@ async fn a_source_sees_what_each_layout_keeps() {
         let mut seen = observed.observations[2].sighting.clone();
         if let Sighting::Found(found) = &mut seen {
             found.trust = Trust::NotJudged;
+            found.paths = Arc::default();
         }
         seen
     });

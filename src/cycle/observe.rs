@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 
 use crate::domain::drift::{EarlierVersions, Issued};
-use crate::domain::inventory::{Inventory, Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
+use crate::domain::inventory::{Inventory, Location, Observation, Obstacle, ObstacleKind, Part, PassedOver, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::plan::Managed;
 use crate::domain::snapshot::SourceStatus;
@@ -69,6 +69,8 @@ pub struct Sweep {
     pub on_disk: OnDisk,
     /// Why this host's clock cannot be right.
     pub clock_doubt: Option<String>,
+    /// What patterns led to and is no certificate.
+    pub passed_over: Vec<PassedOver>,
 }
 
 pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Heard<'_>) -> Sweep {
@@ -94,6 +96,7 @@ pub async fn observe(setup: &Setup, now: Timestamp, memory: &mut Memory, on: Hea
         unsure: Unsure::new(),
         on_disk: OnDisk::default(),
         clock_doubt: None,
+        passed_over: Vec::new(),
     };
     for (name, observed) in sources {
         memory.take(&mut sweep, now, name, observed);
@@ -123,7 +126,11 @@ async fn stores(setup: &Setup, now: Timestamp) -> Observed {
     // Collected first: a borrowing stream is not `Send` for every lifetime.
     let looks: Vec<_> = setup.declared.iter().map(|managed| look_in_turn(setup, managed, now, since)).collect();
     let looks = stream::iter(looks).buffer_unordered(STORES_AT_ONCE).inspect(|_| pulse::beat());
-    Observed { observations: looks.collect::<Vec<_>>().await.into_iter().flatten().collect(), failures: Vec::new() }
+    Observed {
+        observations: looks.collect::<Vec<_>>().await.into_iter().flatten().collect(),
+        failures: Vec::new(),
+        passed_over: Vec::new(),
+    }
 }
 
 /// As part of a sweep, which spares the Vault what it may not be asked too often.
@@ -189,6 +196,7 @@ impl Memory {
             items: observed.observations.len(),
             errors: errors.iter().map(|(kind, count)| (*kind, *count)).collect(),
         });
+        sweep.passed_over.extend(observed.passed_over);
         if let Some(failure) = observed.failures.first() {
             self.keep_unseen(sweep, now, &name, failure);
         }

@@ -413,6 +413,14 @@ pub struct Observation {
     pub took: Option<Duration>,
 }
 
+/// A place that a pattern led to and that holds no certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    pub location: Location,
+    /// What it holds instead.
+    pub what: &'static str,
+}
+
 /// Everything that was seen, by location.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {

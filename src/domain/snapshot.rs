@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::check::{Problem, ProblemKind, State};
-use super::inventory::{Observation, ObstacleKind, Sighting};
+use super::inventory::{Observation, ObstacleKind, PassedOver, Sighting};
 use super::name::{IssuerName, SourceName, VaultName};
 use super::plan::{Action, Decision, Held, Origin, Record};
 use super::time::Timestamp;
@@ -170,6 +170,8 @@ pub struct Snapshot {
     pub paused_until: Option<Timestamp>,
     /// Why this host's clock cannot be right, and with it all that was said of time.
     pub clock_doubt: Option<String>,
+    /// What patterns led to and is no certificate.
+    pub passed_over: Vec<PassedOver>,
     /// What was lost with a damaged journal, until somebody acknowledges it.
     pub journal_lost: Option<String>,
     /// The journal was removed under this process, so that nothing is acted on.
@@ -264,6 +266,7 @@ mod tests {
                 act: true,
                 paused_until: None,
                 clock_doubt: None,
+                passed_over: Vec::new(),
                 journal_lost: None,
                 journal_gone: None,
                 unaudited: None,

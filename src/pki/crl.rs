@@ -15,6 +15,11 @@ pub fn from_pem(text: &str, ca: &[u8]) -> Result<Crl, NotUnderstood> {
     from_der(block.contents(), ca)
 }
 
+/// Returns whether bytes are a revocation list (RFC 5280, section 5.1), whoever signed it.
+pub fn is_list(der: &[u8]) -> bool {
+    CertificateRevocationList::from_der(der).is_ok_and(|(rest, _)| rest.is_empty())
+}
+
 pub fn from_der(der: &[u8], ca: &[u8]) -> Result<Crl, NotUnderstood> {
     let (rest, list) = CertificateRevocationList::from_der(der).map_err(|e| not_der("revocation list", e))?;
     if !rest.is_empty() {

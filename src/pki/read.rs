@@ -1,6 +1,7 @@
 //! One certificate from DER, by x509-parser. It reads and does not verify: trust is `roots`.
 
 use x509_parser::asn1_rs::{self, Oid, Tag, oid};
+use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::nom;
@@ -77,6 +78,11 @@ pub(super) fn not_der(wanted: &'static str, error: nom::Err<X509Error>) -> NotUn
 pub fn may_sign(der: &[u8]) -> bool {
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(der) else { return false };
     parsed.version() != X509Version::V3 || Extensions::of(&parsed).is_ca
+}
+
+/// Returns whether bytes are a certificate request (RFC 2986), whatever it asks for.
+pub fn is_request(der: &[u8]) -> bool {
+    X509CertificationRequest::from_der(der).is_ok_and(|(rest, _)| rest.is_empty())
 }
 
 #[derive(Default)]

@@ -26,6 +26,15 @@ struct Report<'a> {
     /// Where it is there, all that is said of time is in doubt.
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_doubt: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_certificates: Vec<NotCertificate<'a>>,
+}
+
+/// What a pattern led to.
+#[derive(Serialize)]
+struct NotCertificate<'a> {
+    location: String,
+    what: &'a str,
 }
 
 #[derive(Serialize)]
@@ -80,6 +89,11 @@ pub fn render(snapshot: &Snapshot) -> String {
         certificates: snapshot.entries.iter().map(|entry| line(entry, &mut taken)).collect(),
         summary: Summary::of(snapshot),
         clock_doubt: snapshot.clock_doubt.as_deref(),
+        not_certificates: snapshot
+            .passed_over
+            .iter()
+            .map(|it| NotCertificate { location: it.location.to_string(), what: it.what })
+            .collect(),
     };
     text(&report)
 }

@@ -30,10 +30,11 @@ pub fn render(snapshot: &Snapshot) -> String {
         let line = format!("{}: {}\n", entry.state.as_str().to_uppercase(), sentence(entry));
         if out.len() + line.len() > MOST_BYTES {
             out.push_str(&format!("… and {} more\n", bad.len() - i));
-            break;
+            return out;
         }
         out.push_str(&line);
     }
+    out.push_str(&harmless(&super::table::passed_over(snapshot)));
     out
 }
 

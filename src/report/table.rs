@@ -35,7 +35,25 @@ pub fn render(snapshot: &Snapshot, look: Look) -> String {
         out.push('\n');
     }
     let Summary { ok, warning, critical, unknown } = Summary::of(snapshot);
-    out + &format!("{ok} ok, {warning} warning, {critical} critical, {unknown} unknown\n")
+    out + &format!("{ok} ok, {warning} warning, {critical} critical, {unknown} unknown\n{}", passed_over(snapshot))
+}
+
+/// So many are named.
+const MOST_PASSED_OVER: usize = 5;
+
+/// What patterns led to and is no certificate, in a line.
+pub(super) fn passed_over(snapshot: &Snapshot) -> String {
+    let all = &snapshot.passed_over;
+    let named = all.iter().take(MOST_PASSED_OVER).map(|it| one_line(&format!("{} ({})", it.location, it.what)));
+    let named = named.collect::<Vec<_>>().join(", ");
+    match all.len() {
+        0 => String::new(),
+        1 => format!("1 match is no certificate: {named}\n"),
+        n if n > MOST_PASSED_OVER => {
+            format!("{n} matches are no certificates: {named} and {} more\n", n - MOST_PASSED_OVER)
+        }
+        n => format!("{n} matches are no certificates: {named}\n"),
+    }
 }
 
 /// Whoever looks must see at once that certd may not act.

@@ -9,7 +9,7 @@ pub mod tls;
 pub mod vault_kv;
 pub mod vault_pki;
 
-use crate::domain::inventory::{Observation, Obstacle};
+use crate::domain::inventory::{Observation, Obstacle, PassedOver};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
 
@@ -54,4 +54,5 @@ pub struct Observed {
     pub observations: Vec<Observation>,
     /// Places that could not be listed, so that what lies below them is not known.
     pub failures: Vec<Obstacle>,
+    pub passed_over: Vec<PassedOver>,
 }

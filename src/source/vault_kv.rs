@@ -51,7 +51,7 @@ impl VaultKvSource {
             async move { reader.observe(path, because).await }
         };
         let (observations, failures) = self.walk(look).await;
-        Observed { observations, failures }
+        Observed { observations, failures, passed_over: Vec::new() }
     }
 
     /// Nothing is asked where it is known that nothing can be told.
@@ -63,7 +63,11 @@ impl VaultKvSource {
         };
         let folders = first_folders(self.globs());
         let failures = folders.iter().map(|folder| error.obstacle(&format!("list {}", at(&self.vault, folder))));
-        Observed { observations: self.named().map(unread).collect(), failures: failures.collect() }
+        Observed {
+            observations: self.named().map(unread).collect(),
+            failures: failures.collect(),
+            passed_over: Vec::new(),
+        }
     }
 
     /// Paths that somebody wrote down.

@@ -66,6 +66,94 @@ fn what_cannot_be_read_as_a_certificate_is_unknown_and_stops_no_other() {
     }
 }
 
+/// Runs a command of the operating system in the folder.
+fn made_by(place: &Place, program: &str, arguments: &str) {
+    let made = place.command(program).args(arguments.split(' ')).output().unwrap();
+    assert!(made.status.success(), "{program} {arguments}: {made:?}");
+}
+
+#[test]
+fn whatever_a_pattern_matches_is_a_certificate_or_unknown_or_told_to_be_none() {
+    let place = Place::new();
+    let made = identity("a.example", -10, 80);
+    place.write("a.pem", made.pem());
+    place.write("a.key", &made.key_pem);
+    place.write("leaf.crt", &made.leaf_pem);
+    place.write("utf16.pem", made.leaf_pem.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>());
+    place.write("empty.pem", "");
+    place.write("empty", "");
+    place.write("noise", [7_u8; 100]);
+    place.write("noise.pem", [7_u8; 100]);
+    std::os::unix::fs::symlink("nowhere", place.path().join("link")).unwrap();
+    for arguments in [
+        "x509 -in leaf.crt -trustout -addtrust serverAuth -out trusted.pem",
+        "x509 -in leaf.crt -outform DER -out leaf.der",
+        "pkcs12 -export -in a.pem -inkey a.key -passout pass:changeit -out usual.p12",
+        "pkcs12 -export -in a.pem -inkey a.key -passout pass:other -out other.pfx",
+        "pkcs12 -export -in a.pem -inkey a.key -passout pass: -out none.p12",
+        "crl2pkcs7 -nocrl -certfile leaf.crt -out seven.p7b",
+        "crl2pkcs7 -nocrl -certfile leaf.crt -outform DER -out seven.p7c",
+        "req -new -key a.key -subj /CN=a.example -out a.csr",
+        "req -new -key a.key -subj /CN=a.example -outform DER -out csr.der",
+        "pkcs8 -topk8 -in a.key -passout pass:x -out locked.key",
+    ] {
+        made_by(&place, "openssl", arguments);
+    }
+    place.write("cut.der", &std::fs::read(place.path().join("leaf.der")).unwrap()[..100]);
+    place.write("more.der", [std::fs::read(place.path().join("leaf.der")).unwrap(), vec![1; 4]].concat());
+    place.write("id.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA a@b\n");
+    let keytool = "-importkeystore -srckeystore usual.p12 -srcstoretype PKCS12 -srcstorepass changeit -destkeystore \
+                   java.jks -deststoretype JKS -deststorepass changeit -noprompt";
+    made_by(&place, "keytool", keytool);
+
+    let (code, told) = place.report(&["*"]);
+    let ok = |name: &str| format!("{name} ok");
+    let unknown = |name: &str| format!("{name} unknown not_understood");
+    let wanted = [
+        ok("a.pem"),
+        unknown("cut.der"),
+        unknown("empty.pem"),
+        "java.jks warning key_exposed".to_string(),
+        ok("leaf.crt"),
+        ok("leaf.der"),
+        unknown("link"),
+        unknown("more.der"),
+        unknown("noise.pem"),
+        ok("none.p12"),
+        unknown("other.pfx"),
+        ok("seven.p7b"),
+        ok("seven.p7c"),
+        ok("trusted.pem"),
+        ok("usual.p12"),
+        unknown("utf16.pem"),
+    ];
+    assert_eq!((code, &lines(&told)[..]), (3, &wanted[..]));
+    let others: Vec<_> = told["not_certificates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["location"].as_str().unwrap(), it["what"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("a.csr", "a certificate request"),
+        ("a.key", "a private key without a certificate"),
+        ("csr.der", "a certificate request"),
+        ("empty", "nothing: the file is empty"),
+        ("id.pub", "a public key of SSH"),
+        ("locked.key", "an encrypted private key without a certificate"),
+        ("noise", "no certificate and no key"),
+    ];
+    assert_eq!(others, expected);
+    let table = place.check(&["*"]).stdout;
+    let footer =
+        "7 matches are no certificates: a.csr (a certificate request), a.key (a private key without a certificate)";
+    assert!(table.contains(footer) && table.contains(" and 2 more\n"), "{table}");
+    for said in ["the file is empty", "it is a link to nothing", "4 bytes follow the certificate", "UTF-16"] {
+        assert!(table.contains(said), "{said}: {table}");
+    }
+    assert_eq!(place.report(&["*.pem"]).0, 3, "one good and one empty file");
+}
+
 #[test]
 fn what_may_not_be_read_is_unknown_and_not_missing() {
     let place = Place::new();

@@ -21,7 +21,7 @@ fn damaged() -> Vec<(&'static str, String, String)> {
     let (ed25519, sec1) = (canary(0), canary(1));
     let second = sec1.match_indices('\n').nth(1).unwrap().0;
     let damage = |line: usize, what: &str| format!("the PEM is damaged in line {line}: {what}");
-    let none = "there is no certificate in it".to_string();
+    let none = "it holds a private key without a certificate".to_string();
     vec![
         ("double.pem", ed25519.replace('\n', "\n\n"), damage(2, BLANK)),
         ("blank.pem", [&sec1[..second], "\n", &sec1[second..]].concat(), damage(3, BLANK)),

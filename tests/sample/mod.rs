@@ -112,6 +112,7 @@ pub fn snapshot(entries: Vec<Entry>) -> Snapshot {
         clock_doubt: None,
         journal_lost: None,
         journal_gone: None,
+        passed_over: Vec::new(),
         unaudited: None,
     }
 }

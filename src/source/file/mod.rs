@@ -1,5 +1,7 @@
-//! Certificates in files: PEM bundles in any order, DER, and directories laid out as `store::file` does.
+//! Certificates in files: PEM bundles in any order, DER, PKCS#7, keystores, and directories laid out as `store::file`
+//! does.
 
+mod contents;
 mod walk;
 
 use std::fs;
@@ -11,15 +13,16 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use self::contents::Contents;
 use super::Observed;
 use super::target::is_glob;
 use crate::domain::cert::Judged;
-use crate::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
+use crate::domain::inventory::{Found, Location, Observation, Obstacle, ObstacleKind, Part, PassedOver, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
 use crate::hardening::BrokenOff;
 use crate::pki::NotUnderstood;
-use crate::pki::bundle::{Bundle, Kept};
+use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 use crate::store::file::{disk, is_kept_in, sight_directory};
 
@@ -40,6 +43,13 @@ pub struct FileSource {
 struct Seen {
     sightings: Vec<(Location, Sighting)>,
     failures: Vec<Obstacle>,
+    passed_over: Vec<PassedOver>,
+}
+
+impl Seen {
+    fn pass_over(&mut self, path: &Path, what: &'static str) {
+        self.passed_over.push(PassedOver { location: location(path), what });
+    }
 }
 
 impl FileSource {
@@ -51,10 +61,13 @@ impl FileSource {
             let observation = |(location, sighting)| self.observation(now, location, sighting);
             observed.observations.extend(seen.sightings.into_iter().map(observation));
             observed.failures.extend(seen.failures);
+            observed.passed_over.extend(seen.passed_over);
         }
         // A file that two patterns name is one file.
         observed.observations.sort_by(|a, b| a.location.cmp(&b.location));
         observed.observations.dedup_by(|a, b| a.location == b.location);
+        observed.passed_over.sort_by(|a, b| a.location.cmp(&b.location));
+        observed.passed_over.dedup();
         observed
     }
 
@@ -93,8 +106,9 @@ fn look(pattern: &str, roots: &Roots) -> Seen {
         return Seen { sightings: named(path, roots), ..Seen::default() };
     }
     let walk = walk::walk(pattern);
-    let sightings = walk.paths.iter().flat_map(|path| matched(path, roots)).collect();
-    Seen { sightings, failures: walk.failures }
+    let mut seen = Seen { failures: walk.failures, ..Seen::default() };
+    walk.paths.iter().for_each(|path| matched(path, roots, &mut seen));
+    seen
 }
 
 /// A path that the operator wrote out: whatever is there is told.
@@ -111,7 +125,10 @@ fn named(path: &Path, roots: &Roots) -> Vec<(Location, Sighting)> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Sighting::Absent,
         // Reading it says what is wrong.
         Ok(_) | Err(_) => match disk::read(path) {
-            Ok(Some(bytes)) => return parts(path, Bundle::parse(&bytes).and_then(|bundle| bundle.chains()), roots),
+            Ok(Some(bytes)) => match contents::of(&bytes, true) {
+                Contents::Certificates(chains) => return parts(path, chains, roots),
+                Contents::Other(what) => not_understood(path, &format!("it holds {what}")),
+            },
             Ok(None) => Sighting::Absent,
             Err(obstacle) => Sighting::Unknown(obstacle),
         },
@@ -119,29 +136,42 @@ fn named(path: &Path, roots: &Roots) -> Vec<(Location, Sighting)> {
     vec![(location(path), sighting)]
 }
 
-/// A path that a glob came across: what is no certificate is none of its business.
-fn matched(path: &Path, roots: &Roots) -> Vec<(Location, Sighting)> {
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() && is_kept_in(path) => vec![(location(path), sight_directory(path, roots))],
-        Ok(found) if !found.is_file() => Vec::new(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Ok(_) | Err(_) => match disk::read(path) {
-            Ok(Some(bytes)) => match Bundle::parse(&bytes) {
-                Ok(bundle) if bundle.certificates.is_empty() && !claims_a_certificate(path, &bytes) => Vec::new(),
-                Err(_) if !claims_a_certificate(path, &bytes) => Vec::new(),
-                parsed => parts(path, parsed.and_then(|bundle| bundle.chains()), roots),
-            },
-            Ok(None) => Vec::new(),
-            Err(obstacle) => vec![(location(path), Sighting::Unknown(obstacle))],
+/// A path that a glob came across. Whatever it is, it is accounted for.
+fn matched(path: &Path, roots: &Roots, seen: &mut Seen) {
+    let sighting = match fs::metadata(path) {
+        Ok(found) if found.is_dir() && is_kept_in(path) => sight_directory(path, roots),
+        // The directory is no certificate, and what is in it is not what the pattern names.
+        Ok(found) if found.is_dir() => return,
+        Ok(found) if !found.is_file() => return seen.pass_over(path, "no regular file"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(path) {
+            Ok(_) => not_understood(path, "it is a link to nothing"),
+            // Gone since the directory was listed.
+            Err(_) => return,
         },
-    }
+        Ok(_) | Err(_) => match disk::read(path) {
+            Ok(Some(bytes)) => match contents::of(&bytes, claims_a_certificate(path)) {
+                Contents::Certificates(chains) => return seen.sightings.extend(parts(path, chains, roots)),
+                Contents::Other(what) => return seen.pass_over(path, what),
+            },
+            Ok(None) => return,
+            Err(obstacle) => Sighting::Unknown(obstacle),
+        },
+    };
+    seen.sightings.push((location(path), sighting));
 }
 
-/// A damaged certificate must not pass for something else.
-fn claims_a_certificate(path: &Path, bytes: &[u8]) -> bool {
-    const MARKER: &[u8] = b"-----BEGIN CERTIFICATE-----";
-    let named = path.extension().is_some_and(|extension| extension == "crt" || extension == "cer");
-    named || bytes.windows(MARKER.len()).any(|window| window == MARKER)
+fn not_understood(path: &Path, why: &str) -> Sighting {
+    let message = format!("could not understand {}: {why}", path.display());
+    Sighting::Unknown(Obstacle::new(ObstacleKind::NotUnderstood, message))
+}
+
+/// Extensions of files that hold a certificate: what is called so and holds none is damaged, unless it is something else
+/// that has a name.
+const EXTENSIONS: [&str; 11] = ["pem", "crt", "cer", "der", "cert", "p12", "pfx", "jks", "p7b", "p7c", "keystore"];
+
+fn claims_a_certificate(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
 }
 
 fn parts(path: &Path, chains: Result<Vec<Kept>, NotUnderstood>, roots: &Roots) -> Vec<(Location, Sighting)> {
@@ -156,10 +186,7 @@ fn parts(path: &Path, chains: Result<Vec<Kept>, NotUnderstood>, roots: &Roots) -
             };
             chains.into_iter().enumerate().map(seen).collect()
         }
-        Err(why) => {
-            let message = format!("could not understand {}: {why}", path.display());
-            vec![(place, Sighting::Unknown(Obstacle::new(ObstacleKind::NotUnderstood, message)))]
-        }
+        Err(why) => vec![(place, not_understood(path, &why.to_string()))],
     }
 }
 

@@ -53,7 +53,7 @@ impl TlsSource {
             observations.extend(looked);
         }
         observations.sort_by(|a, b| a.location.cmp(&b.location));
-        Observed { observations, failures: Vec::new() }
+        Observed { observations, failures: Vec::new(), passed_over: Vec::new() }
     }
 
     /// The endpoint as most of its addresses present it, then each address that presents something else.
