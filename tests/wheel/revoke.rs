@@ -154,3 +154,26 @@ async fn every_other_place_of_what_was_revoked_is_told() {
     let next = "; certd replaces it where web is kept, in its next turn";
     says(&home.certd(&["revoke", "web", "--why", "OPS-8"]).await, 0, &[&old, next, &left]);
 }
+
+#[tokio::test]
+async fn a_version_whose_certificate_was_revoked_comes_back_only_where_a_person_insists() {
+    let home = Home::new(&declared("web")).await;
+    allow(&home).await;
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    says(&home.certd(&["revoke", "web", "--reason", "key_compromise"]).await, 0, &["was revoked by internal"]);
+    says(&home.certd(&["renew"]).await, 0, &["renewed by internal"]);
+    let place = home.location("tls/web");
+    let back = ["rollback", &place, "--to", "1", "--reason", "OPS-9"];
+    let refused = home.certd(&back).await;
+    let why = format!("not written: version 1 of {place}: its certificate was revoked on 20");
+    assert!(refused.code == 1 && refused.err.contains(&why), "{refused:?}");
+    assert_eq!(home.version("tls/web").await, 2);
+    let told = home.certd(&["audit", "export"]).await.out;
+    assert!(told.contains("\"event\":\"rollback\"") && told.contains("its certificate was revoked on"), "{told}");
+    // The journal may be lost, and the CA knows it still.
+    std::fs::remove_file(home.path("state/journal.redb")).unwrap();
+    let refused = home.certd(&back).await;
+    assert!(refused.code == 1 && refused.err.contains("internal revoked its certificate on 20"), "{refused:?}");
+    assert_eq!(home.certd(&[&back[..], &["--force"]].concat()).await.code, 0);
+    assert_eq!(home.version("tls/web").await, 3);
+}
