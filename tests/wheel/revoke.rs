@@ -177,3 +177,21 @@ async fn a_version_whose_certificate_was_revoked_comes_back_only_where_a_person_
     assert_eq!(home.certd(&[&back[..], &["--force"]].concat()).await.code, 0);
     assert_eq!(home.version("tls/web").await, 3);
 }
+
+#[tokio::test]
+async fn another_certificate_of_the_revoked_key_is_told() {
+    let home = Home::new(&format!("{}{ADOPT}", declared("web"))).await;
+    allow(&home).await;
+    assert_eq!(home.certd(&["renew"]).await.code, 0);
+    let fields = home.fields("tls/web").await;
+    let key: String = serde_json::from_str(fields["private_key"].get()).unwrap();
+    let own = rcgen::KeyPair::from_pem(&key).unwrap();
+    let other = rcgen::CertificateParams::new(vec!["b.example.org".to_string()]).unwrap().self_signed(&own).unwrap();
+    let secret = serde_json::json!({ "certificate": other.pem(), "private_key": key });
+    home.house.admin.put(&home.house.kv, "tls/b", secret).await;
+    let told = format!(
+        "; its key certifies another certificate, which is to be renewed with a fresh key, at {}",
+        home.location("tls/b")
+    );
+    says(&home.certd(&["revoke", "web", "--reason", "key_compromise"]).await, 0, &["was revoked by internal", &told]);
+}
