@@ -404,7 +404,6 @@ impl Daemon {
                 Ended::Refused(format!("the new configuration is refused and the old one stays{first}"))
             }
         };
-        self.own.reloaded(matches!(ended, Ended::Done(_)), (self.now)());
         systemd::ready();
         (former, ended)
     }

@@ -143,7 +143,7 @@ pub async fn revoke(
         true => String::new(),
         false => format!("; it took no reason, so that {} is in certd's journal alone", wanted.reason.as_str()),
     };
-    let next = replaced(&setup, &journal.view(), target.managed.as_ref(), &registered.leaf, now).await;
+    let next = replaced(&setup, &journal.view(), target.managed.as_ref(), fingerprint, now).await;
     Ok(format!("{serial} was revoked by {name} on {}{kept}{next}", at.unwrap_or_else(now)))
 }
 
@@ -152,10 +152,9 @@ async fn replaced(
     setup: &Arc<Setup>,
     view: &JournalView,
     named: Option<&Managed>,
-    leaf: &Certificate,
+    revoked: Fingerprint,
     now: fn() -> Timestamp,
 ) -> String {
-    let revoked = leaf.fingerprint;
     let (snapshot, _) = Cycle::new(setup.clone(), now).look_with_managed(view, &|_| {}).await;
     let is_named = |entry: &Entry| named.is_some_and(|named| named.location == entry.observation.location);
     let at_named = match (named, snapshot.entries.iter().find(|entry| is_named(entry))) {
@@ -164,16 +163,7 @@ async fn replaced(
         (Some(named), Some(entry)) if has(entry, revoked) => format!("; {}", next_at(entry, &named.name)),
         (Some(_), Some(_)) => String::new(),
     };
-    let same_key: Vec<&Entry> = snapshot.entries.iter().filter(|entry| shares_key(entry, leaf)).collect();
-    at_named
-        + &elsewhere(snapshot.entries.iter().filter(|entry| !is_named(entry) && has(entry, revoked)))
-        + &at_places(&same_key, "its key certifies another certificate, which is to be renewed with a fresh key, at")
-}
-
-/// Whether another certificate of the same key is there. If the key was compromised, that one is, too.
-fn shares_key(entry: &Entry, revoked: &Certificate) -> bool {
-    let is_it = |leaf: &Certificate| leaf.public_key == revoked.public_key && leaf.fingerprint != revoked.fingerprint;
-    !matches!(entry.observation.location, Location::Pki { .. }) && entry.observation.sighting.leaf().is_some_and(is_it)
+    at_named + &elsewhere(snapshot.entries.iter().filter(|entry| !is_named(entry) && has(entry, revoked)))
 }
 
 fn has(entry: &Entry, revoked: Fingerprint) -> bool {

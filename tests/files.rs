@@ -124,7 +124,7 @@ async fn reads_up_to_a_mebibyte_and_not_a_byte_more() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("large.pem");
     let mut text = pki::pem::certificates(&Authority::new().sign("a.example.org", &key()));
-    text.push_str(&" ".repeat(1024 * 1024 - text.len()));
+    text.push_str(&"\n".repeat(1024 * 1024 - text.len()));
     fs::write(&path, &text).unwrap();
     found(&look(&path).await);
     fs::write(&path, text + "\n").unwrap();

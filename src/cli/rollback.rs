@@ -3,7 +3,6 @@
 
 use std::io::Write;
 
-use anyhow::{anyhow, bail};
 use clap::Args;
 
 use crate::audit::Outcome;
@@ -37,9 +36,6 @@ pub struct RollbackArguments {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
-    /// Although the certificate of that version was revoked
-    #[arg(long)]
-    force: bool,
     #[command(flatten)]
     why: Reason,
     #[command(flatten)]
@@ -54,9 +50,6 @@ pub async fn run(arguments: RollbackArguments, now: fn() -> Timestamp) -> anyhow
 }
 
 async fn go_back(arguments: &RollbackArguments, secret: &Secret, now: fn() -> Timestamp) -> anyhow::Result<u8> {
-    if arguments.vault.config.is_none() && arguments.why.reason.is_some() {
-        bail!("--reason is for the audit log of a certd: name its configuration by --config");
-    }
     let restore =
         match Restore::plan(secret.vault.clone(), secret.path.clone(), secret.object.as_deref(), arguments.to, now())
             .await
@@ -66,21 +59,6 @@ async fn go_back(arguments: &RollbackArguments, secret: &Secret, now: fn() -> Ti
             Err(error) => return Err(error.into()),
         };
     super::print(&plan(&secret.location(), &restore))?;
-    let revoked = match &arguments.vault.config {
-        Some(_) => revoked(&secret.config, &restore).await?,
-        None => None,
-    };
-    if let Some(why) = revoked.filter(|_| !arguments.force) {
-        let why = format!(
-            "version {} of {}: {why}: write another version, or insist with --force",
-            arguments.to,
-            secret.location()
-        );
-        let why = StoreError::Held(why).to_string();
-        let journal = JournalAccess::open_to_act(&secret.config, arguments.why.reason.clone())?;
-        journal.refused(now(), &secret.config, act(arguments, secret)?, why.clone()).await;
-        return Ok(told(REFUSED, anyhow!(why)));
-    }
     if arguments.dry_run {
         super::print("nothing is written: --dry-run\n")?;
         return Ok(0);
@@ -99,30 +77,6 @@ async fn go_back(arguments: &RollbackArguments, secret: &Secret, now: fn() -> Ti
     journal.rollback_ended(now(), &begun, &outcome).await?;
     journal.note_audit_head(&secret.config).await;
     ended.map(|(code, _)| code)
-}
-
-/// Returns why the certificate of the old version must not come back: certd had it revoked, or its issuer says so. What
-/// cannot be asked is told, since a person goes back in an emergency.
-async fn revoked(config: &Config, restore: &Restore) -> anyhow::Result<Option<String>> {
-    let leaf = &restore.kept.chain.leaf;
-    if let Some(at) = super::journal_view(config).await?.revoked.get(&leaf.fingerprint) {
-        return Ok(Some(format!("its certificate was revoked on {at}")));
-    }
-    let setup = config::build::build(config)?;
-    let mut found = None;
-    for (name, issuer) in &setup.issuers {
-        match issuer.registered(&leaf.serial).await {
-            Ok(Some(registered)) if registered.leaf.fingerprint == leaf.fingerprint => {
-                found = registered.revoked_at.map(|at| format!("{name} revoked its certificate on {at}"));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                eprintln!("certd: whether {name} revoked its certificate is unknown: {}", with_causes(&error))
-            }
-        }
-    }
-    setup.close().await;
-    Ok(found)
 }
 
 fn act(arguments: &RollbackArguments, secret: &Secret) -> anyhow::Result<Draft> {
@@ -215,8 +169,7 @@ fn released_by(arguments: &RollbackArguments, hold: Option<&Hold<'_>>) -> String
         (_, Some(hold)) => format!("{}\n", hold.said()),
         (Some(config), None) => format!("no certificate of {} is kept there, so none is held\n", config.display()),
         (None, None) => {
-            "no configuration was given: this is in no audit log, whether its certificate was revoked was not asked, and \
-             where a certd keeps this place fresh, `certd pause` there holds it\n"
+            "no configuration was given: where a certd keeps this place fresh, `certd pause` there holds it\n"
                 .to_string()
         }
     }

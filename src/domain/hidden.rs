@@ -70,79 +70,17 @@ pub fn words(said: &str) -> String {
     // Of a server's list of errors: one line is enough.
     let said =
         &said.split(['\n', '\r', '\t']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+    let is_end = |c: char| c.is_whitespace() || "\"'`,;()[]{}<>".contains(c);
     if lookalike(said) == Some(Lookalike::Pem) {
         return NOT_SHOWN.to_string();
     }
     let mut out = String::with_capacity(said.len());
-    let mut awaited = Awaited::Nothing;
     for part in said.split_inclusive(is_end) {
-        let (word, end) = part.split_at(part.trim_end_matches(is_end).len());
-        let named = word.find(['=', ':']).filter(|at| is_secrets_name(&word[..*at]));
-        let is_awaited = awaited == Awaited::Value && !word.is_empty() && !is_scheme(word);
-        match named {
-            Some(at) if at + 1 < word.len() => out.push_str(&format!("{}{NOT_SHOWN}", &word[..=at])),
-            _ if is_awaited || whole_lookalike(word).is_some() => out.push_str(NOT_SHOWN),
-            _ => out.push_str(word),
-        }
-        awaited = match named {
-            Some(at) if at + 1 == word.len() => Awaited::behind(&word[..at]),
-            _ if is_scheme(word) => Awaited::Value,
-            _ if word.is_empty() && awaited == Awaited::Quote && end.starts_with(['"', '\'', '`']) => Awaited::Value,
-            _ if word.is_empty() => awaited,
-            _ => Awaited::Nothing,
-        };
-        out.push_str(end);
+        let word = part.trim_end_matches(is_end);
+        out.push_str(if whole_lookalike(word).is_some() { NOT_SHOWN } else { word });
+        out.push_str(&part[word.len()..]);
     }
     printable(&out)
-}
-
-/// What follows a name such as `password:`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Awaited {
-    Nothing,
-    /// Words of an explanation, unless they are quoted.
-    Quote,
-    Value,
-}
-
-impl Awaited {
-    fn behind(name: &str) -> Self {
-        match name.to_ascii_lowercase().as_str() {
-            "token" | "key" | "secret" | "tokens" | "keys" | "secrets" => Self::Quote,
-            _ => Self::Value,
-        }
-    }
-}
-
-fn is_end(c: char) -> bool {
-    c.is_whitespace() || "\"'`,;()[]{}<>".contains(c)
-}
-
-/// What a name contains whose value nobody may read.
-const NAMES: [&str; 11] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "api_key",
-    "apikey",
-    "access_key",
-    "private_key",
-    "authorization",
-    "credential",
-    "token",
-];
-
-fn is_secrets_name(name: &str) -> bool {
-    let name = name.trim_start_matches('-').to_ascii_lowercase().replace('-', "_");
-    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    is_name
-        && (name == "key" || NAMES.iter().any(|secret| name.ends_with(secret) || name.ends_with(&format!("{secret}s"))))
-}
-
-/// The schemes of an Authorization header (RFC 7235, section 2.1), which a secret follows.
-fn is_scheme(word: &str) -> bool {
-    word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic")
 }
 
 /// The same without these texts, which were shown, whatever they look like. One of a few bytes stays: it is in any text.
@@ -399,25 +337,12 @@ mod tests {
                 &*format!("no such token: \"{token}\", ask"),
                 r#"no such token: "(not shown: it looks like a secret)", ask"#,
             ),
-            (&format!("token={token}"), &*format!("token={NOT_SHOWN}")),
+            (&format!("token={token}"), NOT_SHOWN),
             ("no key 9f86d081884c7d659a2feaa0c55ad015 here", &*format!("no key {NOT_SHOWN} here")),
             ("got -----BEGIN PRIVATE KEY----- MC4CAQAw", NOT_SHOWN),
             ("", ""),
         ] {
             assert_eq!(words(said), shown, "{said}");
-        }
-        for (said, shown) in [
-            ("AWS_SECRET_ACCESS_KEY=wJalr/K7M exit 3", "AWS_SECRET_ACCESS_KEY=NOT exit 3"),
-            ("Authorization: Bearer abcdef refused", "Authorization: Bearer NOT refused"),
-            ("Authorization: Basic dXNl", "Authorization: Basic NOT"),
-            ("key: \"s3cr3t\" is wrong", "key: \"NOT\" is wrong"),
-            ("api_key=dead&x, password: hunter2", "api_key=NOT, password: NOT"),
-            ("--api-token=abc x-auth-token: abc", "--api-token=NOT x-auth-token: NOT"),
-            ("permission denied: no token was sent", "permission denied: no token was sent"),
-            ("invalid token: permission denied", "invalid token: permission denied"),
-            ("unknown key_type=rsa for role: web", "unknown key_type=rsa for role: web"),
-        ] {
-            assert_eq!(words(said), shown.replace("NOT", NOT_SHOWN), "{said}");
         }
         let pair = ["CANARY-of-no-form", "two\nlines", "web"];
         let said = "no CANARY-of-no-form for web: two\\nlines or two\nlines";

@@ -98,8 +98,6 @@ pub enum Rejection {
     UnaskedName(San),
     LostUsage(String),
     NoServerAuth,
-    /// More certificates than clients take beside a leaf.
-    LongChain(usize),
     Untrusted(String),
     NotYetValid(Timestamp),
     AlreadyDue(Timestamp),
@@ -130,19 +128,10 @@ impl fmt::Display for Rejection {
             }
             Self::EndsBeforeTheOld { old, new } => write!(f, "it ends on {new}, before the old one on {old}"),
             Self::Ended(on) => write!(f, "it, or the CA that signed it, ended on {on}"),
-            Self::LongChain(n) => {
-                write!(
-                    f,
-                    "{n} certificates stand beside it, and no more than {MOST_INTERMEDIATES} may: clients refuse more"
-                )
-            }
             Self::NoServerAuth => f.write_str("its extended key usage lacks serverAuth, and `serves` names endpoints"),
         }
     }
 }
-
-/// OpenSSL verifies no deeper than 100 and takes 100 KiB; public chains have one to four.
-const MOST_INTERMEDIATES: usize = 10;
 
 /// Clocks of a CA and of this host may differ by this much.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
@@ -157,9 +146,6 @@ impl Request {
         let leaf = &signed.chain.leaf;
         if leaf.public_key != self.key.public {
             return Err(Rejection::OtherKey { certified: leaf.public_key });
-        }
-        if signed.chain.intermediates.len() > MOST_INTERMEDIATES {
-            return Err(Rejection::LongChain(signed.chain.intermediates.len()));
         }
         self.judge_names(leaf)?;
         self.judge_usages(leaf)?;
@@ -275,17 +261,6 @@ mod tests {
 
     fn rejection(request: Request, leaf: Certificate) -> Option<Rejection> {
         request.accept(NOW, signed(leaf)).err()
-    }
-
-    #[test]
-    fn a_chain_that_is_too_long_for_clients_is_refused() {
-        let with = |number: usize| {
-            let mut signed = signed(leaf(&[NAME]));
-            signed.chain.intermediates = (0..number).map(|_| Arc::new(intermediate())).collect();
-            request().accept(NOW, signed).map(drop)
-        };
-        assert_eq!(with(MOST_INTERMEDIATES), Ok(()));
-        assert_eq!(with(MOST_INTERMEDIATES + 1), Err(Rejection::LongChain(11)));
     }
 
     #[test]

@@ -42,8 +42,6 @@ pub struct OwnMetrics {
     phase_durations: HistogramVec,
     start_time: IntGauge,
     audit: IntGauge,
-    reload_success: IntGauge,
-    reloaded_at: IntGauge,
 }
 
 impl OwnMetrics {
@@ -66,28 +64,18 @@ impl OwnMetrics {
         let help = "Whether the audit log can be written, and its head be noted where the configuration says.";
         let audit = IntGauge::new("certd_audit_ok", help).expect("its name is valid");
         audit.set(1);
-        let help = "Whether the last reload took the configuration that is there. 0: an older one is in force.";
-        let reload_success = IntGauge::new("certd_config_last_reload_success", help).expect("its name is valid");
-        reload_success.set(1);
-        let help = "When the configuration was read last, by a reload or at the start.";
-        let reloaded_at = IntGauge::new("certd_config_last_reload_timestamp_seconds", help).expect("its name is valid");
-        reloaded_at.set(started_at.0);
         let own = Self {
             audit,
-            reload_success,
-            reloaded_at,
             registry: Registry::new(),
             renewal_attempts: renewal_attempts.expect("its name and labels are valid"),
             phase_durations: phase_durations.expect("its name and labels are valid"),
             start_time: start_time.expect("its name is valid"),
         };
         own.start_time.set(started_at.0);
-        let collectors: [Box<dyn Collector>; 6] = [
+        let collectors: [Box<dyn Collector>; 4] = [
             Box::new(own.renewal_attempts.clone()),
             Box::new(own.phase_durations.clone()),
             Box::new(own.audit.clone()),
-            Box::new(own.reload_success.clone()),
-            Box::new(own.reloaded_at.clone()),
             Box::new(ProcessCollector::for_self()),
         ];
         for collector in collectors {
@@ -104,12 +92,6 @@ impl OwnMetrics {
 
     pub fn audit_is_well(&self, is_well: bool) {
         self.audit.set(i64::from(is_well));
-    }
-
-    /// Notes a reload, and whether the configuration was taken.
-    pub fn reloaded(&self, is_taken: bool, at: Timestamp) {
-        self.reload_success.set(i64::from(is_taken));
-        self.reloaded_at.set(at.0);
     }
 
     pub fn phase_took(&self, phase: Phase, took: Duration) {

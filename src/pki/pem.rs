@@ -6,7 +6,6 @@ mod label;
 pub use ::pem::Pem;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use memchr::memchr_iter;
 use zeroize::Zeroizing;
 
 pub use damage::{Damage, Flaw};
@@ -18,9 +17,6 @@ const END: &str = "-----END ";
 const DASHES: &str = "-----";
 /// OpenPGP's.
 const ARMOR: &[u8] = b"-----BEGIN PGP ";
-
-/// A mebibyte of PEM has 17,000, and the CAs of an operating system 4,000. Each costs more than its bytes.
-const MOST_LINES: usize = 40_000;
 
 /// In bytes: most certificates fit.
 const LIKELY_BODY: usize = 2_048;
@@ -44,9 +40,6 @@ pub(super) fn block(tag: &str, der: &[u8]) -> String {
 /// take the place for one without it, and write over it.
 pub fn parse_many(text: impl AsRef<[u8]>) -> Result<Vec<Pem>, Damage> {
     let text = text.as_ref();
-    if memchr_iter(b'\n', text).nth(MOST_LINES).is_some() {
-        return Err(Damage { line: MOST_LINES + 1, flaw: Flaw::TooManyLines });
-    }
     if let Some(blocks) = plain_blocks(text) {
         return Ok(blocks);
     }
@@ -127,14 +120,6 @@ mod tests {
             let here = plain_blocks(text.as_bytes()).expect("it is of the common form");
             assert_eq!(here, ::pem::parse_many(text).unwrap(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn a_text_of_too_many_lines_is_damage_before_it_costs_anything() {
-        let with = |lines: usize| parse_many(KEY.to_string() + &"\n".repeat(lines - 4));
-        assert_eq!(with(MOST_LINES).map(|blocks| blocks.len()), Ok(1));
-        let told = Err(Damage { line: MOST_LINES + 1, flaw: Flaw::TooManyLines });
-        assert_eq!(with(MOST_LINES + 1).map(|blocks| blocks.len()), told);
     }
 
     /// OpenSSL and the crate refuse it, Go reads it, and so did certd ever.

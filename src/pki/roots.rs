@@ -127,7 +127,7 @@ impl Roots {
         let (end_entity, certificate) = match (EndEntityCert::try_from(&der), interned::certificate(leaf)) {
             (Ok(end_entity), Ok(certificate)) => (end_entity, certificate),
             (Err(error), Ok(certificate)) => {
-                return Ok(Trust::Unverified(NoPath::Because(error).in_words(&certificate, &[], &self.roots)).into());
+                return Ok(Trust::Unverified(NoPath::Because(error).in_words(&certificate, &[])).into());
             }
             (_, Err(why)) => return Ok(Trust::Unverified(why.to_string()).into()),
         };
@@ -151,7 +151,7 @@ impl Roots {
             return Ok(Judged { trust: Trust::Verified, paths: paths.into() });
         }
         let above: Vec<_> = intermediates.iter().map(|it| it.certificate.clone()).collect();
-        let why = failed.unwrap_or(NoPath::Because(Error::UnknownIssuer)).in_words(&certificate, &above, &self.roots);
+        let why = failed.unwrap_or(NoPath::Because(Error::UnknownIssuer)).in_words(&certificate, &above);
         Ok(Trust::Unverified(why).into())
     }
 }

@@ -13,7 +13,6 @@ use super::side_by_side::side_by_side;
 use crate::domain::inventory::{Location, Observation, Obstacle, ObstacleKind, Part, Sighting};
 use crate::domain::name::SourceName;
 use crate::domain::time::Timestamp;
-use crate::pki::bundle::Kept;
 use crate::pki::roots::Roots;
 use crate::vault::layout::Layout;
 use crate::vault::sighting::{absent, found, not_understood, version_of, without_certificate};
@@ -171,10 +170,11 @@ impl Reader {
                     let secret = Secret { location, data, version, deleted_at, roots: self.roots.clone() };
                     remembered::sightings(secret, closed).await
                 }
-                Ok(None) => {
-                    let secret = Secret { location, data, version, deleted_at, roots: self.roots.clone() };
-                    secret.by_content(because).await
+                Ok(None) if because == Because::Named => {
+                    vec![(location.clone(), without_certificate(&location, &data))]
                 }
+                // Some other secret.
+                Ok(None) => Vec::new(),
             },
         }
     }
@@ -192,39 +192,16 @@ struct Secret {
 /// In bytes: what a larger secret holds is judged on a thread of its own, where it holds up nobody.
 const USUAL_SECRET: usize = 32 * 1024;
 
-/// Why a secret whose fields have unknown names is not renewed.
-const UNKNOWN_NAMES: &str = "its certificate is in a field whose name certd does not know, so it is only watched: rename its \
-                             fields to certificate, private_key and ca_chain to have it renewed";
-
 impl Secret {
-    /// One without fields that certd knows by name.
-    async fn by_content(self, because: Because) -> Vec<(Location, Sighting)> {
-        self.where_it_holds_up_nobody(move |secret| match Layout::by_content(&secret.data) {
-            Some(Err(why)) => vec![(secret.location.clone(), not_understood(&secret.location, &why))],
-            Some(Ok(kept)) => secret.found(None, &secret.location, &kept, Some(UNKNOWN_NAMES.to_string())),
-            None if because == Because::Named => {
-                vec![(secret.location.clone(), without_certificate(&secret.location, &secret.data))]
-            }
-            // Some other secret.
-            None => Vec::new(),
-        })
-        .await
-    }
-
     async fn sightings(self, layout: Layout) -> Vec<(Location, Sighting)> {
-        self.where_it_holds_up_nobody(move |secret| secret.judged(&layout)).await
-    }
-
-    /// Judges a large secret on a thread of its own.
-    async fn where_it_holds_up_nobody(
-        self,
-        judge: impl FnOnce(&Self) -> Vec<(Location, Sighting)> + Send + 'static,
-    ) -> Vec<(Location, Sighting)> {
         if self.data.values().map(|value| value.get().len()).sum::<usize>() <= USUAL_SECRET {
-            return judge(&self);
+            return self.judged(&layout);
         }
         let location = self.location.clone();
-        tokio::task::spawn_blocking(move || judge(&self)).await.unwrap_or_else(|_| broken_off(location))
+        tokio::task::spawn_blocking(move || self.judged(&layout)).await.unwrap_or_else(|_| {
+            let why = "to judge it broke off: certd logs where";
+            vec![(location, Sighting::Unknown(Obstacle::new(ObstacleKind::NotUnderstood, why)))]
+        })
     }
 
     /// One for each object with a certificate. Several in one object are told apart by number.
@@ -235,35 +212,18 @@ impl Secret {
             match layout.read_all(&self.data) {
                 Err(why) => all.push((own.clone(), not_understood(&own, &why))),
                 Ok(kept) => {
+                    let alone = kept.len() == 1;
                     let unwritable = layout.verdict(&self.data).err().map(|why| why.to_string());
-                    all.extend(self.found(object.as_ref(), &own, &kept, unwritable));
+                    all.extend(kept.iter().enumerate().map(|(i, kept)| {
+                        let nth = Part::Nth { within: object.clone(), number: i + 1 };
+                        let location = if alone { own.clone() } else { self.location.with_part(Some(nth)) };
+                        let version = version_of(&location, self.version);
+                        let found = found(&location, kept, version, self.deleted_at, &self.roots, unwritable.clone());
+                        (location, found)
+                    }));
                 }
             }
         }
         all
     }
-
-    /// What one object holds, `own` being its place.
-    fn found(
-        &self,
-        object: Option<&String>,
-        own: &Location,
-        kept: &[Kept],
-        unwritable: Option<String>,
-    ) -> Vec<(Location, Sighting)> {
-        let alone = kept.len() == 1;
-        let each = |(i, kept): (usize, &Kept)| {
-            let nth = Part::Nth { within: object.cloned(), number: i + 1 };
-            let location = if alone { own.clone() } else { self.location.with_part(Some(nth)) };
-            let version = version_of(&location, self.version);
-            let found = found(&location, kept, version, self.deleted_at, &self.roots, unwritable.clone());
-            (location, found)
-        };
-        kept.iter().enumerate().map(each).collect()
-    }
-}
-
-fn broken_off(location: Location) -> Vec<(Location, Sighting)> {
-    let why = "to judge it broke off: certd logs where";
-    vec![(location, Sighting::Unknown(Obstacle::new(ObstacleKind::NotUnderstood, why)))]
 }

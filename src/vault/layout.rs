@@ -1,7 +1,6 @@
 //! Which fields of a secret hold key, certificate and chain, and in what form.
 
 mod companions;
-mod content;
 mod copies;
 mod field;
 mod form;
@@ -55,12 +54,6 @@ impl Layout {
             places.extend(named.map(|names| Place { within: Vec::new(), names, keystores: Vec::new() }));
         }
         (!places.is_empty()).then_some(Self { places })
-    }
-
-    /// Returns what a secret holds for which there is no layout, wherever it is in it; `None` where nothing looks like a
-    /// certificate. It is watched and never written.
-    pub fn by_content(fields: &Fields) -> Option<Result<Vec<Kept>, NotUnderstood>> {
-        content::find(fields)
     }
 
     /// The names that make a secret one of a certificate.

@@ -193,41 +193,6 @@ fn hindered_glob(place: &Place, target: &str) -> String {
 }
 
 #[test]
-fn an_expired_certificate_is_seen_under_any_names_of_fields() {
-    let (vault, mount) = furnished();
-    let ended = identity("a.example", -90, -1);
-    let (leaf, key) = (&ended.leaf_pem, &ended.key_pem);
-    let escaped = |text: &str| text.replace('\n', "\\n");
-    let layouts = [
-        json!({ "SSL_CERTIFICATE": leaf, "SSL_PRIVATE_KEY": key }),
-        json!({ "server.crt": leaf, "server.key": key }),
-        json!({ "server_cert": leaf }),
-        json!({ "tls_cert": leaf, "tls_key": key }),
-        json!({ "TLS_CRT": leaf, "TLS_KEY": key }),
-        json!({ "public": leaf, "private": key }),
-        json!({ "publicCert": leaf, "privateKey": key }),
-        json!({ "x509": leaf }),
-        json!({ "bundle": format!("{key}{leaf}") }),
-        json!({ "haproxy.pem": format!("{leaf}{key}") }),
-        json!({ "certificates": [{ "cert": leaf, "key": key }] }),
-        json!({ "config": json!({ "tls": { "crt": leaf, "key": key } }).to_string() }),
-        json!({ "env": format!("PORT=443\nCRT=\"{}\"\nKEY=\"{}\"\n", escaped(leaf), escaped(key)) }),
-    ];
-    for (number, layout) in layouts.iter().enumerate() {
-        RUNTIME.block_on(vault.put(&mount, &format!("odd/{number:02}"), layout.clone()));
-    }
-    let mixed = json!({ "SSL_CERTIFICATE": identity("b.example", -10, 80).leaf_pem, "SSL_PRIVATE_KEY": key });
-    RUNTIME.block_on(vault.put(&mount, "odd/mixed", mixed));
-    RUNTIME.block_on(vault.put(&mount, "odd/cut", json!({ "SSL_CERTIFICATE": &leaf[..leaf.len() / 2] })));
-    RUNTIME.block_on(vault.put(&mount, "odd/none", json!({ "user": "web", "password": "hunter2" })));
-    let (code, told) = place(&vault).report(&[&format!("vault:{mount}/odd/*")]);
-    let at = |name: &str, what: &str| format!("vault:{mount}/odd/{name} {what}");
-    let mut wanted: Vec<_> = (0..layouts.len()).map(|number| at(&format!("{number:02}"), "critical expired")).collect();
-    wanted.extend([at("cut", "unknown not_understood"), at("mixed", "critical key_mismatch")]);
-    assert_eq!((code, lines(&told)), (2, wanted));
-}
-
-#[test]
 fn a_listing_that_is_denied_is_unknown_and_never_nothing() {
     let (vault, mount) = furnished();
     let policy = format!("path \"{mount}/data/tls/*\" {{ capabilities = [\"read\"] }}");

@@ -285,19 +285,3 @@ async fn a_name_with_a_comma_in_it_is_foreign_and_no_ca_is_asked() {
     assert_eq!((home.signed().await, home.version("tls/web").await), (0, 1));
     assert_eq!(home.fields("tls/web").await["certificate"].get(), before["certificate"].get());
 }
-
-#[tokio::test]
-async fn a_certificate_under_names_that_certd_does_not_know_is_watched_and_told_before_it_is_due() {
-    let home = Home::new(ADOPT).await;
-    home.put("tls/known", Leaf::due("odd.example.org")).await;
-    let known = home.fields("tls/known").await;
-    home.delete("tls/known").await;
-    let odd = json!({ "SSL_CERTIFICATE": known["certificate"], "SSL_PRIVATE_KEY": known["private_key"], "port": 443 });
-    home.house.admin.put(&home.house.kv, "tls/odd", odd.clone()).await;
-    assert_eq!(home.plan().await, rows(&[("tls/odd", "hold unwritable")]));
-    assert_eq!(home.check().await, [("tls/odd".to_string(), "warning expiring unwritable".to_string())]);
-    let renewed = home.certd(&["renew", &home.location("tls/odd"), "--force"]).await;
-    assert!(renewed.code != 0 && renewed.out.contains("in a field whose name certd does not know"), "{renewed:?}");
-    assert_eq!((home.signed().await, home.version("tls/odd").await), (0, 1));
-    assert_eq!(json!(home.fields("tls/odd").await), odd);
-}

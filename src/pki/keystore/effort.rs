@@ -22,11 +22,6 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// Begins where all that is spent is shared: for places of which there may be thousands, each opened anew in every sweep.
-    pub fn shared() -> Self {
-        Self { spent: FREE }
-    }
-
     /// Takes these iterations from what the place may cost, before the work is done.
     ///
     /// # Errors

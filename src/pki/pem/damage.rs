@@ -29,7 +29,6 @@ pub enum Flaw {
     Blank,
     NotBase64,
     Cut,
-    TooManyLines,
     Unknown,
 }
 
@@ -46,7 +45,6 @@ impl fmt::Display for Damage {
             Flaw::Blank => "a blank line stands within the block: remove it",
             Flaw::NotBase64 => "a character is not of base64",
             Flaw::Cut => "the base64 of the block that begins here is incomplete",
-            Flaw::TooManyLines => "the text goes on for too many lines",
             Flaw::Unknown => "it has a form that certd does not read",
         };
         write!(f, "line {}: {what}", self.line)

@@ -122,7 +122,7 @@ fn is_utf_16(bytes: &[u8]) -> bool {
 
 /// Opens a keystore with the passwords that everybody knows.
 fn keystore(bytes: &[u8], kind: Kind) -> Result<Vec<Kept>, NotUnderstood> {
-    let mut effort = Effort::shared();
+    let mut effort = Effort::default();
     let mut last = None;
     for password in COMMON_PASSWORDS {
         let store = Password(Zeroizing::new(password.to_string()));

@@ -186,10 +186,6 @@ fn parts(path: &Path, chains: Result<Vec<Kept>, NotUnderstood>, roots: &Roots) -
             };
             chains.into_iter().enumerate().map(seen).collect()
         }
-        Err(why) if why.is_of_cost() => {
-            let message = format!("could not read {}: {why}", path.display());
-            vec![(place, Sighting::Unknown(Obstacle::new(ObstacleKind::TooCostly, message)))]
-        }
         Err(why) => vec![(place, not_understood(path, &why.to_string()))],
     }
 }

@@ -29,13 +29,6 @@ pub enum Item {
     Secret(String, Because),
 }
 
-impl Item {
-    /// What certd is about to renew there is nobody's certificate yet.
-    fn is_at(&self, pending: Option<&str>) -> bool {
-        matches!(self, Self::Folder(folder) if Some(folder.as_str()) == pending)
-    }
-}
-
 /// The folders of one sweep.
 pub struct Folders {
     vault: Arc<Vault>,
@@ -85,10 +78,7 @@ impl Folders {
             Err(error) => self.fail(error.obstacle(&format!("list {}", at(&self.vault, folder)))),
             Ok(_) if folder.split('/').count() > DEEPEST => self.fail(self.too_many(folder)),
             Ok(names) => {
-                // Known since the folder was listed.
-                let pending = self.vault.mount_of(folder).await.ok().map(|mount| format!("{}/{FOLDER}", mount.path));
-                let meant = |name: &String| self.meant(folder, name).filter(|item| !item.is_at(pending.as_deref()));
-                let meant: Vec<Item> = names.iter().filter_map(meant).collect();
+                let meant: Vec<Item> = names.iter().filter_map(|name| self.meant(folder, name)).collect();
                 let secrets = meant.iter().filter(|item| matches!(item, Item::Secret(..))).count();
                 self.listed.fetch_add(secrets, Ordering::Relaxed);
                 meant
@@ -120,7 +110,10 @@ impl Folders {
     }
 
     fn is_followed(&self, path: &str) -> bool {
-        self.globs.iter().any(|glob| glob.reaches_into(path)) && !self.exclude.iter().any(|glob| glob.covers(path))
+        self.globs.iter().any(|glob| glob.reaches_into(path))
+            // What certd is about to renew there is nobody's certificate yet.
+            && !path.ends_with(&format!("/{FOLDER}"))
+            && !self.exclude.iter().any(|glob| glob.covers(path))
     }
 
     fn too_many(&self, folder: &str) -> Obstacle {
